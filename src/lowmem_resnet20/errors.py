@@ -1,0 +1,85 @@
+"""Every error this program raises on purpose, with the exit code the command line gives it.
+
+An error's message fits on one line; ``hint`` says what to do about it.  The command line prints
+``lowmem-resnet20: error: MESSAGE`` and ``hint: HINT`` on stderr and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Documented in the README; never renumbered."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    PICTURE = 3
+    KEYS = 4
+    WEIGHTS = 5
+    CIPHERTEXT = 6
+    ENVIRONMENT = 7
+    SERVER = 8
+    INTERRUPTED = 130
+
+
+class LowmemError(Exception):
+    """Root of the tree: ``message`` for the user, ``hint`` for the way out (may be empty)."""
+
+    exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LowmemError):
+    """The words on the command line do not fit together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class PictureError(LowmemError):
+    """The picture cannot be read, or is not what the network takes."""
+
+    exit_code = ExitCode.PICTURE
+
+
+class KeyFolderError(LowmemError):
+    """A key folder is missing, incomplete, altered, of another set or of another OpenFHE version."""
+
+    exit_code = ExitCode.KEYS
+
+
+class WeightsError(LowmemError):
+    """A weight file is missing, or does not hold this network's parameters."""
+
+    exit_code = ExitCode.WEIGHTS
+
+
+class CiphertextError(LowmemError):
+    """A ciphertext file is missing, unreadable, or does not belong to the keys at hand."""
+
+    exit_code = ExitCode.CIPHERTEXT
+
+
+class EnvironmentFault(LowmemError):
+    """The machine lacks something: a package, the right Python, disk space, permission, memory."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class ServerError(LowmemError):
+    """The server process ended without a result."""
+
+    exit_code = ExitCode.SERVER
+
+
+class ArchitectureError(LowmemError):
+    """A network description that cannot be packed."""
+
+
+class PlanError(LowmemError):
+    """Parameters that cannot evaluate the network: too few levels, or a missing rotation key."""
