@@ -1,0 +1,162 @@
+"""ResNet20 layer by layer, on any evaluator.
+
+Between layers a ciphertext holds all channels of a layer, slot = channel * width^2 + row * width + column.
+Every ReLU is preceded by a refresh; the rest of the levels is planned around that (see :mod:`.parameters`).
+"""
+
+from __future__ import annotations
+
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from .architecture import Architecture, Block
+from .classifier import classify
+from .convolution import convolution, convolve
+from .downsample import gather
+from .evaluator import Evaluator, Planned, PlanningEvaluator
+from .packing import ClassifierPacking, DownsamplePacking, GatherPacking, pack
+from .parameters import CONVOLUTION_LEVELS, ParameterSet
+from .relu import relu_series
+from .scaling import Scaled
+
+X = TypeVar("X")
+
+
+class Observer(Protocol):
+    """Told of each layer as it begins, and shown values as they come to be."""
+
+    def step(self, stage: str, name: str) -> None: ...
+
+    def value(self, name: str, x: object) -> None: ...
+
+
+class NoObserver:
+    """Sees nothing."""
+
+    def step(self, stage: str, name: str) -> None:
+        pass
+
+    def value(self, name: str, x: object) -> None:
+        pass
+
+
+def input_channels(architecture: Architecture) -> int:
+    """Blocks of the encrypted picture: its colours, filled up with empty channels to a power of two."""
+    return 1 << (architecture.input_channels - 1).bit_length()
+
+
+def pack_picture(architecture: Architecture, pixels: np.ndarray) -> np.ndarray:
+    """Normalised (colours, width, width) -> the slots that the client encrypts, with CONVOLUTION_LEVELS levels."""
+    blocks = np.zeros((input_channels(architecture), architecture.width, architecture.width))
+    blocks[: architecture.input_channels] = pixels
+    return pack(blocks)
+
+
+@dataclass
+class Network(Generic[X]):
+    """The encrypted network: ``run`` takes the packed picture to the logits (logit k in slot k)."""
+
+    set: ParameterSet
+    scaled: Scaled
+    ev: Evaluator[X]
+    observer: Observer
+
+    def run(self, picture: X) -> X:
+        x = self.first(picture)
+        for block in self.set.architecture.blocks():
+            x = self.block(x, block)
+        return self.head(x)
+
+    def first(self, picture: X) -> X:
+        """conv1 and its ReLU; the picture's few blocks are repeated over the slots of stage 1."""
+        architecture = self.set.architecture
+        self.ev.enter_stage(1)
+        self.observer.step("input", "conv1")
+        x = self.ev.with_slots(picture, architecture.stage_slots(1))
+        kernel, bias = self._parameters("conv1")
+        empty = input_channels(architecture) - architecture.input_channels
+        kernel = np.pad(kernel, ((0, 0), (0, empty), (0, 0), (0, 0)))
+        return self.relu(convolution(self.ev, x, kernel, bias, architecture.width), "input", "conv1")
+
+    def block(self, x: X, block: Block) -> X:
+        """relu(conv2(relu(conv1(x))) + shortcut(x))"""
+        stage = f"layer{block.stage}"
+        first, second = f"{block.name}.conv1", f"{block.name}.conv2"
+        self.observer.step(stage, first)
+        if block.stride == 2:
+            main, shortcut = self.downsample(x, block)
+        else:
+            main, shortcut = convolution(self.ev, x, *self._parameters(first), block.width), x
+        main = self.relu(main, stage, first)
+        self.observer.step(stage, second)
+        main = convolution(self.ev, main, *self._parameters(second), block.out_width)
+        return self.relu(self.ev.add(main, shortcut), stage, second)
+
+    def downsample(self, x: X, block: Block) -> tuple[X, X]:
+        """Stride-2 convolution and 1x1 shortcut, both already in the next stage's packing."""
+        name, stage = f"{block.name}.downsample", f"layer{block.stage}"
+        kernel, bias = self._parameters(f"{block.name}.conv1")
+        shortcut, shortcut_bias = self._parameters(name)
+        packing = DownsamplePacking(kernel, bias, shortcut[:, :, 0, 0], shortcut_bias, block.width)
+        both = convolve(self.ev, x, packing)
+        self.observer.step(stage, f"{name} refresh")
+        both = self.ev.refresh(both)
+        self.observer.step(stage, f"{name} gather")
+        factors = self.scaled.shortcut_factors[block.name]
+        main, shortcut = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
+        main, shortcut = self.ev.lower(main, 0), self.ev.lower(shortcut, 0)
+        self.observer.step(stage, "rotation keys and bootstrapping")
+        self.ev.enter_stage(block.stage)
+        return main, shortcut
+
+    def relu(self, x: X, stage: str, name: str) -> X:
+        """Refresh, then the Chebyshev ReLU; leaves the one level that a convolution needs."""
+        self.observer.value(name, x)
+        self.observer.step(stage, f"{name} refresh")
+        x = self.ev.refresh(x)
+        self.observer.value(f"{name}.refresh", x)
+        self.observer.step(stage, f"{name} relu")
+        factor = self.scaled.relu_factors[name]
+        x = self.ev.series(x, tuple(factor * c for c in relu_series(self.set.relu_degree)))
+        x = self.ev.lower(x, CONVOLUTION_LEVELS)
+        self.observer.value(f"{name}.relu", x)
+        return x
+
+    def head(self, x: X) -> X:
+        self.observer.step("head", "pool and fc")
+        weight, bias = self._parameters("fc")
+        return classify(self.ev, x, ClassifierPacking(weight, bias, self.set.architecture.final_width))
+
+    def _parameters(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        return self.scaled.parameters[f"{layer}.weight"], self.scaled.parameters[f"{layer}.bias"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a set's evaluation of the network needs: by stage, rotation steps and number of refreshes."""
+
+    rotations: dict[int, frozenset[int]]
+    refreshes: dict[int, int]
+    output_levels: int
+
+
+def plan(set_: ParameterSet) -> Plan:
+    """Run the network on nothing: raises PlanError where levels or slots would not do."""
+    ev = PlanningEvaluator(set_)
+    network = Network(set_, _unscaled(set_.architecture), ev, NoObserver())
+    slots = input_channels(set_.architecture) * set_.architecture.width**2
+    logits = network.run(Planned(slots, CONVOLUTION_LEVELS))
+    rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
+    return Plan(rotations, dict(ev.refreshes), logits.levels)
+
+
+def _unscaled(architecture: Architecture) -> Scaled:
+    """Parameters of the right shapes; planning looks at nothing else."""
+    parameters = {name: np.zeros(shape) for name, shape in architecture.parameter_shapes().items()}
+    relus = architecture.relu_channels()
+    ones = {name: np.ones(channels) for name, channels in relus.items()}
+    shortcuts = {block.name: np.ones(block.out_channels) for block in architecture.blocks()}
+    return Scaled(architecture, parameters, dict.fromkeys(relus, 1.0), shortcuts, ones)

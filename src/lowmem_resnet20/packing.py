@@ -1,0 +1,203 @@
+"""Optimized Vector Encoding: where pixels lie in a ciphertext, and the plaintext vectors that multiply it.
+
+Slot ``(b * width + row) * width + column`` holds pixel ``(row, column)`` of block ``b``; between layers
+block ``b`` is channel ``b``.  ``rotate(x, k)`` moves slot ``i + k`` to slot ``i``, indices modulo the
+number of slots.
+
+A convolution multiplies *taps*, copies of its input rotated so that every neighbour of a pixel comes to lie
+over it, by plaintext vectors, and sums over all *channel shifts*: under shift ``s`` input block ``b``
+contributes to output block ``b + s``, so each vector holds one weight a block, and a rotation by
+``-s * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image Classification
+with Low Memory Footprint using FHE", section 4).  Nothing here touches encryption: arrays in, arrays out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Tap = tuple[int, int]
+
+
+def pack(channels: np.ndarray) -> np.ndarray:
+    """(channels, width, width) -> slots."""
+    return np.ascontiguousarray(channels, dtype=np.float64).reshape(-1)
+
+
+def unpack(slots: np.ndarray, channels: int, width: int) -> np.ndarray:
+    """Slots -> (channels, width, width); further slots, copies of the first, are left out."""
+    return np.asarray(slots)[: channels * width * width].reshape(channels, width, width)
+
+
+def per_channel(values: np.ndarray, width: int) -> np.ndarray:
+    """One value a channel -> slots, each value over its whole picture."""
+    return np.repeat(np.asarray(values, dtype=np.float64), width * width)
+
+
+def inside(width: int, tap: Tap) -> np.ndarray:
+    """(width, width) mask of the pixels whose neighbour at ``tap`` = (rows down, columns right) exists."""
+    rows, columns = np.arange(width) + tap[0], np.arange(width) + tap[1]
+    row_inside, column_inside = (rows >= 0) & (rows < width), (columns >= 0) & (columns < width)
+    return np.outer(row_inside, column_inside).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ConvolutionPacking:
+    """A 3x3 convolution with stride 1 and zero padding.
+
+    kernel: (outputs, inputs, 3, 3); bias: (outputs,).  The input's blocks repeat with period ``inputs``, so
+    ``inputs`` shifts let every input meet every output; the output has ``outputs`` blocks.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    width: int
+
+    taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+
+    @property
+    def shifts(self) -> int:
+        return self.kernel.shape[1]
+
+    @property
+    def blocks(self) -> int:
+        return self.kernel.shape[0]
+
+    @cached_property
+    def _masks(self) -> dict[Tap, np.ndarray]:
+        return {tap: inside(self.width, tap) for tap in self.taps}
+
+    def vector(self, shift: int, tap: Tap) -> np.ndarray:
+        """(slots,) plaintext that multiplies ``tap`` under ``shift``."""
+        block = np.arange(self.blocks)
+        weights = self.kernel[(block + shift) % self.blocks, block % self.shifts, tap[0] + 1, tap[1] + 1]
+        return np.multiply.outer(weights, self._masks[tap]).reshape(-1)
+
+    def bias_vector(self) -> np.ndarray:
+        return per_channel(self.bias, self.width)
+
+
+@dataclass(frozen=True)
+class DownsamplePacking:
+    """Both branches of a downsampling block at once, without a wasted slot.
+
+    kernel (2C, C, 3, 3) and bias of the 3x3 stride-2 convolution, shortcut (2C, C) and its bias of the 1x1
+    stride-2 convolution, on C channels of ``width``.  The result has C blocks of ``width``: pixel
+    ``(2r + i, 2c + j)`` of block ``b`` holds pixel (r, c) of output channel ``channel(b, j)``; of the main
+    branch for i = 0, of the shortcut for i = 1.  :mod:`.downsample` gathers them.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    shortcut: np.ndarray
+    shortcut_bias: np.ndarray
+    width: int
+
+    taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-2, -1, 0, 1))
+
+    @property
+    def shifts(self) -> int:
+        return self.kernel.shape[1]
+
+    @property
+    def blocks(self) -> int:
+        return self.kernel.shape[1]
+
+    def channel(self, block: np.ndarray, j: int) -> np.ndarray:
+        """Output channel at column parity ``j`` of a block (an array of block numbers)."""
+        half = self.blocks // 2
+        return ((block % half) * 2 + block // half) * 2 + j
+
+    def vector(self, shift: int, tap: Tap) -> np.ndarray:
+        """(slots,) plaintext that multiplies ``tap`` under ``shift``."""
+        dy, dx = tap
+        block = np.arange(self.blocks)
+        result = np.zeros((self.blocks, self.width, self.width))
+        for j in (0, 1):
+            channel = self.channel((block + shift) % self.blocks, j)
+            if -1 <= dx + j <= 1:  # the tap, seen from the even column, is a neighbour under the kernel
+                result[:, 0::2, j::2] = self.kernel[channel, block, dy + 1, dx + j + 1][:, None, None]
+            if (dy, dx) == (-1, -j):  # the even row and column itself, seen from (1, j)
+                result[:, 1::2, j::2] = self.shortcut[channel, block][:, None, None]
+        return (result * inside(self.width, tap)).reshape(-1)
+
+    def bias_vector(self) -> np.ndarray:
+        block = np.arange(self.blocks)
+        result = np.zeros((self.blocks, self.width, self.width))
+        for j in (0, 1):
+            result[:, 0::2, j::2] = self.bias[self.channel(block, j)][:, None, None]
+            result[:, 1::2, j::2] = self.shortcut_bias[self.channel(block, j)][:, None, None]
+        return result.reshape(-1)
+
+
+@dataclass(frozen=True)
+class GatherPacking:
+    """Masks that bring :class:`DownsamplePacking`'s result into the packing of the next stage.
+
+    channels, width: of the stage before; half = width // 2.  Three steps of one product each, on indices
+    ``block | row | column``: columns ``(2c + j)`` to ``(j, c)``, rows and column halves to quarter pictures
+    ``(i, j, r, c)``, and quarters to channels.  ``shortcut_factors``: (2C,) factors for the shortcut's channels.
+    """
+
+    channels: int
+    width: int
+    shortcut_factors: np.ndarray
+
+    @property
+    def half(self) -> int:
+        return self.width // 2
+
+    @property
+    def quarter(self) -> int:
+        """Pixels of one picture of the next stage."""
+        return self.half * self.half
+
+    def _picture_mask(self, mask: np.ndarray) -> np.ndarray:
+        return np.tile(mask.reshape(-1), self.channels)
+
+    def column(self, c: int, j: int) -> np.ndarray:
+        """(slots,) mask of column 2c + j."""
+        mask = np.zeros((self.width, self.width))
+        mask[:, 2 * c + j] = 1
+        return self._picture_mask(mask)
+
+    def row(self, r: int, i: int, j: int) -> np.ndarray:
+        """(slots,) mask of row 2r + i, columns of half j."""
+        mask = np.zeros((self.width, self.width))
+        mask[2 * r + i, j * self.half : (j + 1) * self.half] = 1
+        return self._picture_mask(mask)
+
+    def branch(self, upper: int, shortcut: int) -> np.ndarray:
+        """(slots,) mask of one branch (0 main, 1 shortcut) in the lower or upper half of the blocks."""
+        mask = np.zeros((2, self.channels // 2, 2, 2, self.quarter))
+        mask[upper, :, shortcut] = 1
+        if shortcut:
+            factors = np.asarray(self.shortcut_factors).reshape(self.channels // 2, 2, 2)[:, upper]
+            mask[upper, :, 1] = factors[:, :, None]
+        return mask.reshape(-1)
+
+
+@dataclass(frozen=True)
+class ClassifierPacking:
+    """The fully connected layer after the average pool: weight (classes, channels), bias (classes,).
+
+    The pool leaves the sum over channel c in the first slot of its block; the pool's division is folded in.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    width: int
+
+    def vector(self, label: int) -> np.ndarray:
+        """(slots,) plaintext with the weights of class ``label`` in the first slot of each block."""
+        result = np.zeros((self.weight.shape[1], self.width * self.width))
+        result[:, 0] = self.weight[label] / (self.width * self.width)
+        return result.reshape(-1)
+
+    def bias_vector(self) -> np.ndarray:
+        """(slots,) plaintext with the bias of class k in slot k."""
+        result = np.zeros(self.weight.shape[1] * self.width * self.width)
+        result[: len(self.bias)] = self.bias
+        return result

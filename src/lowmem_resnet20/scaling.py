@@ -1,0 +1,115 @@
+"""Weights scaled so that every ciphertext fits the range in which it is refreshed and the ReLU is approximated.
+
+The encrypted value of a channel is its real value divided by the channel's *unit*.  Units are folded
+into weights and biases, so they cost nothing; a pre-activation's unit is its calibrated bound with a
+margin, so the encrypted pre-activation lies in [-1, 1].
+
+A shortcut adds two vectors, so both must have the same unit: within a stage the trunk's unit is one profile
+over the channels times one number for each block.  The ReLU between two blocks multiplies by the ratio of their
+numbers, folded into its coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .architecture import Architecture, Block
+from .weights import Weights
+
+#: How far beyond its calibrated bound a pre-activation may reach.
+MARGIN = 1.25
+#: Least bound of a channel, as a part of its layer's largest: a channel quiet in calibration may wake up.
+LEAST_BOUND = 0.1
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A network ready to be packed.
+
+    parameters: scaled weights by name, float64; relu_factors: by ReLU, the number its result is multiplied by;
+    shortcut_factors: by downsampling block, (channels,) from the unit its shortcut is refreshed in to the trunk's;
+    units: (channels,) by ReLU, real value = encrypted value * unit before the ReLU, and
+    * unit / relu_factor after it.
+    """
+
+    architecture: Architecture
+    parameters: Mapping[str, np.ndarray]
+    relu_factors: Mapping[str, float]
+    shortcut_factors: Mapping[str, np.ndarray]
+    units: Mapping[str, np.ndarray]
+
+    def output_unit(self, relu: str) -> np.ndarray:
+        return self.units[relu] / self.relu_factors[relu]
+
+
+def scale(weights: Weights) -> Scaled:
+    """Choose units from the calibrated bounds and fold them into the parameters."""
+    units, relu_factors = _units(weights)
+    given = {name: np.asarray(array, dtype=np.float64) for name, array in weights.parameters.items()}
+    scaled: dict[str, np.ndarray] = {}
+    shortcut_factors = {}
+    pixels = np.ones(weights.architecture.input_channels)
+    _fold(scaled, given, "conv1", pixels, units["conv1"])
+    source = "conv1"
+    for block in weights.architecture.blocks():
+        first, second = f"{block.name}.conv1", f"{block.name}.conv2"
+        incoming = units[source] / relu_factors[source]
+        _fold(scaled, given, first, incoming, units[first])
+        _fold(scaled, given, second, units[first], units[second])
+        if block.stride == 2:
+            name = f"{block.name}.downsample"
+            reach = _shortcut_reach(given, block, units[source])
+            _fold(scaled, given, name, incoming, reach)
+            shortcut_factors[block.name] = reach / units[second]
+        source = second
+    scaled["fc.weight"] = given["fc.weight"] * units[source] / relu_factors[source]
+    scaled["fc.bias"] = given["fc.bias"]
+    return Scaled(weights.architecture, scaled, relu_factors, shortcut_factors, units)
+
+
+def _units(weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Unit of each pre-activation, and the factor of each ReLU."""
+    bounds = {name: _reach(bound) for name, bound in weights.bounds.items()}
+    units = {name: MARGIN * bound for name, bound in bounds.items()}
+    relu_factors = dict.fromkeys(units, 1.0)
+    for trunk in _trunks(weights.architecture):
+        profile = np.max([bounds[name] for name in trunk], axis=0)
+        sizes = [MARGIN * float(np.max(bounds[name] / profile)) for name in trunk]
+        for name, size in zip(trunk, sizes):
+            units[name] = size * profile
+        for name, size, following in zip(trunk, sizes, sizes[1:]):
+            relu_factors[name] = size / following
+    return units, relu_factors
+
+
+def _reach(bound: np.ndarray) -> np.ndarray:
+    """Bounds with a floor for channels that hardly moved during calibration."""
+    bound = np.asarray(bound, dtype=np.float64)
+    largest = float(bound.max()) or 1.0
+    return np.maximum(bound, LEAST_BOUND * largest)
+
+
+def _trunks(architecture: Architecture) -> list[list[str]]:
+    """By stage, the ReLUs of the trunk: those whose results meet in additions."""
+    trunks: dict[int, list[str]] = {1: ["conv1"]}
+    for block in architecture.blocks():
+        trunks.setdefault(block.stage, []).append(f"{block.name}.conv2")
+    return list(trunks.values())
+
+
+def _shortcut_reach(given: Mapping[str, np.ndarray], block: Block, input_bound: np.ndarray) -> np.ndarray:
+    """(outputs,) the most the 1x1 shortcut can reach on inputs in [0, input_bound]."""
+    kernel = given[f"{block.name}.downsample.weight"][:, :, 0, 0] * input_bound
+    bias = given[f"{block.name}.downsample.bias"]
+    highest = np.clip(kernel, 0, None).sum(axis=1) + bias
+    lowest = np.clip(kernel, None, 0).sum(axis=1) + bias
+    return _reach(np.maximum(np.abs(highest), np.abs(lowest)))
+
+
+def _fold(scaled: dict, given: Mapping[str, np.ndarray], name: str, inputs: np.ndarray, outputs: np.ndarray) -> None:
+    """Weights between two units: w[o, i] * inputs[i] / outputs[o]."""
+    scaled[f"{name}.weight"] = given[f"{name}.weight"] * inputs[None, :, None, None] / outputs[:, None, None, None]
+    scaled[f"{name}.bias"] = given[f"{name}.bias"] / outputs
