@@ -1,0 +1,93 @@
+# Sourced by the other scripts: leaves the working directory at the repository's root and sets $python to an
+# interpreter in .venv that has this program, its extras and a working OpenFHE.
+#
+# OpenFHE's wheels hold one compiled module each, for CPython 3.10 (glibc 2.35 or newer) and CPython 3.12
+# (glibc 2.38 or newer).  3.10 is preferred, for it runs on more machines.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$PWD/.venv/bin/python
+
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    printf 'hint: %s\n' "$2" >&2
+    exit 7
+}
+
+# Prints "3.10 ok", "3.12 old-glibc", "3.11 unsupported" ...; nothing if the candidate does not run.
+judge() {
+    "$1" -c '
+import platform, sys
+needed = {(3, 10): (2, 35), (3, 12): (2, 38)}.get(sys.version_info[:2])
+name, version = platform.libc_ver()
+if needed is None or sys.implementation.name != "cpython":
+    verdict = "unsupported"
+elif name == "glibc" and tuple(map(int, version.split(".")[:2])) >= needed:
+    verdict = "ok"
+else:
+    verdict = "old-glibc"
+print("%d.%d" % sys.version_info[:2], verdict)
+' 2>/dev/null || true
+}
+
+candidates() {
+    printf '%s\n' python3.10 python3.12 python3 python
+    compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.10.*/bin/python3.10" || true
+    compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.12.*/bin/python3.12" || true
+}
+
+# Prints the interpreter to make the environment with; fails with a reason where there is none.
+choose_python() {
+    local candidate verdict seen=""
+    while read -r candidate; do
+        verdict=$(judge "$candidate")
+        if [[ $verdict == *" ok" ]]; then
+            echo "$candidate"
+            return
+        fi
+        seen+=" $verdict"
+    done < <(candidates)
+    local advice="install CPython 3.10 (or 3.12 where glibc is 2.38 or newer) and run this again"
+    case $seen in
+        *old-glibc*) fail "OpenFHE's wheels need glibc 2.35 (CPython 3.10) or 2.38 (CPython 3.12), newer than this machine's" \
+            "with glibc 2.35 to 2.37 install CPython 3.10; older systems cannot run them" ;;
+        *3.11*) fail "only CPython 3.11 is here, and OpenFHE has wheels for 3.10 and 3.12 alone" "$advice" ;;
+        *) fail "neither CPython 3.10 nor 3.12 is here, and OpenFHE has wheels for no other" "$advice" ;;
+    esac
+}
+
+make_environment() {
+    [[ $(judge "$python") == *" ok" ]] && return
+    local base
+    base=$(choose_python)
+    echo "making .venv with $base" >&2
+    rm -rf .venv
+    "$base" -m venv .venv || {
+        rm -rf .venv
+        fail "$base cannot make an environment" "install its venv module (Debian: python3-venv)"
+    }
+}
+
+install_program() {
+    local wanted
+    wanted=$(sha256sum pyproject.toml)
+    [[ -f .venv/installed && $(<.venv/installed) == "$wanted" ]] && return
+    echo "installing the program and its packages into .venv (PyTorch is several GB: this takes minutes)" >&2
+    "$python" -m pip install --quiet --disable-pip-version-check --editable '.[plain,test]' ||
+        fail "the packages could not be installed" "see pip's lines above; it needs a package index and about 7 GB of disk"
+    check_openfhe
+    echo "$wanted" >.venv/installed
+}
+
+check_openfhe() {
+    "$python" -c 'import openfhe' >&2 ||
+        fail "OpenFHE was installed but cannot be loaded" \
+            "it needs CPython 3.10 with glibc 2.35 or newer, or CPython 3.12 with glibc 2.38 or newer"
+}
+
+# One script at a time may change the environment: the root folder itself is the lock.
+exec 9<.
+if command -v flock >/dev/null; then flock 9; fi
+make_environment
+install_program
+exec 9<&-
