@@ -1,0 +1,280 @@
+"""The client: makes keys, encrypts a picture, decrypts the logits.  The only module that touches the secret key."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openfhe
+
+from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, read_facts, write_ciphertext
+from .context import (
+    BINARY,
+    bootstrapping_rotations,
+    clear_relinearisation_keys,
+    clear_rotation_keys,
+    new_context,
+    read_context,
+    read_public_key,
+    return_freed_memory,
+    shared_bootstrapping_keys,
+    write_object,
+    write_relinearisation_key,
+    write_rotation_keys,
+)
+from .errors import CiphertextError, KeyFolderError, PlanError
+from .files import atomic_path, new_folder
+from .keystore import (
+    BOOTSTRAPPING_KEYS,
+    CLIENT,
+    CONTEXT,
+    PUBLIC_KEY,
+    RELINEARISATION_KEY,
+    SERVER,
+    Manifest,
+    key_id,
+    open_folder,
+    write_manifest,
+)
+from .network import pack_picture, plan
+from .parameters import CONVOLUTION_LEVELS, PARAMETER_SETS, ParameterSet, RESERVE_LEVELS
+from .packing import unpack
+from .progress import Progress
+from .scaling import scale
+from .weights import Weights
+
+SECRET_KEY = "secret.key"
+
+
+# --- keys -------------------------------------------------------------------------------------------------
+
+
+def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
+    """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
+
+    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
+
+    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written; PlanError.
+    """
+    with new_folder(folder) as new:
+        progress.start(f"generating keys for parameter set {set_.number}")
+        progress.step("plan", "rotations")
+        needed, bootstrapping = _rotations_by_stage(set_)
+        progress.step("keys", "secret, public and relinearisation key")
+        context = new_context(set_)
+        pair = context.KeyGen()
+        _write_basic_keys(new, context, pair)
+        progress.step("keys", "bootstrapping keys")
+        shared = shared_bootstrapping_keys(context, set_, pair.secretKey)
+        _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
+        files = _divide({stage: steps - shared for stage, steps in needed.items()})
+        for name, (_, steps) in files.items():
+            progress.step("keys", f"{len(steps)} rotation keys, {name}")
+            context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
+            _write_held_rotation_keys(new / SERVER / name, context, pair)
+        progress.step("keys", "manifests")
+        _write_manifests(new, set_, shared, files, bootstrapping)
+        progress.close()
+
+
+def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
+    """By stage: all rotations its layers and bootstrapping do, and those of bootstrapping alone; in [1, N/2)."""
+    bootstrapping = bootstrapping_rotations(set_)
+    layers = {
+        stage: frozenset(step % set_.full_slots for step in steps) for stage, steps in plan(set_).rotations.items()
+    }
+    return {stage: layers[stage] | bootstrapping[stage] for stage in layers}, bootstrapping
+
+
+def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...], set[int]]]:
+    """Rotations into files by the stages that use them: name -> (stages, steps)."""
+    users: dict[int, tuple[int, ...]] = {}
+    for step in sorted(frozenset().union(*needed.values())):
+        users[step] = tuple(stage for stage in sorted(needed) if step in needed[stage])
+    groups: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for step, stages in users.items():
+        groups[stages].add(step)
+    return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
+
+
+def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
+    client, server = new / CLIENT, new / SERVER
+    client.mkdir(mode=0o700)
+    server.mkdir(mode=0o755)
+    write_object(server / CONTEXT, context)
+    write_object(server / PUBLIC_KEY, pair.publicKey)
+    context.EvalMultKeyGen(pair.secretKey)
+    write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())
+    clear_relinearisation_keys()
+    shutil.copyfile(server / CONTEXT, client / CONTEXT)
+    shutil.copyfile(server / PUBLIC_KEY, client / PUBLIC_KEY)
+    with atomic_path(client / SECRET_KEY, private=True) as path:
+        write_object(path, pair.secretKey)
+
+
+def _write_held_rotation_keys(path: Path, context: Any, pair: Any) -> None:
+    write_rotation_keys(path, context, pair.secretKey.GetKeyTag())
+    clear_rotation_keys()
+    return_freed_memory()
+
+
+def _write_manifests(
+    new: Path,
+    set_: ParameterSet,
+    shared: frozenset[int],
+    files: dict[str, tuple[tuple[int, ...], set[int]]],
+    bootstrapping: dict[int, frozenset[int]],
+) -> None:
+    stages = {
+        str(stage): [BOOTSTRAPPING_KEYS, *(name for name, (users, _) in files.items() if stage in users)]
+        for stage in bootstrapping
+    }
+    rotations = {name: sorted(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: sorted(shared)}
+    lists = {str(stage): sorted(steps) for stage, steps in bootstrapping.items()}
+    keys = key_id(new / CLIENT / PUBLIC_KEY)
+    write_manifest(new / CLIENT, set_, keys)
+    write_manifest(new / SERVER, set_, keys, rotations=rotations, stages=stages, bootstrapping=lists)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+def encrypt_picture(
+    folder: Path,
+    set_: ParameterSet,
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    output: Path,
+) -> None:
+    """Normalise and encrypt ``pixels`` (colours, width, width) in [0, 1]; reads keys/expN/client.
+
+    The ciphertext holds the colours and one empty channel, on no more primes than the first convolution needs.
+    """
+    manifest, context = _open(folder, set_)
+    public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
+    normalised = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
+    slots = pack_picture(set_.architecture, normalised)
+    level = set_.multiplicative_depth - RESERVE_LEVELS - CONVOLUTION_LEVELS
+    plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
+    write_ciphertext(output, context.Encrypt(public_key, plaintext), Facts(PICTURE, manifest.keys))
+
+
+def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path) -> np.ndarray:
+    """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client."""
+    manifest, context = _open(folder, set_)
+    secret_key = _read_secret_key(folder)
+    slots = _decrypt(context, secret_key, read_ciphertext(ciphertext, LOGITS, manifest.keys), ciphertext)
+    return slots[: set_.architecture.classes]
+
+
+def _open(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
+    manifest = open_folder(folder / CLIENT, set_)
+    return manifest, read_context(folder / CLIENT / CONTEXT)
+
+
+def _read_secret_key(folder: Path) -> Any:
+    path = folder / CLIENT / SECRET_KEY
+    if path.stat().st_mode & 0o077:
+        raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    secret_key, read = openfhe.DeserializePrivateKey(str(path), BINARY)
+    if not read:
+        raise KeyFolderError(f"{path} cannot be read")
+    return secret_key
+
+
+def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
+    """(slots,) real values.  OpenFHE refuses when the result is noise."""
+    try:
+        return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
+    except RuntimeError as error:
+        raise CiphertextError(f"{path} does not decrypt: {' '.join(str(error).split())}") from error
+
+
+# --- precision --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerPrecision:
+    """Error of one layer's values, in the unit of the network's real values.
+
+    worst, rms: over all slots; bits: -log2 of the worst error relative to the largest value;
+    bootstrap: whether this is a refresh, compared with its own input, or a layer, compared with the plain model.
+    """
+
+    name: str
+    worst: float
+    rms: float
+    bits: float
+    bootstrap: bool
+
+
+def inspect_checkpoints(
+    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray
+) -> list[LayerPrecision]:
+    """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
+
+    ``pixels``: the picture that was encrypted, (colours, width, width) in [0, 1].
+    """
+    from .plain import PlainNetwork
+
+    manifest, context = _open(folder, set_)
+    secret_key = _read_secret_key(folder)
+    expected = PlainNetwork(weights).layers(pixels)
+    scaled = scale(weights)
+    widths = {"conv1": set_.architecture.width}
+    widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
+    precisions = []
+    for relu, unit in scaled.units.items():
+        units = {relu: unit, f"{relu}.refresh": unit, f"{relu}.relu": scaled.output_unit(relu)}
+        found = {}
+        for layer, factor in units.items():
+            path = checkpoints / f"{layer}.ct"
+            if read_facts(path).layer != layer:
+                raise CiphertextError(f"{path} is the checkpoint of another layer")
+            slots = _decrypt(context, secret_key, read_ciphertext(path, CHECKPOINT, manifest.keys), path)
+            found[layer] = unpack(slots, len(unit), widths[relu]) * factor[:, None, None]
+        precisions += [
+            _compare(relu, found[relu], expected[relu], bootstrap=False),
+            _compare(f"{relu}.refresh", found[f"{relu}.refresh"], found[relu], bootstrap=True),
+            _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"], bootstrap=False),
+        ]
+    return precisions
+
+
+def _compare(name: str, found: np.ndarray, expected: np.ndarray, *, bootstrap: bool) -> LayerPrecision:
+    error = found - np.reshape(expected, found.shape)
+    worst, largest = float(np.abs(error).max()), float(np.abs(expected).max())
+    bits = float(np.log2(largest / worst)) if worst and largest else float("inf")
+    return LayerPrecision(name, worst, float(np.sqrt(np.mean(error**2))), bits, bootstrap)
+
+
+# --- self-test --------------------------------------------------------------------------------------------
+
+
+def self_test(progress: Progress) -> None:
+    """Build the context of every parameter set, and encrypt, compute and decrypt in it; keeps nothing.
+
+    Errors: PlanError if OpenFHE refuses a set or a result is wrong.
+    """
+    progress.start("self-test")
+    for set_ in PARAMETER_SETS.values():
+        progress.step(f"set {set_.number}", f"context, log2 QP = {set_.log2_qp}")
+        plan(set_)
+        context = new_context(set_)
+        pair = context.KeyGen()
+        progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
+        slots = set_.architecture.stage_slots(1)
+        values = np.random.default_rng(set_.number).uniform(-1, 1, slots)
+        level = set_.multiplicative_depth - 2
+        plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)
+        square = context.EvalMult(context.Encrypt(pair.publicKey, plaintext), plaintext)
+        found = np.array(context.Decrypt(square, pair.secretKey).GetRealPackedValue())[:slots]
+        worst = float(np.abs(found - values**2).max())
+        if not worst < 1e-4:
+            raise PlanError(f"parameter set {set_.number} computes with an error of {worst:.1e}")
+    progress.close()
