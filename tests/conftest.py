@@ -1,0 +1,52 @@
+"""What the tests share: ``--full``, and the command line run in this process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lowmem_resnet20.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also run set 1 at full size: minutes, and 12 GiB of memory")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="needs --full"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and what was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run() -> Callable[..., Outcome]:
+    """``run("load_keys", "1")``: the command line with streams that are not terminals."""
+
+    def run_main(*words: str) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        code = main(words, out, err)
+        return Outcome(int(code), out.getvalue(), err.getvalue())
+
+    return run_main
+
+
+@pytest.fixture
+def inputs() -> Path:
+    """The folder of example pictures."""
+    return ROOT / "inputs"
