@@ -21,6 +21,7 @@ from .context import (
 )
 from .encrypted import EncryptedEvaluator
 from .errors import CiphertextError, KeyFolderError, WeightsError
+from .files import os_fault
 from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
 from .network import Network, input_channels, plan
 from .parameters import CONVOLUTION_LEVELS, ParameterSet
@@ -52,20 +53,22 @@ def evaluate(
     progress.step("keys", "checking")
     manifest = open_folder(folder / SERVER, set_)
     check_keys(manifest, set_)
-    progress.step("keys", "context and relinearisation key")
+    progress.step("keys", "rotation keys and bootstrapping")
     context = read_context(folder / SERVER / CONTEXT)
-    load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, context)
     picture = read_ciphertext(ciphertext, PICTURE, manifest.keys)
     stages = _Stages(folder / SERVER, set_, manifest, context)
     evaluator = EncryptedEvaluator(set_, context, stages.load)
     _check_picture(evaluator, picture, ciphertext)
     if checkpoints is not None:
-        checkpoints.mkdir(parents=True, exist_ok=True)
+        _make_folder(checkpoints)
     observer = _Observer(progress, evaluator, checkpoints, manifest.keys)
-    logits = Network(set_, scale(weights), evaluator, observer).run(picture)
+    try:
+        load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, context)
+        logits = Network(set_, scale(weights), evaluator, observer).run(picture)
+    finally:
+        stages.clear()
+        clear_relinearisation_keys()
     write_ciphertext(output, logits, Facts(LOGITS, manifest.keys))
-    stages.clear()
-    clear_relinearisation_keys()
 
 
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
@@ -75,6 +78,13 @@ def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
         missing = sorted(needed - manifest.steps(stage))
         if missing:
             raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_fault(error, "write", path) from error
 
 
 def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:

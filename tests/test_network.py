@@ -1,0 +1,140 @@
+"""The whole network in the clear: against its definition, against PyTorch, and against its plan."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from miniature import ARCHITECTURE, INSECURE_SET, forward, random_picture, random_weights
+
+from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.errors import PlanError
+from lowmem_resnet20.evaluator import Clear, ClearEvaluator
+from lowmem_resnet20.network import Network, NoObserver, pack_picture, plan
+from lowmem_resnet20.parameters import PARAMETER_SETS
+from lowmem_resnet20.picture import read_picture
+from lowmem_resnet20.relu import evaluate_series, relu_series
+from lowmem_resnet20.scaling import MARGIN, scale
+from lowmem_resnet20.weights import default_weights_path, load_weights
+
+SETS = pytest.mark.parametrize("set_", [INSECURE_SET, *PARAMETER_SETS.values()], ids=["miniature", "1", "2", "3", "4"])
+
+
+def run_clear(set_, weights, pixels, observer=None):
+    ev = ClearEvaluator(set_)
+    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
+    logits = Network(set_, scale(weights), ev, observer or NoObserver()).run(picture)
+    return ev, logits
+
+
+def approximated(weights, degree):
+    """The ReLU that the encrypted network computes, on real values (channels, width, width)."""
+    units, series = scale(weights).units, relu_series(degree)
+
+    def activation(name, x):
+        unit = units[name][:, None, None]
+        return evaluate_series(series, x / unit) * unit
+
+    return activation
+
+
+@SETS
+def test_equals_the_network_by_definition_with_the_approximated_relu(set_):
+    weights = random_weights(set_.architecture)
+    pixels = random_picture(set_.architecture, np.random.default_rng(5))
+    _, logits = run_clear(set_, weights, pixels)
+    expected = forward(weights, pixels, approximated(weights, set_.relu_degree))["fc"]
+    assert np.abs(logits.values[: len(expected)] - expected).max() < 1e-9
+
+
+@pytest.mark.parametrize("picture", ["vale.jpg", "luis.png"])
+def test_equals_the_plain_pytorch_model_with_the_approximated_relu(picture, inputs):
+    torch = pytest.importorskip("torch")
+    from lowmem_resnet20.plain import PlainNetwork
+
+    set_, weights = PARAMETER_SETS[1], load_weights(default_weights_path())
+    pixels = read_picture(inputs / picture)
+    activation = approximated(weights, set_.relu_degree)
+    plain = PlainNetwork(weights, lambda name, x: torch.from_numpy(activation(name, x[0].numpy()))[None])
+    _, logits = run_clear(set_, weights, pixels)
+    assert np.abs(logits.values[:10] - plain.logits(pixels)).max() < 1e-6
+    assert logits.values[:10].argmax() == PlainNetwork(weights).logits(pixels).argmax()
+
+
+@SETS
+def test_levels_and_rotations_are_those_planned(set_):
+    pixels = random_picture(set_.architecture, np.random.default_rng(0))
+    ev, logits = run_clear(set_, random_weights(set_.architecture), pixels)
+    planned = plan(set_)
+    assert {stage: steps - {0} for stage, steps in ev.rotations.items()} == planned.rotations
+    assert ev.refreshes == planned.refreshes
+    assert logits.levels == planned.output_levels == 0
+
+
+def test_plan_of_resnet20():
+    """By hand: 19 ReLUs and 2 downsampling blocks are refreshed; rotations as the docstrings say."""
+    planned = plan(PARAMETER_SETS[1])
+    assert planned.refreshes == {1: 8, 2: 7, 3: 6}
+    assert planned.rotations[1] == {1, -1, 32, -32, -1024} | {48, -240, 512, -512, 8192}
+    assert planned.rotations[2] == {1, -1, 16, -16, -256} | {24, -56, 128, -128, 4096}
+    assert planned.rotations[3] == {1, -1, 8, -8, -64} | {2, 4, 16, 32, 64, 128, 256, 512, 1024, 2048}
+
+
+def test_no_level_is_wasted():
+    """With one level fewer the plan fails, in Python, before any library could end the process."""
+
+    class Shallow(type(INSECURE_SET)):
+        usable_levels = INSECURE_SET.usable_levels - 1
+
+    fields = {name: getattr(INSECURE_SET, name) for name in INSECURE_SET.__dataclass_fields__}
+    with pytest.raises(PlanError, match="levels"):
+        plan(Shallow(**fields))
+
+
+def test_scaled_pre_activations_lie_in_range():
+    """On the pictures of calibration they reach 1 / MARGIN at most, and here a third less."""
+    weights = random_weights(ARCHITECTURE, seed=3)
+    seen = {}
+
+    class Watch(NoObserver):
+        def value(self, name, x):
+            if name in weights.bounds:
+                seen[name] = float(np.abs(x.values).max())
+
+    random = np.random.default_rng(3)
+    for _ in range(8):  # the pictures random_weights calibrates on
+        run_clear(replace(INSECURE_SET, relu_degree=200), weights, random_picture(ARCHITECTURE, random), Watch())
+    assert set(seen) == set(weights.bounds)
+    assert 0.3 / MARGIN < max(seen.values()) < 0.75 / MARGIN
+
+
+def test_checkpoint_values_times_their_units_are_the_networks():
+    weights = random_weights(ARCHITECTURE)
+    pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
+    expected = forward(weights, pixels, approximated(weights, 59))
+    scaled, worst = scale(weights), {}
+
+    class Compare(NoObserver):
+        def value(self, name, x):
+            if name in expected:
+                unit = np.repeat(scaled.units[name], x.values.size // len(scaled.units[name]))
+                worst[name] = np.abs(x.values * unit - expected[name].reshape(-1)).max()
+            if name.endswith(".relu"):
+                relu = name.removesuffix(".relu")
+                unit = np.repeat(scaled.output_unit(relu), x.values.size // len(scaled.units[relu]))
+                value = approximated(weights, 59)(relu, expected[relu]).reshape(-1)
+                worst[name] = np.abs(x.values * unit - value).max()
+
+    run_clear(INSECURE_SET, weights, pixels, Compare())
+    assert len(worst) == 2 * len(RESNET20.relu_channels()) - 24  # 7 ReLUs of the miniature, before and after
+    assert max(worst.values()) < 1e-9
+
+
+def test_noise_is_added_at_each_refresh():
+    weights, pixels = random_weights(ARCHITECTURE), random_picture(ARCHITECTURE, np.random.default_rng(2))
+    picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
+    results = [
+        Network(INSECURE_SET, scale(weights), ClearEvaluator(INSECURE_SET, noise), NoObserver()).run(picture).values[:10]
+        for noise in (0.0, 1e-5, 1e-3)
+    ]
+    small, large = (np.abs(r - results[0]).max() for r in results[1:])
+    assert 0 < small < 1e-3 < large

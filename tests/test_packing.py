@@ -1,0 +1,122 @@
+"""Each layer on packed vectors against its definition, in the worst slot."""
+
+import numpy as np
+import pytest
+from miniature import ARCHITECTURE, INSECURE_SET, convolve
+
+from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.classifier import classify
+from lowmem_resnet20.convolution import convolution, convolve as convolve_packed
+from lowmem_resnet20.downsample import gather
+from lowmem_resnet20.errors import ArchitectureError, PlanError
+from lowmem_resnet20.architecture import Architecture
+from lowmem_resnet20.evaluator import Clear, ClearEvaluator
+from lowmem_resnet20.packing import ClassifierPacking, DownsamplePacking, GatherPacking, pack, per_channel, unpack
+from lowmem_resnet20.parameters import PARAMETER_SETS
+
+CASES = pytest.mark.parametrize(
+    "set_, stage",
+    [(s, stage) for s in (INSECURE_SET, PARAMETER_SETS[1]) for stage in (1, 2, 3)],
+    ids=lambda v: f"{v}" if isinstance(v, int) else f"N = 2^{v.log2_ring}",
+)
+
+
+def geometry(set_, stage):
+    return set_.architecture.channels[stage - 1], set_.architecture.stage_width(stage)
+
+
+@CASES
+def test_convolution(set_, stage):
+    channels, width = geometry(set_, stage)
+    random = np.random.default_rng(stage)
+    x, kernel, bias = (
+        random.normal(size=s) for s in ((channels, width, width), (channels, channels, 3, 3), (channels,))
+    )
+    ev = ClearEvaluator(set_)
+    ev.enter_stage(stage)
+    y = convolution(ev, Clear(pack(x), 5), kernel, bias, width)
+    assert np.abs(unpack(y.values, channels, width) - convolve(x, kernel, bias)).max() < 1e-11
+    assert y.levels == 0
+    assert ev.rotations[stage] == {1, -1, width, -width, -width * width}  # five keys a stage
+
+
+@pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
+def test_convolution_of_few_repeating_channels(set_):
+    """conv1: the picture's four blocks repeat over the slots of the stage, so four shifts do."""
+    channels, width = geometry(set_, 1)
+    random = np.random.default_rng(0)
+    x, kernel, bias = (random.normal(size=s) for s in ((4, width, width), (channels, 4, 3, 3), (channels,)))
+    ev = ClearEvaluator(set_)
+    ev.enter_stage(1)
+    repeated = ev.with_slots(Clear(pack(x), 1), channels * width * width)
+    y = convolution(ev, repeated, kernel, bias, width)
+    assert np.abs(unpack(y.values, channels, width) - convolve(x, kernel, bias)).max() < 1e-11
+
+
+@pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_downsample(set_, stage):
+    """Both branches of a downsampling block, gathered into the next stage's packing, shortcut rescaled."""
+    channels, width = geometry(set_, stage)
+    random = np.random.default_rng(stage)
+    x = random.normal(size=(channels, width, width))
+    kernel, shortcut = random.normal(size=(2 * channels, channels, 3, 3)), random.normal(size=(2 * channels, channels))
+    bias, shortcut_bias, factors = random.normal(size=(3, 2 * channels))
+    ev = ClearEvaluator(set_)
+    ev.enter_stage(stage)
+    both = convolve_packed(ev, Clear(pack(x), 1), DownsamplePacking(kernel, bias, shortcut, shortcut_bias, width))
+    fresh = ev.refresh(both)
+    main, short = gather(ev, fresh, GatherPacking(channels, width, factors))
+    expected = convolve(x, kernel, bias, 2), convolve(x, shortcut[:, :, None, None], shortcut_bias, 2)
+    half = width // 2
+    assert len(main.values) == len(short.values) == set_.architecture.stage_slots(stage + 1)
+    assert np.abs(unpack(main.values, 2 * channels, half) - expected[0]).max() < 1e-11
+    assert np.abs(unpack(short.values, 2 * channels, half) - expected[1] * factors[:, None, None]).max() < 1e-11
+    assert main.levels == short.levels == 0  # lowered to the three it needs, and all three spent
+
+
+def test_classifier():
+    channels, width = geometry(PARAMETER_SETS[1], 3)
+    random = np.random.default_rng(0)
+    x, weight, bias = (random.normal(size=s) for s in ((channels, width, width), (10, channels), (10,)))
+    ev = ClearEvaluator(PARAMETER_SETS[1])
+    ev.enter_stage(3)
+    y = classify(ev, Clear(pack(x), 1), ClassifierPacking(weight, bias, width))
+    assert np.abs(y.values[:10] - (weight @ x.mean((1, 2)) + bias)).max() < 1e-12
+
+
+def test_pack_order():
+    x = np.arange(2 * 4 * 4).reshape(2, 4, 4)
+    assert pack(x)[(1 * 4 + 2) * 4 + 3] == x[1, 2, 3]
+    assert (unpack(np.tile(pack(x), 2), 2, 4) == x).all()
+    assert per_channel(np.array([3.0, 5.0]), 2).tolist() == [3, 3, 3, 3, 5, 5, 5, 5]
+
+
+def test_rotation_moves_slot_i_plus_k_to_slot_i():
+    ev = ClearEvaluator(INSECURE_SET)
+    ev.enter_stage(1)
+    left, right = ev.rotate(Clear(np.arange(8.0), 1), [1, -2])
+    assert left.values[0] == 1 and right.values[2] == 0
+
+
+def test_levels_run_out():
+    ev = ClearEvaluator(INSECURE_SET)
+    ev.enter_stage(1)
+    with pytest.raises(PlanError, match="only 0 left"):
+        ev.products([Clear(np.ones(8), 0)], lambda i: np.ones(8))
+
+
+def test_slots_that_do_not_repeat_are_refused():
+    with pytest.raises(PlanError, match="do not repeat"):
+        ClearEvaluator(INSECURE_SET).with_slots(Clear(np.arange(8.0), 1), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": (16, 48)}, {"width": 24}, {"classes": 100}])
+def test_architectures_that_cannot_be_packed(wrong):
+    with pytest.raises(ArchitectureError):
+        Architecture(**wrong)
+
+
+def test_slots_of_resnet20():
+    assert [RESNET20.stage_slots(stage) for stage in (1, 2, 3)] == [16384, 8192, 4096]
+    assert [ARCHITECTURE.stage_slots(stage) for stage in (1, 2, 3)] == [1024, 512, 256]
