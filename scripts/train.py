@@ -232,7 +232,7 @@ class Run:
         return model.eval()
 
     def save(self, path: Path) -> None:
-        parts = {"epoch": self.epoch, "average": self.average, "args": vars(self.args) | {"data": None}}
+        parts = {"epoch": self.epoch, "average": self.average, "arguments": str(vars(self.args))}
         for part in ("model", "optimizer", "schedule"):
             parts[part] = getattr(self, part).state_dict()
         temporary = path.with_suffix(".partial")

@@ -1,0 +1,125 @@
+"""scripts/train.py on a handful of pictures: resuming changes nothing, and its parts do what they say."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from lowmem_resnet20.architecture import RESNET20  # noqa: E402
+from lowmem_resnet20.plain import PlainNetwork  # noqa: E402
+from lowmem_resnet20.weights import load_weights  # noqa: E402
+
+SPEC = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "scripts" / "train.py")
+train = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(train)
+
+
+def pictures(count=48, seed=0):
+    """Pictures whose class is their brightness: two classes, easily learnt."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    x = random.integers(0, 100, (count, 3, 32, 32)) + 150 * labels[:, None, None, None]
+    return torch.from_numpy(x.astype(np.uint8)), torch.from_numpy(labels)
+
+
+def arguments(tmp_path, epochs, **more):
+    args = train.arguments(["--data", str(tmp_path), "--batch", "16", "--held-out", "0", "--rate", "0.05"])
+    args.epochs, args.folder, args.device = epochs, tmp_path / more.pop("run", "run"), "cpu"
+    for name, value in more.items():
+        setattr(args, name, value)
+    return args
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    data = pictures()
+    whole = train.train(arguments(tmp_path, 3, run="whole"), data, data)
+
+    class Interrupted(Exception):
+        pass
+
+    steps = train.Run.step
+
+    def step(self, x, y):
+        if self.epoch == 1 and not hasattr(train, "stopped"):
+            train.stopped = True
+            raise Interrupted
+        return steps(self, x, y)
+
+    train.Run.step = step
+    try:
+        with pytest.raises(Interrupted):
+            train.train(arguments(tmp_path, 3), data, data)
+        resumed = train.train(arguments(tmp_path, 3), data, data)
+    finally:
+        train.Run.step = steps
+    assert resumed.epoch == 3
+    for name, value in whole.average.items():
+        assert torch.equal(value, resumed.average[name]), name
+
+
+def test_it_learns(tmp_path):
+    data = pictures(96)
+    run = train.train(arguments(tmp_path, 6, averaging=0.5, cutout=0), data, data)
+    assert train.accuracy(run.averaged_model(), *data) > 0.9
+    train.export(run, tmp_path / "w", data, data, count=32)
+    weights = load_weights(tmp_path / "w")
+    assert set(weights.bounds) == set(RESNET20.relu_channels())
+    found = PlainNetwork(weights).logits(data[0].numpy() / 255).argmax(1)
+    assert (found == data[1].numpy()).mean() > 0.9
+
+
+def test_jpeg_pictures_and_their_exact_copies_are_matched(tmp_path):
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    exact = [np.asarray(Image.fromarray(c).resize((32, 32), Image.BILINEAR)) for c in coarse]
+    files = []
+    for picture in exact:
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "JPEG", quality=75)
+        files.append(buffer.getvalue())
+    labels = np.arange(30) % 3
+    offsets = np.cumsum([0, *map(len, files)])
+    np.savez(tmp_path / "train_jpeg.npz", bytes=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, y=labels)
+    chosen = random.permutation(30)[:9]
+    np.savez(tmp_path / "train_exact.npz", x=np.stack(exact)[chosen].transpose(0, 3, 1, 2), y=labels[chosen])
+    jpeg, some = train.read_npz(tmp_path / "train_jpeg.npz"), train.read_npz(tmp_path / "train_exact.npz")
+    assert (train.match(some, jpeg).numpy() == chosen).all()
+    clean, also_jpeg = train.training_pictures(tmp_path, restore=False)
+    assert torch.equal(clean[0][chosen], some[0]) and not torch.equal(clean[0], also_jpeg[0])
+
+
+def test_augmentation_moves_flips_and_erases():
+    x = torch.arange(32 * 32, dtype=torch.float32).view(1, 1, 32, 32).expand(64, 3, 32, 32) / 4.1
+    generator = torch.Generator().manual_seed(0)
+    y = train.augment(x.byte(), generator, cutout=8)
+    assert y.shape == x.shape
+    assert len({float(v) for v in y[:, 0, 16, 16]}) > 20  # different crops
+    erased = (y == 0).all(1).flatten(1).sum(1)
+    assert 16 <= erased.min() and erased.max() <= 64 + 32
+    plain = train.augment(x.byte(), torch.Generator().manual_seed(0), cutout=0)
+    kept = y != 0
+    assert torch.equal(y[kept], plain[kept])
+
+
+def test_tail_penalty_counts_what_lies_beyond():
+    penalty = train.TailPenalty(deviations=4.0)
+    x = torch.ones(1, 1, 10, 10)
+    assert torch.equal(penalty("a", x), x) and float(penalty.total) == 0
+    x[0, 0, 0, 0] = 100.0
+    penalty("b", x)
+    assert float(penalty.total) > 0.3
+
+
+def test_restoration_helps():
+    """Pictures darkened by 20 are brightened again."""
+    x, _ = pictures(200, seed=1)
+    smooth = torch.nn.functional.avg_pool2d(x.float(), 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    exact, dark = smooth.clamp(20, 255).byte(), (smooth.clamp(20, 255) - 20).byte()
+    model = train.train_restorer(exact, dark, epochs=4)
+    error = (train.restored(model, dark).float() - exact.float()).abs().mean()
+    assert error < 10
