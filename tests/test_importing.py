@@ -9,15 +9,15 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
-from test_plain import trained  # noqa: E402
+from safetensors.torch import save_file
+from test_plain import trained
 
-from lowmem_resnet20.architecture import RESNET20  # noqa: E402
-from lowmem_resnet20.errors import PictureError, WeightsError  # noqa: E402
-from lowmem_resnet20.importing import import_weights  # noqa: E402
-from lowmem_resnet20.picture import read_picture  # noqa: E402
-from lowmem_resnet20.plain import PlainNetwork  # noqa: E402
-from lowmem_resnet20.weights import load_weights  # noqa: E402
+from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.errors import PictureError, WeightsError
+from lowmem_resnet20.importing import import_weights
+from lowmem_resnet20.picture import read_picture
+from lowmem_resnet20.plain import PlainNetwork
+from lowmem_resnet20.weights import load_weights
 
 SEED = Path(__file__).parents[2] / "shared" / "data" / "seed"
 

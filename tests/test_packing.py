@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from miniature import ARCHITECTURE, INSECURE_SET, convolve
 
-from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.architecture import RESNET20, Architecture
 from lowmem_resnet20.classifier import classify
-from lowmem_resnet20.convolution import convolution, convolve as convolve_packed
+from lowmem_resnet20.convolution import convolution
+from lowmem_resnet20.convolution import convolve as convolve_packed
 from lowmem_resnet20.downsample import gather
 from lowmem_resnet20.errors import ArchitectureError, PlanError
-from lowmem_resnet20.architecture import Architecture
 from lowmem_resnet20.evaluator import Clear, ClearEvaluator
 from lowmem_resnet20.packing import ClassifierPacking, DownsamplePacking, GatherPacking, pack, per_channel, unpack
 from lowmem_resnet20.parameters import PARAMETER_SETS

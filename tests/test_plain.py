@@ -6,8 +6,8 @@ from miniature import ARCHITECTURE, forward, random_picture, random_weights
 
 torch = pytest.importorskip("torch")
 
-from lowmem_resnet20.architecture import RESNET20  # noqa: E402
-from lowmem_resnet20.plain import PlainNetwork, ResNet, calibrate, fold  # noqa: E402
+from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.plain import PlainNetwork, ResNet, calibrate, fold
 
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from lowmem_resnet20.architecture import RESNET20  # noqa: E402
-from lowmem_resnet20.plain import PlainNetwork  # noqa: E402
-from lowmem_resnet20.weights import load_weights  # noqa: E402
+from lowmem_resnet20.architecture import RESNET20
+from lowmem_resnet20.plain import PlainNetwork
+from lowmem_resnet20.weights import load_weights
 
 SPEC = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "scripts" / "train.py")
 train = importlib.util.module_from_spec(SPEC)

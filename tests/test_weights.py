@@ -34,7 +34,7 @@ def test_round_trip(path):
     original, read = random_weights(), load_weights(path, ARCHITECTURE)
     assert read.mean == original.mean and read.std == original.std
     for ours, theirs in ((read.parameters, original.parameters), (read.bounds, original.bounds)):
-        assert list(sorted(ours)) == sorted(theirs)
+        assert sorted(ours) == sorted(theirs)
         assert all((ours[name] == theirs[name]).all() for name in ours)
 
 

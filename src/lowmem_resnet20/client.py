@@ -41,8 +41,8 @@ from .keystore import (
     write_manifest,
 )
 from .network import pack_picture, plan
-from .parameters import CONVOLUTION_LEVELS, PARAMETER_SETS, ParameterSet, RESERVE_LEVELS
 from .packing import unpack
+from .parameters import CONVOLUTION_LEVELS, PARAMETER_SETS, RESERVE_LEVELS, ParameterSet
 from .progress import Progress
 from .scaling import scale
 from .weights import Weights

@@ -132,7 +132,7 @@ def _checked(fields: dict) -> Manifest:
     files = {name: FileRecord(**record) for name, record in fields.pop("files").items()}
     manifest = Manifest(files=files, **fields)
     names = [*files, *manifest.rotations, *(name for names in manifest.stages.values() for name in names)]
-    steps = [step for lists in (manifest.rotations, manifest.bootstrapping) for step in sum(lists.values(), [])]
+    steps = [s for lists in (manifest.rotations, manifest.bootstrapping) for steps in lists.values() for s in steps]
     typed = (
         isinstance(manifest.set, int)
         and all(isinstance(text, str) for text in (manifest.fingerprint, manifest.openfhe, manifest.keys, *names))

@@ -6,7 +6,6 @@ Every ReLU is preceded by a refresh; the rest of the levels is planned around th
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 

@@ -140,13 +140,14 @@ class ParameterSet:
     def summary(self) -> str:
         """The set on a few lines, for the terminal."""
         budget = ", ".join(map(str, self.level_budget))
+        primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
+        refresh = f"refresh {self.refresh_levels} ({{{budget}}} + {MODULAR_REDUCTION_LEVELS})"
+        levels = f"{refresh}, network {self.usable_levels}, reserve {RESERVE_LEVELS}"
         return "\n".join(
             (
                 f"parameter set {self.number}: N = 2^{self.log2_ring}, log2 QP = {self.log2_qp} ({self.security})",
-                f"  primes       {self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits, "
-                f"{self.special_towers} special primes, {self.large_digits} digits",
-                f"  levels       {self.multiplicative_depth}: refresh {self.refresh_levels} ({{{budget}}} + "
-                f"{MODULAR_REDUCTION_LEVELS}), network {self.usable_levels}, reserve {RESERVE_LEVELS}",
+                f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
+                f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         Chebyshev, degree {self.relu_degree}, {self.relu_levels} levels",
                 f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
             )

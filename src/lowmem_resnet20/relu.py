@@ -7,7 +7,7 @@ error near the ends stays that of plain interpolation or below.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -17,7 +17,7 @@ TYPICAL_DEVIATION = 0.2
 UNIFORM_WEIGHT = 0.1
 
 
-@lru_cache(maxsize=None)
+@cache
 def relu_series(degree: int) -> tuple[float, ...]:
     """Chebyshev coefficients c_0 .. c_degree of an approximation of max(0, x) on [-1, 1].
 
