@@ -14,7 +14,7 @@ classical attacks with ternary secrets; OpenFHE enforces it (``HEStd_128_classic
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .architecture import RESNET20, Architecture
 from .errors import PlanError, UsageError
@@ -49,6 +49,7 @@ class ParameterSet:
     number: name on the command line; log2_ring: log2 N; first_modulus_bits, scaling_bits: size of the
     last prime and of the others; large_digits: dnum of hybrid key switching; level_budget, dim1: levels and
     baby steps of coefficients-to-slots and slots-to-coefficients; relu_degree: of the Chebyshev ReLU.
+    refresh_deviation: rms error of a refresh, measured at full size (see README), to simulate it in the clear.
     ``security`` names OpenFHE's security level; only tests use another than the default.
     """
 
@@ -59,6 +60,7 @@ class ParameterSet:
     large_digits: int
     level_budget: tuple[int, int]
     dim1: tuple[int, int]
+    refresh_deviation: float = field(default=0.0, repr=False)
     log2_ring: int = 16
     architecture: Architecture = RESNET20
     security: str = SECURE
@@ -157,7 +159,7 @@ class ParameterSet:
 PARAMETER_SETS: dict[int, ParameterSet] = {
     s.number: s
     for s in (
-        ParameterSet(1, 59, 48, 52, 3, level_budget=(3, 3), dim1=(8, 4)),
+        ParameterSet(1, 59, 48, 52, 3, level_budget=(3, 3), dim1=(8, 4), refresh_deviation=2.4e-5),
         ParameterSet(2, 200, 46, 50, 5, level_budget=(4, 4), dim1=(4, 4)),
         ParameterSet(3, 119, 46, 50, 5, level_budget=(5, 4), dim1=(4, 4)),
         ParameterSet(4, 59, 44, 48, 3, level_budget=(4, 4), dim1=(4, 4)),

@@ -1,0 +1,202 @@
+#!/usr/bin/env python
+"""Accuracy of the network: plain, as the encrypted one computes it, and with encryption's noise.
+
+    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--weights FILE] [--count N] [--encrypted I ...]
+
+PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
+folders of pictures in sub-folders named by class.  For each set the numpy evaluator runs the packed network with the
+set's approximated ReLU, exactly and with normal noise of the measured size added at each refresh.  Printed: accuracy,
+worst and mean difference of a logit, how many classes differ from plain and which pictures, the confusion matrix.
+``--encrypted 0 7`` classifies pictures 0 and 7 under encryption too, with the keys in keys/ (minutes each).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lowmem_resnet20.architecture import CIFAR10_CLASSES
+from lowmem_resnet20.evaluator import Clear, ClearEvaluator
+from lowmem_resnet20.network import Network, NoObserver, pack_picture
+from lowmem_resnet20.parameters import CONVOLUTION_LEVELS, ParameterSet, parameter_set
+from lowmem_resnet20.picture import read_picture
+from lowmem_resnet20.plain import PlainNetwork
+from lowmem_resnet20.scaling import Scaled, scale
+from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """x: (n, 3, 32, 32) in [0, 1]; y: (n,) labels; names: of each picture."""
+
+    x: np.ndarray
+    y: np.ndarray
+    names: list[str]
+
+
+def read_pictures(path: Path, count: int | None) -> Pictures:
+    """From an npz file or a folder; the first ``count``."""
+    found = list(_in_folder(path) if path.is_dir() else _in_npz(path))[:count]
+    x, y, names = zip(*found, strict=True)
+    return Pictures(np.stack(x), np.array(y), list(names))
+
+
+def _in_npz(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
+    with np.load(path, allow_pickle=False) as file:
+        labels = file["y"]
+        if "x" in file:
+            pictures = file["x"]
+        else:
+            stream, offsets = file["bytes"].tobytes(), file["offsets"]
+            streams = (io.BytesIO(stream[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True))
+            pictures = [np.asarray(Image.open(s).convert("RGB")).transpose(2, 0, 1) for s in streams]
+    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        yield picture / 255.0, int(label), f"{path.name}[{i}]"
+
+
+def _in_folder(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
+    for label, name in enumerate(CIFAR10_CLASSES):
+        for file in sorted((path / name.lower()).glob("*")):
+            yield read_picture(file, resize=True), label, str(file)
+
+
+def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:
+    """(classes,) logits of the packed network in the clear.  numbered: the picture's number (its seed) and pixels."""
+    seed, pixels = numbered
+    ev = ClearEvaluator(set_, noise, seed)
+    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), CONVOLUTION_LEVELS)
+    with np.errstate(all="ignore"):  # a value out of range grows without bound: it is counted as wrong
+        return Network(set_, scaled, ev, NoObserver()).run(picture).values[: set_.architecture.classes]
+
+
+def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:
+    """(n, classes) logits, on all cores."""
+    work = partial(evaluate, set_, weights, scale(weights), noise)
+    title = f"set {set_.number}, noise {noise:.1e}"
+    with ProcessPoolExecutor() as pool:
+        results = pool.map(work, enumerate(pictures.x), chunksize=8)
+        quiet = not sys.stderr.isatty()
+        return np.stack(list(track(results, title, len(pictures.x), console=Console(stderr=True), disable=quiet)))
+
+
+def evaluate_encrypted(set_: ParameterSet, weights: Path, pixels: np.ndarray) -> np.ndarray:
+    """(classes,) logits by the command line: encrypted, evaluated by a server process, decrypted."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(picture)
+        words = ["load_keys", str(set_.number), "input", str(picture), "weights", str(weights), "json"]
+        command = [sys.executable, "-m", "lowmem_resnet20", *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return np.array(json.loads(done.stdout)["logits"])
+
+
+def report_encrypted(
+    console: Console, pictures: Pictures, plain: np.ndarray, sets: list[ParameterSet], weights: Path, chosen: list[int]
+) -> None:
+    table = Table("encrypted", "set", "true class", "plain", "encrypted", "worst logit")
+    for set_ in sets:
+        for i in chosen:
+            logits = evaluate_encrypted(set_, weights, pictures.x[i])
+            classes = (CIFAR10_CLASSES[c] for c in (pictures.y[i], plain[i].argmax(), logits.argmax()))
+            worst = f"{np.abs(logits - plain[i]).max():.3f}"
+            table.add_row(pictures.names[i], str(set_.number), *classes, worst)
+    console.print(table)
+
+
+def confusion(labels: np.ndarray, found: np.ndarray) -> Table:
+    """Rows: what it is; columns: what was found."""
+    table = Table("", *(name[:5] for name in CIFAR10_CLASSES), title="confusion, plain (rows: true class)")
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, found), 1)
+    for name, row in zip(CIFAR10_CLASSES, counts, strict=True):
+        table.add_row(name, *(str(n) if n else "." for n in row))
+    return table
+
+
+def plain_logits(weights: Weights, pictures: Pictures) -> np.ndarray:
+    """(n, classes)"""
+    network = PlainNetwork(weights)
+    return np.concatenate([network.logits(pictures.x[i : i + 250]) for i in range(0, len(pictures.x), 250)])
+
+
+def report(
+    console: Console, title: str, pictures: Pictures, plain: np.ndarray, weights: Weights, sets: list[ParameterSet]
+) -> None:
+    table = Table("", "right", "accuracy", "worst logit", "mean logit", "class differs", title=title)
+    differing: dict[str, list[str]] = {}
+    rows = [("plain", plain)]
+    for set_ in sets:
+        for noise in (0.0, set_.refresh_deviation):
+            name = f"set {set_.number}, {'with noise' if noise else 'ReLU approximated'}"
+            rows.append((name, evaluate_all(set_, weights, pictures, noise)))
+    for name, logits in rows:
+        found, worst = logits.argmax(1), np.abs(logits - plain).max(1)
+        finite = np.isfinite(worst)
+        other = np.flatnonzero((found != plain.argmax(1)) | ~finite)
+        right = int(((found == pictures.y) & finite).sum())
+        differing[name] = [pictures.names[i] for i in other]
+        table.add_row(
+            name,
+            f"{right} of {len(plain)}",
+            f"{100 * right / len(plain):.2f}%",
+            f"{worst.max():.3f}",
+            f"{worst[finite].mean():.4f}",
+            str(len(other)),
+        )
+    console.print(table)
+    console.print(confusion(pictures.y, plain.argmax(1)))
+    for name, names in differing.items():
+        if names:
+            console.print(f"{name}: class differs on {', '.join(names)}")
+
+
+def bounds(console: Console, weights: Weights, other: Weights | None) -> None:
+    """The calibrated bounds, largest and mean over the channels of each ReLU."""
+    table = Table("bound of the input of", "largest", "mean", title="calibrated bounds")
+    if other:
+        table.add_column("other, largest")
+        table.add_column("mean")
+    for name in weights.architecture.relu_channels():
+        ours, *theirs = (w.bounds[name] for w in (weights, other) if w)
+        table.add_row(name, *(f"{v:.2f}" for b in (ours, *theirs) for v in (b.max(), b.mean())))
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--sets", type=int, nargs="*", default=[1])
+    parser.add_argument("--weights", type=Path, default=default_weights_path())
+    parser.add_argument("--compare-bounds", type=Path, metavar="FILE", help="show another weight file's bounds beside")
+    parser.add_argument("--encrypted", type=int, nargs="*", default=[], metavar="I", help="encrypt these for real")
+    parser.add_argument("--count", type=int, help="only the first COUNT pictures of each")
+    args = parser.parse_args()
+    console = Console(width=120)
+    weights = load_weights(args.weights)
+    sets = [parameter_set(number) for number in args.sets]
+    for path in args.pictures:
+        pictures = read_pictures(path, args.count)
+        plain = plain_logits(weights, pictures)
+        report(console, str(path), pictures, plain, weights, sets)
+        if args.encrypted:
+            report_encrypted(console, pictures, plain, sets, args.weights, args.encrypted)
+    bounds(console, weights, load_weights(args.compare_bounds) if args.compare_bounds else None)
+
+
+if __name__ == "__main__":
+    main()
