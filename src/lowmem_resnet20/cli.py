@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from . import __version__, words
 from .errors import EnvironmentFault, ExitCode, LowmemError, UsageError
 from .files import os_fault
-from .interrupt import ends_at_once, on_interrupt
+from .interrupt import ends_at_once, on_interrupt, wait_if_ending
 from .progress import format_bytes, format_seconds, make_progress, peak_resident_bytes
 from .report import Classification, Printer
 from .words import PROGRAM, Request
@@ -45,9 +45,8 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     with ends_at_once():
         try:
             _run(sys.argv[1:] if argv is None else argv, printer)
-            with _writing_result():
-                printer.stdout.flush()
-        except BrokenPipeError:
+            _flush(printer.stdout)
+        except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it
             _let_go(printer.stdout)
             return ExitCode.FAILURE
         except KeyboardInterrupt:
@@ -320,6 +319,7 @@ def _fail(error: Exception, printer: Printer) -> ExitCode:
     """Print an error and return its exit code."""
     from .serverprocess import ReportedByServer
 
+    wait_if_ending()
     if os.environ.get(DEBUG_VARIABLE):
         printer.say("".join(traceback.format_exception(error)).rstrip())
     known = _explain(error)
@@ -336,6 +336,8 @@ def _explain(error: Exception) -> LowmemError:
         return EnvironmentFault("there is not enough memory", "close other programs, or use a machine with more")
     if isinstance(error, ImportError):
         return _explain_import(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return os_fault(error, *(("use", error.filename) if error.filename else ("write", "the result")))
     return LowmemError(
         f"unexpected {type(error).__name__}: {error}", f"set {DEBUG_VARIABLE}=1 to see where it comes from"
     )
@@ -352,17 +354,19 @@ def _explain_import(error: ImportError) -> LowmemError:
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")
 
 
-@contextmanager
-def _writing_result() -> Iterator[None]:
+def _flush(stdout: TextIO) -> None:
     try:
-        yield
+        stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
+        _let_go(stdout)
         raise os_fault(error, "write", "the result") from error
 
 
 def _let_go(stdout: TextIO) -> None:
-    """Nobody reads stdout any more: keep the interpreter from trying it again as it exits."""
+    """Send what is still buffered nowhere, or the interpreter would fail on it again as it exits."""
     with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stdout.fileno())
+        os.close(nowhere)

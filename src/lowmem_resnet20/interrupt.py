@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _clean_ups: list[Callable[[], None]] = []
+_ending = threading.Event()
 
 
 @contextmanager
@@ -37,6 +39,12 @@ def run_clean_ups() -> None:
     for clean_up in reversed(_clean_ups.copy()):
         with suppress(Exception):
             clean_up()
+
+
+def wait_if_ending() -> None:
+    """Never return if the process is being ended: what fails now fails because of the clean-ups."""
+    while _ending.is_set():
+        time.sleep(1)
 
 
 @contextmanager
@@ -67,5 +75,6 @@ def ends_at_once() -> Iterator[None]:
 def _wait(signals: set[signal.Signals], done: threading.Event) -> None:
     number = signal.sigwait(signals)
     if not done.is_set():
+        _ending.set()
         run_clean_ups()
         os._exit(128 + number)

@@ -50,17 +50,18 @@ def run_server(words: Sequence[str], output: Path, stderr: TextIO) -> ServerRun:
     started = time.monotonic()
     command = [sys.executable, "-m", __package__, *words]
     passed_on = _has_descriptor(stderr)
-    server = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr if passed_on else subprocess.PIPE,
-        text=True,
-        errors="backslashreplace",
-    )
-    with on_interrupt(server.kill):
+    with on_interrupt(_kill_children):
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr if passed_on else subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+        )
         try:
-            stderr.writelines(server.stderr or ())
+            for line in server.stderr or ():
+                stderr.write(line)
             _, status, usage = os.wait4(server.pid, 0)
         except BaseException:
             server.kill()
@@ -69,6 +70,13 @@ def run_server(words: Sequence[str], output: Path, stderr: TextIO) -> ServerRun:
     server.returncode = os.waitstatus_to_exitcode(status)
     _check(server.returncode, output)
     return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024)
+
+
+def _kill_children() -> None:
+    """Kill every child of this process, also one that is being started and has no Popen object yet (Linux)."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
 
 
 def _has_descriptor(stream: TextIO) -> bool:

@@ -106,6 +106,13 @@ def _colours(text: str) -> tuple[float, ...]:
     return red, green, blue
 
 
+def _positive_colours(text: str) -> tuple[float, ...]:
+    colours = _colours(text)
+    if min(colours) <= 0:
+        raise UsageError(f"{text!r} is not three numbers above 0")
+    return colours
+
+
 _N = Value("N", "set_number", _number)
 _CIPHERTEXT = Value("CT", "ciphertext", _path)
 _PLAIN_MODEL = ("plain", "input", "resize", "weights")
@@ -126,7 +133,7 @@ OPTIONS = {
         Option("checkpoints", "keep the ciphertexts between blocks", Value("DIR", "checkpoints", _path)),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
-        Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _colours)),
+        Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
     )
 }
 
@@ -172,7 +179,7 @@ COMMANDS = {
             ("pictures", "mean", "std", "verbose", "json"),
             ("pictures",),
         ),
-        Command("test", "check that this machine can do it: a small, insecure round trip", (), ("verbose", "json")),
+        Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
         Command("help", "print this"),
     )
 }

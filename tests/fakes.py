@@ -1,0 +1,106 @@
+"""Stand-ins for the modules behind the command line, so that its own tests take no encryption.
+
+``install`` puts them where the command line imports them from.  What they were called with is in ``calls``.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+import lowmem_resnet20
+from lowmem_resnet20.files import atomic_write, new_folder
+
+LOGITS = np.array([-0.5, -2.25, 1, 2, -1.5, 9.125, -1, -1, -0.25, -1.5])
+PLAIN_LOGITS = LOGITS + np.array([0.25, *[0.0] * 9])
+
+calls: list[tuple] = []
+
+
+@dataclass(frozen=True)
+class LayerPrecision:
+    name: str
+    worst: float
+    rms: float
+    bits: float
+    bootstrap: bool
+
+
+def generate_keys(set_, folder: Path, progress) -> None:
+    calls.append(("generate_keys", set_.number, folder))
+    progress.start("generating keys")
+    progress.step("keys", "rotation keys")
+    with new_folder(folder) as new:
+        (new / "client").mkdir()
+
+
+def encrypt_picture(folder: Path, set_, pixels, mean, std, output: Path) -> None:
+    calls.append(("encrypt_picture", folder, set_.number, pixels.shape, mean, std, output))
+    atomic_write(output, b"picture")
+
+
+def decrypt_logits(folder: Path, set_, ciphertext: Path) -> np.ndarray:
+    calls.append(("decrypt_logits", folder, set_.number, ciphertext))
+    return LOGITS
+
+
+def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels) -> list[LayerPrecision]:
+    calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape))
+    return [LayerPrecision("conv1", 1e-4, 1e-5, 13.3, False), LayerPrecision("conv1.refresh", 2e-4, 1e-5, 12.3, True)]
+
+
+def self_test(progress) -> None:
+    calls.append(("self_test",))
+    progress.start("self-test")
+
+
+def evaluate(folder: Path, set_, ciphertext: Path, output: Path, weights, progress, checkpoints) -> None:
+    calls.append(("evaluate", folder, set_.number, ciphertext, output, checkpoints))
+    progress.start("evaluating")
+    progress.step("layer1", "block 0")
+    atomic_write(output, b"result")
+
+
+class PlainNetwork:
+    def __init__(self, weights) -> None:
+        self.weights = weights
+
+    def logits(self, pixels) -> np.ndarray:
+        return PLAIN_LOGITS
+
+
+def load_weights(path: Path):
+    calls.append(("load_weights", path))
+    return SimpleNamespace(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
+
+
+def default_weights_path() -> Path:
+    return Path("default-weights")
+
+
+def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None) -> None:
+    calls.append(("import_weights", source, out, pictures, mean, std))
+
+
+MODULES = {
+    "client": (generate_keys, encrypt_picture, decrypt_logits, inspect_checkpoints, self_test),
+    "server": (evaluate,),
+    "plain": (PlainNetwork,),
+    "weights": (load_weights, default_weights_path),
+    "importing": (import_weights,),
+}
+
+
+def install() -> None:
+    """Replace the modules for the rest of the process; pytest's monkeypatch undoes it where it is used."""
+    calls.clear()
+    for name, members in MODULES.items():
+        module = ModuleType(f"lowmem_resnet20.{name}")
+        for member in members:
+            setattr(module, member.__name__, member)
+        sys.modules[module.__name__] = module
+        setattr(lowmem_resnet20, name, module)

@@ -1,0 +1,546 @@
+"""Transcripts of the command line: what each command prints, and what every mistake is answered with.
+
+The modules behind it are stand-ins (fakes.py); the server's process is a shell script.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lowmem_resnet20
+from lowmem_resnet20 import words
+from lowmem_resnet20.cli import main
+from lowmem_resnet20.errors import CiphertextError, ExitCode, UsageError
+from lowmem_resnet20.report import Classification, one_line
+
+TESTS = Path(__file__).parent
+VECTOR = "[-0.500 -2.250 1.000 2.000 -1.500 9.125 -1.000 -1.000 -0.250 -1.500]"
+PLAIN_VECTOR = "[-0.250 -2.250 1.000 2.000 -1.500 9.125 -1.000 -1.000 -0.250 -1.500]"
+RESULT = f"logits  {VECTOR}\nclass   Dog\nindex   5\n"
+
+
+@pytest.fixture
+def faked(monkeypatch, tmp_path, inputs):
+    """Stand-ins behind the command line, in an empty working directory."""
+    for name in fakes.MODULES:
+        monkeypatch.setitem(sys.modules, f"lowmem_resnet20.{name}", None)
+        monkeypatch.setattr(lowmem_resnet20, name, None, raising=False)
+    fakes.install()
+    monkeypatch.chdir(tmp_path)
+    return fakes.calls
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Make the server's process run these shell commands; ``$@`` are its words, ``$7`` its output."""
+
+    def replace(script: str) -> None:
+        stub = tmp_path / "python"
+        stub.write_text(f"#!/bin/sh\n{script}\n")
+        stub.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(stub))
+
+    return replace
+
+
+WORKS = 'echo "$@" >words; cp "$5" "$7"'
+
+
+# --- what it prints ---------------------------------------------------------------------------------------
+
+
+def test_help_names_every_word(run):
+    for spelling in (["--help"], ["-h"], ["help"], ["load_keys", "--help"]):
+        done = run(*spelling)
+        assert done.code == 0
+        assert done.err == ""
+        for word in (*words.COMMANDS, *words.OPTIONS, "--version", "exit codes"):
+            assert re.search(rf"^ *(-h, )?{word}\b", done.out, re.MULTILINE), word
+        assert max(map(len, done.out.splitlines())) <= 120
+
+
+def test_version(run):
+    assert run("--version").out == f"lowmem-resnet20 {lowmem_resnet20.__version__}\n"
+
+
+def test_generate_keys(run, faked):
+    done = run("generate_keys", "2", "keys", "here")
+    assert done.code == 0
+    assert re.fullmatch(r"keys +here/exp2\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
+    assert "log2 QP" in done.err
+    assert faked == [("generate_keys", 2, Path("here/exp2"))]
+    again = run("generate_keys", "2", "keys", "here")
+    assert again.code == ExitCode.KEYS
+    assert again.out == ""
+    assert "lowmem-resnet20: error: here/exp2 exists already\nhint: " in again.err
+
+
+def test_generate_keys_in_silence_and_as_json(run, faked):
+    assert run("generate_keys", "1", "verbose", "-1").out == "keys  keys/exp1\n"
+    done = run("json", "generate_keys", "3", "verbose", "-1")
+    assert done.err == ""
+    line = json.loads(done.out)
+    assert line["keys"] == "keys/exp3"
+    assert line["peak_bytes"] > 1 << 20
+
+
+def test_load_keys_runs_the_three_steps(run, faked, server):
+    server(WORKS)
+    done = run("load_keys", "1", "input", "inputs/vale.jpg")
+    assert (done.code, done.out) == (0, RESULT)
+    assert re.fullmatch(
+        r"time: encrypt .* s, evaluate .* s, decrypt .* s\npeak memory: server .*, client .*\n", done.err
+    )
+    _, (_, folder, number, shape, mean, std, picture), (_, *decrypted) = faked
+    assert (folder, number, shape) == (Path("keys/exp1"), 1, (3, 32, 32))
+    assert (mean, std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    result = picture.with_name("result.ct")
+    assert decrypted == [folder, 1, result]
+    assert Path("words").read_text().split() == [
+        "-m", "lowmem_resnet20", "evaluate", "1", str(picture), "output", str(result),
+        "keys", str(Path("keys").absolute()), "verbose", "0",
+    ]  # fmt: skip
+    assert not picture.parent.exists()
+
+
+def test_the_server_is_never_told_where_the_secret_is(run, faked, server):
+    server(WORKS + "; env >environment")
+    run("load_keys", "1")
+    assert "client" not in Path("words").read_text()
+    assert "client" not in Path("environment").read_text().replace(str(Path.cwd()), "")
+
+
+def test_words_come_in_any_order(run, faked, server, inputs):
+    server(WORKS)
+    picture = str(inputs / "dog.png")
+    orders = (
+        ["input", picture, "verbose", "-1", "load_keys", "4", "keys", "k", "weights", "w"],
+        ["weights", "w", "load_keys", "4", "keys", "k", "input", picture, "verbose", "-1"],
+    )
+    for order in orders:
+        assert run(*order) == type(run("--version"))(0, RESULT, "")
+        assert "weights " + str(Path("w").absolute()) in Path("words").read_text()
+        assert ("load_weights", Path("w")) in faked
+
+
+def test_plain(run, faked, server):
+    server(WORKS)
+    done = run("load_keys", "1", "plain", "verbose", "-1")
+    assert done.out == (
+        f"logits        {VECTOR}\nplain logits  {PLAIN_VECTOR}\nplain class   Dog\n"
+        "difference    0.250 at worst\nclass         Dog\nindex         5\n"
+    )
+
+
+def test_json(run, faked, server):
+    server(WORKS)
+    done = run("load_keys", "1", "plain", "json", "verbose", "-1", "input", "inputs/vale.jpg")
+    assert done.err == ""
+    assert done.out.count("\n") == 1
+    line = json.loads(done.out)
+    assert line["set"] == 1
+    assert line["input"] == "inputs/vale.jpg"
+    assert (line["class"], line["index"], line["logits"]) == ("Dog", 5, list(fakes.LOGITS))
+    assert line["plain"] == {
+        "class": "Dog",
+        "index": 5,
+        "logits": list(fakes.PLAIN_LOGITS),
+        "worst_difference": 0.25,
+    }
+    assert list(line["seconds"]) == ["encrypt", "evaluate", "decrypt"]
+    assert line["peak_bytes"]["server"] > 0 < line["peak_bytes"]["client"]
+
+
+def test_the_servers_cost_is_measured(run, faked, server):
+    """A server that fills 200 MB and sleeps is seen to."""
+    python = sys.executable
+    server(f'{WORKS}; {python} -c \'import time; b = bytes(200_000_000).replace(b"0", b"1"); time.sleep(0.5)\'')
+    line = json.loads(run("load_keys", "1", "json").out)
+    assert line["seconds"]["evaluate"] > 0.5
+
+
+def test_verbose_2_shows_the_precision(run, faked, server):
+    server(WORKS)
+    done = run("load_keys", "1", "verbose", "2")
+    assert done.out == RESULT
+    assert "conv1           1.00e-04   1.00e-05   13.3\n" in done.err
+    assert "conv1.refresh   2.00e-04   1.00e-05   12.3  bootstrap\n" in done.err
+    [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
+    assert f"checkpoints {inspected[3]}" in Path("words").read_text()
+    assert not inspected[3].exists()
+
+
+def test_checkpoints_are_kept_where_wanted(run, faked, server):
+    server(WORKS)
+    run("load_keys", "1", "checkpoints", "kept")
+    assert f"checkpoints {Path('kept').absolute()}" in Path("words").read_text()
+
+
+def test_what_the_server_says_is_passed_through(run, faked, server):
+    server(f"echo layer1 >&2; {WORKS}")
+    assert run("load_keys", "1").err.startswith("layer1\n")
+
+
+def test_two_machines(run, faked):
+    assert run("encrypt", "1", "output", "picture.ct", "input", "inputs/luis.png").code == 0
+    done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c")
+    assert done.code == 0
+    assert "layer1     block 0" in done.err
+    assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("picture.ct"), Path("result.ct"), Path("c"))
+    done = run("decrypt", "1", "result.ct")
+    assert (done.code, done.out, done.err) == (0, RESULT, "")
+    done = run("decrypt", "1", "result.ct", "json")
+    assert json.loads(done.out) == {"set": 1, "class": "Dog", "index": 5, "logits": list(fakes.LOGITS)}
+
+
+def test_decrypt_compares(run, faked):
+    done = run("decrypt", "1", "r.ct", "plain", "input", "inputs/vale.jpg", "checkpoints", "c")
+    assert "difference    0.250" in done.out
+    assert "bootstrap" in done.err
+    assert "checkpoint" not in done.out
+
+
+def test_import_weights(run, faked):
+    done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
+    assert done.out == "weights  b\n"
+    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))]
+
+
+def test_self_test(run, faked):
+    assert run("test").out.startswith("test     passed\n")
+    assert json.loads(run("test", "json").out)["test"] == "passed"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colour_only_on_a_terminal_that_wants_it(faked, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    out = Terminal()
+    main(["decrypt", "1", "r.ct"], out, io.StringIO())
+    assert "\x1b[1;32mDog\x1b[0m" in out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    out, err = Terminal(), Terminal()
+    main(["decrypt", "1", "r.ct"], out, err)
+    assert main(["x"], out, err) == ExitCode.USAGE
+    assert "\x1b" not in out.getvalue() + err.getvalue()
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_words", "message", "hint"),
+    [
+        ("", "no command given", "one of generate_keys, load_keys"),
+        ("verbose 1", "no command given", "lowmem-resnet20 --help"),
+        ("load_key 1", "unknown word 'load_key'", "did you mean load_keys?"),
+        ("load-keys 1", "unknown word 'load-keys'", "did you mean load_keys?"),
+        ("load_keys 1 plian", "unknown word 'plian'", "did you mean plain?"),
+        ("load_keys 1 PLAIN", "unknown word 'PLAIN'", "did you mean plain?"),
+        ("load_keys 1 --plain", "unknown word '--plain'", "did you mean plain?"),
+        ("--verbos 1 load_keys 1", "unknown word '--verbos'", "did you mean verbose?"),
+        ("load_keys 1 dog.PNG", "unknown word 'dog.PNG'", "did you mean: input dog.PNG?"),
+        ("load_keys 1 2", "unknown word '2'", "see: lowmem-resnet20 --help"),
+        ("load_keys", "load_keys needs N after it", "see:"),
+        ("load_keys plain", "load_keys needs N after it, not the word plain", "see:"),
+        ("load_keys one", "'one' is not the number of a parameter set", "such as 1"),
+        ("load_keys -1", "'-1' is not the number of a parameter set", "such as 1"),
+        ("load_keys 9", "there is no parameter set 9", "the sets are 1, 2, 3, 4"),
+        ("generate_keys 0", "there is no parameter set 0", "the sets are 1, 2, 3, 4"),
+        ("load_keys 1 load_keys 1", "load_keys is given twice", ""),
+        ("load_keys 1 plain plain", "plain is given twice", ""),
+        ("load_keys 1 input a input b", "input is given twice", ""),
+        ("load_keys 1 generate_keys 1", "two commands: load_keys and generate_keys", "give one at a time"),
+        ("load_keys 1 help", "two commands: load_keys and help", "give one at a time"),
+        ("load_keys 1 input", "input needs FILE after it", "see:"),
+        ("load_keys 1 input plain", "input needs FILE after it, not the word plain", "./plain"),
+        ("load_keys 1 verbose", "verbose needs V after it", "see:"),
+        ("load_keys 1 verbose 3", "verbose is one of -1, 0, 1, 2, not '3'", ""),
+        ("load_keys 1 verbose high", "verbose is one of -1, 0, 1, 2, not 'high'", ""),
+        ("encrypt 1", "encrypt needs output CT", "see:"),
+        ("evaluate 1 a.ct", "evaluate needs output CT", "see:"),
+        ("evaluate 1", "evaluate needs CT after it", "see:"),
+        ("evaluate 1 a.ct output b.ct plain", "plain does not go with evaluate", "see:"),
+        ("generate_keys 1 resize", "resize does not go with generate_keys", "see:"),
+        ("decrypt 1 a.ct plain", "to compare with the plain model, decrypt needs input FILE", "see:"),
+        ("decrypt 1 a.ct checkpoints c", "to compare with the plain model, decrypt needs input FILE", "see:"),
+        ("import_weights a b", "import_weights needs pictures PATH", "see:"),
+        ("import_weights a b pictures p mean 1,2", "'1,2' is not three numbers", "such as 0.49,0.48,0.45"),
+        ("import_weights a b pictures p std 1,1,nan", "'1,1,nan' is not three finite numbers", ""),
+        ("import_weights a b pictures p std 1,0,1", "'1,0,1' is not three numbers above 0", ""),
+    ],
+)
+def test_usage_errors(run, given_words, message, hint):
+    done = run(*given_words.split())
+    assert done.code == ExitCode.USAGE == 2
+    assert done.out == ""
+    first, *rest = done.err.splitlines()
+    assert first == f"lowmem-resnet20: error: {message}"
+    assert (rest == []) if not hint else (len(rest) == 1 and rest[0].startswith("hint: ") and hint in rest[0])
+
+
+def test_an_empty_name_is_no_name(run):
+    assert run("load_keys", "1", "input", "").err.startswith(
+        "lowmem-resnet20: error: '' cannot be the name of a file\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.png", "there is no picture absent.png"),
+        (".", ". is a folder, not a picture"),
+        ("text.png", "text.png is not a JPEG or PNG picture"),
+        ("../" * 2 + "absent\n\x1b[31m.png", r"there is no picture ../../absent\n\x1b[31m.png"),
+    ],
+)
+def test_picture_errors(run, faked, name, message):
+    Path("text.png").write_text("hello")
+    for command in (["load_keys", "1"], ["encrypt", "1", "output", "o.ct"]):
+        done = run(*command, "input", name)
+        assert (done.code, done.out) == (ExitCode.PICTURE, "")
+        assert done.err.splitlines()[0] == f"lowmem-resnet20: error: {message}"
+    assert not Path("o.ct").exists()
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 5, 6, 7])
+def test_the_servers_exit_codes_are_passed_on(run, faked, server, code):
+    server(f"echo 'lowmem-resnet20: error: something' >&2; exit {code}")
+    done = run("load_keys", "1")
+    assert (done.code, done.out) == (code, "")
+    assert done.err == "lowmem-resnet20: error: something\n"
+    assert not [call for call in faked if call[0] == "decrypt_logits"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message", "hint"),
+    [
+        ("kill -KILL $$", "the server was killed by SIGKILL", "memory"),
+        ("kill -SEGV $$", "the server was killed by SIGSEGV", ""),
+        ("kill -ABRT $$", "the server was killed by SIGABRT", "OpenFHE refused"),
+        ("exit 77", "the server ended with exit code 77", ""),
+        ("exit 0", "the server ended without writing a result", ""),
+    ],
+)
+def test_a_server_that_dies(run, faked, server, monkeypatch, tmp_path, script, message, hint):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    server(script)
+    done = run("load_keys", "1")
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    first, *rest = done.err.splitlines()
+    assert first == f"lowmem-resnet20: error: {message}"
+    assert len(rest) == bool(hint)
+    assert hint in "".join(rest)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sys.modules[f"lowmem_resnet20.{module}"], name, fails)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "hint"),
+    [
+        (CiphertextError("r.ct is bad", "make it again"), 6, "r.ct is bad", "make it again"),
+        (MemoryError(), 7, "there is not enough memory", "close"),
+        (
+            ImportError("libc: GLIBC_2.38", name="openfhe.openfhe"),
+            7,
+            "OpenFHE cannot be loaded: libc: GLIBC_2.38",
+            "3.10",
+        ),
+        (ImportError("no numpy", name="numpy"), 7, "a package cannot be loaded: no numpy", "install"),
+        (PermissionError(13, "x", "r.ct"), 7, "cannot use r.ct: Permission denied", "permission"),
+        (RuntimeError("two\nlines"), 1, r"unexpected RuntimeError: two\nlines", "LOWMEM_RESNET20_DEBUG=1"),
+    ],
+)
+def test_errors_below(run, faked, monkeypatch, error, code, message, hint):
+    replace(monkeypatch, "client", "decrypt_logits", error)
+    done = run("decrypt", "1", "r.ct")
+    assert (done.code, done.out) == (code, "")
+    first, second = done.err.splitlines()
+    assert first == f"lowmem-resnet20: error: {message}"
+    assert second.startswith("hint: ")
+    assert hint in second
+
+
+def test_debugging_shows_where(run, faked, monkeypatch):
+    replace(monkeypatch, "client", "self_test", RuntimeError("x"))
+    monkeypatch.setenv("LOWMEM_RESNET20_DEBUG", "1")
+    assert "Traceback" in run("test").err
+
+
+def test_ctrl_c_below(run, faked, monkeypatch):
+    replace(monkeypatch, "client", "self_test", KeyboardInterrupt())
+    done = run("test")
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server, monkeypatch):
+    server("touch started")
+    error = ModuleNotFoundError("No module named 'torch'", name="torch")
+    replace(monkeypatch, "plain", "PlainNetwork", error)
+    done = run("load_keys", "1", "plain")
+    assert done.code == ExitCode.ENVIRONMENT
+    assert done.err.splitlines() == [
+        "lowmem-resnet20: error: the plain model needs PyTorch, which is not installed",
+        "hint: pip install torch torchvision",
+    ]
+    assert not Path("started").exists()
+
+
+def test_noise_is_no_result(run, faked, monkeypatch):
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: np.full(10, np.nan))
+    done = run("decrypt", "1", "r.ct", "json")
+    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
+    assert "not finite" in done.err
+
+
+# --- as a process -----------------------------------------------------------------------------------------
+
+
+def python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_the_module_and_its_exit_code(tmp_path):
+    done = python("-m", "lowmem_resnet20", "lod_keys", "1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "lowmem-resnet20: error: unknown word 'lod_keys'\nhint: did you mean load_keys?\n"
+
+
+def test_help_and_mistakes_import_nothing_heavy():
+    script = (
+        "import sys\nfrom lowmem_resnet20.cli import main\n"
+        "main(sys.argv[1:])\n"
+        "print('HEAVY', *{'openfhe', 'torch', 'numpy', 'PIL', 'rich', 'safetensors'} & set(sys.modules))"
+    )
+    for given_words in (["--help"], ["load_keys", "1", "plian"], ["load_keys"]):
+        assert python("-c", script, *given_words).stdout.endswith("HEAVY\n")
+
+
+def test_a_closed_pipe_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "lowmem_resnet20", "--help"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_full_disk_under_stdout():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lowmem_resnet20", "--help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7
+    assert done.stderr.startswith("lowmem-resnet20: error: cannot write the result: No space left on device\n")
+    assert len(done.stderr.splitlines()) == 2
+
+
+LOAD_KEYS = """
+import signal, sys
+from lowmem_resnet20.interrupt import ENDING_SIGNALS
+signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # as in the program, where numpy comes after main's start
+import fakes
+from lowmem_resnet20.cli import main
+fakes.install()
+sys.executable = sys.argv[1]
+sys.exit(main(["load_keys", "1"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_kills_the_server_and_leaves_nothing(tmp_path, number):
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\necho $$\necho $$ >&2\nexec sleep 60\n")
+    stub.chmod(0o700)
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", LOAD_KEYS, str(stub)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, cwd=tmp_path) as process:
+        server_id = int(process.stderr.readline())
+        [folder] = (tmp_path / "tmp").iterdir()
+        assert folder.stat().st_mode & 0o077 == 0
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        assert process.stderr.read() == b""
+    assert list((tmp_path / "tmp").iterdir()) == []
+    for _ in range(100):
+        if not Path(f"/proc/{server_id}").exists() or "Z" in Path(f"/proc/{server_id}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.05)
+    pytest.fail("the server still runs")
+
+
+# --- fuzz -------------------------------------------------------------------------------------------------
+
+WORD = st.one_of(
+    st.sampled_from(
+        [*words.COMMANDS, *words.OPTIONS, "1", "2", "-1", "0", "a,b", "1,2,3", "x.png", "--", "-x", "--help"]
+    ),
+    st.text(max_size=8),
+)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.lists(WORD, max_size=10))
+def test_fuzz_words(given_words):
+    try:
+        request = words.parse(given_words)
+    except UsageError as error:
+        assert error.message
+    else:
+        assert request.command in given_words
+        assert request.verbose in words.VERBOSITIES
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(WORD, max_size=6), st.text(max_size=5))
+def test_fuzz_command_line(given_words, tail):
+    """Whatever is typed, there is an exit code, and an error is a line or two."""
+    out, err = io.StringIO(), io.StringIO()
+    code = main([*given_words, tail + "?"], out, err)
+    assert code in (ExitCode.OK, ExitCode.USAGE)
+    if code:
+        assert out.getvalue() == ""
+        assert 1 <= len(err.getvalue().splitlines()) <= 2
+    else:
+        assert {"--help", "-h", "help", "--version"} & set(given_words)
+
+
+@given(st.text())
+def test_one_line(text):
+    assert "\n" not in one_line(text)
+    assert one_line(text).isprintable()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=10, max_size=10))
+def test_the_class_is_the_greatest_logit(logits):
+    result = Classification.of(logits)
+    assert result.logits[result.index] == max(logits)
