@@ -60,8 +60,7 @@ def run_server(words: Sequence[str], output: Path, stderr: TextIO) -> ServerRun:
             errors="backslashreplace",
         )
         try:
-            for line in server.stderr or ():
-                stderr.write(line)
+            stderr.writelines(server.stderr or ())
             _, status, usage = os.wait4(server.pid, 0)
         except BaseException:
             server.kill()
