@@ -177,8 +177,8 @@ def test_verbose_2_shows_the_precision(run, faked, server):
     server(WORKS)
     done = run("load_keys", "1", "verbose", "2")
     assert done.out == RESULT
-    assert "conv1           1.00e-04   1.00e-05   13.3\n" in done.err
-    assert "conv1.refresh   2.00e-04   1.00e-05   12.3  bootstrap\n" in done.err
+    assert "conv1            -1.500     2.250   1.00e-04   1.00e-05   13.3\n" in done.err
+    assert "conv1.refresh    -1.500     2.250   2.00e-04   1.00e-05   12.3  bootstrap\n" in done.err
     [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
     assert f"checkpoints {inspected[3]}" in Path("words").read_text()
     assert not inspected[3].exists()
@@ -218,6 +218,13 @@ def test_import_weights(run, faked):
     done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
     assert done.out == "weights  b\n"
     assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))]
+
+
+def test_import_weights_says_what_it_read(run, faked):
+    done = run("import_weights", "a.npz", "b", "pictures", "p")
+    assert done.out.startswith("weights        b\nparameters     272474\npictures       3\nlargest bound  7.25\ntime")
+    line = json.loads(run("import_weights", "a.npz", "b", "pictures", "p", "json").out)
+    assert line["largest_bound"] == 7.25 and line["difference"] is None
 
 
 def test_self_test(run, faked):

@@ -178,8 +178,14 @@ def _import_weights(request: Request, printer: Printer) -> None:
 
     seconds: dict[str, float] = {}
     with _timed(seconds, "import"):
-        import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
-    _print_written(request, printer, "weights", request.destination, seconds["import"])
+        report = import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
+    facts = {
+        "parameters": report.parameters,
+        "pictures": report.pictures,
+        "largest bound": round(report.largest_bound, 4),
+        "difference": report.difference,
+    }
+    _print_written(request, printer, "weights", request.destination, seconds["import"], facts)
 
 
 def _test(request: Request, printer: Printer) -> None:
@@ -257,14 +263,18 @@ def _as_value(path: Path) -> str:
     return str(path.absolute())
 
 
-def _print_written(request: Request, printer: Printer, what: str, path: Path, seconds: float) -> None:
-    """Say what a command has written; at verbose 0 and above, at what cost."""
-    peak = peak_resident_bytes()
+def _print_written(
+    request: Request, printer: Printer, what: str, path: Path, seconds: float, facts: dict[str, Any] | None = None
+) -> None:
+    """Say what a command has written; at verbose 0 and above, what there is to know of it and at what cost."""
+    peak, facts = peak_resident_bytes(), facts or {}
     if request.json:
-        printer.json({what: str(path), "seconds": seconds, "peak_bytes": peak})
+        line = {what: str(path)} | {name.replace(" ", "_"): fact for name, fact in facts.items()}
+        printer.json(line | {"seconds": seconds, "peak_bytes": peak})
         return
     rows = {what: str(path)}
     if request.verbose >= 0:
+        rows |= {name: str(fact) for name, fact in facts.items() if fact is not None}
         rows |= {"time": format_seconds(seconds), "peak memory": format_bytes(peak)}
     printer.fields(rows)
 

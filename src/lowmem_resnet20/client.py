@@ -200,13 +200,15 @@ def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.n
 
 @dataclass(frozen=True)
 class LayerPrecision:
-    """Error of one layer's values, in the unit of the network's real values.
+    """Values of one layer and their error, in the unit of the network's real values.
 
-    worst, rms: over all slots; bits: -log2 of the worst error relative to the largest value;
+    least, largest: of the decrypted values; worst, rms: error over all slots; bits: -log2 of the worst error relative to the largest value;
     bootstrap: whether this is a refresh, compared with its own input, or a layer, compared with the plain model.
     """
 
     name: str
+    least: float
+    largest: float
     worst: float
     rms: float
     bits: float
@@ -248,9 +250,10 @@ def inspect_checkpoints(
 
 def _compare(name: str, found: np.ndarray, expected: np.ndarray, *, bootstrap: bool) -> LayerPrecision:
     error = found - np.reshape(expected, found.shape)
-    worst, largest = float(np.abs(error).max()), float(np.abs(expected).max())
-    bits = float(np.log2(largest / worst)) if worst and largest else float("inf")
-    return LayerPrecision(name, worst, float(np.sqrt(np.mean(error**2))), bits, bootstrap)
+    worst, reach = float(np.abs(error).max()), float(np.abs(expected).max())
+    bits = float(np.log2(reach / worst)) if worst and reach else float("inf")
+    rms = float(np.sqrt(np.mean(error**2)))
+    return LayerPrecision(name, float(found.min()), float(found.max()), worst, rms, bits, bootstrap)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

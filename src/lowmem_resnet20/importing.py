@@ -1,4 +1,4 @@
-"""Weights from elsewhere: a PyTorch checkpoint or a folded npz to a checked, calibrated weight file."""
+"""Weights from elsewhere: a PyTorch checkpoint, a folded npz or the original's folder to a calibrated weight file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from .architecture import RESNET20, Architecture
 from .errors import PictureError, WeightsError
 from .files import os_fault
+from .original import read_original
 from .picture import read_picture
 from .plain import PlainNetwork, ResNet, calibrate, fold, torch
 from .weights import Weights, save_weights
@@ -46,23 +47,26 @@ def import_weights(
 ) -> ImportReport:
     """Read ``source``, calibrate on ``pictures`` (a picture, a folder of them or an npz) and write ``out``.
 
-    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints (.safetensors, .pt, .pth, .th), or
-    an npz of folded parameters, whose fc.bias may be missing (taken as 0).  mean, std: the normalisation the
-    network was trained with, by colour (0 and 1 for raw pixels); CIFAR-10's usual where not given.
+    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints (.safetensors, .pt, .pth, .th), an
+    npz of folded parameters, whose fc.bias may be missing (taken as 0), or the original program's folder of text
+    files.  mean, std: the normalisation the network was trained with, by colour (0 and 1 for raw pixels);
+    CIFAR-10's usual where not given.
 
     Errors: WeightsError naming the first difference; PictureError; EnvironmentFault.
     """
     source, mean, std = Path(source), mean or CIFAR_MEAN, std or CIFAR_STD
     pixels = list(_batches(Path(pictures), architecture.width))
     state = None
-    if source.suffix == ".npz":
+    if source.is_dir():
+        parameters = read_original(source, architecture)
+    elif source.suffix == ".npz":
         parameters = _folded(source, architecture)
     elif source.suffix in _STATE_DICT_SUFFIXES:
         state = _state_dict(source, architecture)
         parameters = fold(state, architecture)
     else:
         raise WeightsError(
-            f"{source} is neither a state dict ({', '.join(_STATE_DICT_SUFFIXES)}) nor a folded npz",
+            f"{source} is neither a state dict ({', '.join(_STATE_DICT_SUFFIXES)}), a folded npz nor a folder",
             "save it in one of these forms",
         )
     weights = calibrate(parameters, mean, std, pixels, architecture)

@@ -42,9 +42,11 @@ class Classification:
 
 
 class LayerPrecision(Protocol):
-    """What the client measures at a checkpoint: worst and rms error of the slots, and the bits of the worst."""
+    """What the client measures at a checkpoint: range of the values, error of the slots, and the bits of the worst."""
 
     name: str
+    least: float
+    largest: float
     worst: float
     rms: float
     bits: float
@@ -91,12 +93,14 @@ class Printer:
         write(f"{'index':<{width}}  {result.index}\n")
 
     def precision(self, layers: Sequence[LayerPrecision]) -> None:
-        """A table of the errors against the plain model, on stderr."""
+        """A table of the values' range and errors against the plain model, on stderr."""
         width = max((len(layer.name) for layer in layers), default=0)
-        self.say(f"{'checkpoint':<{width}}  {'worst':>9}  {'rms':>9}  {'bits':>5}")
+        self.say(f"{'checkpoint':<{width}}  {'least':>8}  {'largest':>8}  {'worst':>9}  {'rms':>9}  {'bits':>5}")
         for layer in layers:
             after = "  bootstrap" if layer.bootstrap else ""
-            self.say(f"{layer.name:<{width}}  {layer.worst:9.2e}  {layer.rms:9.2e}  {layer.bits:5.1f}{after}")
+            values = f"{layer.least:8.3f}  {layer.largest:8.3f}"
+            errors = f"{layer.worst:9.2e}  {layer.rms:9.2e}  {layer.bits:5.1f}"
+            self.say(f"{layer.name:<{width}}  {values}  {errors}{after}")
 
     @staticmethod
     def _coloured(text: str, colour: str, stream: TextIO) -> str:

@@ -174,7 +174,7 @@ COMMANDS = {
         ),
         Command(
             "import_weights",
-            "make a weight file from folded weights in an .npz file",
+            "make a weight file of a PyTorch state dict, folded .npz or the original's folder",
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
             ("pictures", "mean", "std", "verbose", "json"),
             ("pictures",),
