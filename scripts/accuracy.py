@@ -50,8 +50,10 @@ class Pictures:
 
 
 def read_pictures(path: Path, count: int | None) -> Pictures:
-    """From an npz file or a folder; the first ``count``."""
-    found = list(_in_folder(path) if path.is_dir() else _in_npz(path))[:count]
+    """From an npz file or a folder; with ``count`` so many, evenly spaced, for they may be sorted by class."""
+    found = list(_in_folder(path) if path.is_dir() else _in_npz(path))
+    if count and count < len(found):
+        found = [found[i * len(found) // count] for i in range(count)]
     x, y, names = zip(*found, strict=True)
     return Pictures(np.stack(x), np.array(y), list(names))
 
@@ -184,7 +186,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=default_weights_path())
     parser.add_argument("--compare-bounds", type=Path, metavar="FILE", help="show another weight file's bounds beside")
     parser.add_argument("--encrypted", type=int, nargs="*", default=[], metavar="I", help="encrypt these for real")
-    parser.add_argument("--count", type=int, help="only the first COUNT pictures of each")
+    parser.add_argument("--count", type=int, help="only COUNT pictures of each")
     args = parser.parse_args()
     console = Console(width=120)
     weights = load_weights(args.weights)

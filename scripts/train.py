@@ -315,10 +315,14 @@ def accuracy(model: ResNet, pictures: torch.Tensor, labels: torch.Tensor) -> flo
 # --- results ----------------------------------------------------------------------------------------------
 
 
-def export(run: Run, path: Path, clean: Pictures, jpeg: Pictures, count: int = 12_500) -> None:
-    """Fold the averaged model and calibrate its bounds on clean and JPEG training pictures."""
+def export(run: Run, path: Path, clean: Pictures, jpeg: Pictures, count: int = 20_000) -> None:
+    """Fold the averaged model and calibrate its bounds on ``count`` training pictures, clean and JPEG.
+
+    They are drawn from all over the set, for files of pictures may be sorted by class.
+    """
     parameters = fold(run.average)
-    batches = (p[0][i : i + 250].numpy() / 255 for p in (clean, jpeg) for i in range(0, count, 250))
+    chosen = torch.randperm(len(clean[0]), generator=torch.Generator().manual_seed(2))[:count]
+    batches = (p[0][batch].numpy() / 255 for p in (clean, jpeg) for batch in chosen.split(250))
     save_weights(path, calibrate(parameters, MEAN, STD, batches))
 
 
