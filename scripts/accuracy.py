@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from rich.table import Table
 from lowmem_resnet20.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.evaluator import Clear, ClearEvaluator
 from lowmem_resnet20.network import Network, NoObserver, pack_picture
-from lowmem_resnet20.parameters import CONVOLUTION_LEVELS, ParameterSet, parameter_set
+from lowmem_resnet20.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
 from lowmem_resnet20.picture import read_picture
 from lowmem_resnet20.plain import PlainNetwork
 from lowmem_resnet20.scaling import Scaled, scale
@@ -65,7 +66,7 @@ def _in_npz(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
             pictures = file["x"]
         else:
             stream, offsets = file["bytes"].tobytes(), file["offsets"]
-            streams = (io.BytesIO(stream[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True))
+            streams = (io.BytesIO(stream[a:b]) for a, b in pairwise(offsets))
             pictures = [np.asarray(Image.open(s).convert("RGB")).transpose(2, 0, 1) for s in streams]
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         yield picture / 255.0, int(label), f"{path.name}[{i}]"
@@ -81,14 +82,14 @@ def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float,
     """(classes,) logits of the packed network in the clear.  numbered: the picture's number (its seed) and pixels."""
     seed, pixels = numbered
     ev = ClearEvaluator(set_, noise, seed)
-    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), CONVOLUTION_LEVELS)
+    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), PICTURE_LEVELS)
     with np.errstate(all="ignore"):  # a value out of range grows without bound: it is counted as wrong
         return Network(set_, scaled, ev, NoObserver()).run(picture).values[: set_.architecture.classes]
 
 
 def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:
     """(n, classes) logits, on all cores."""
-    work = partial(evaluate, set_, weights, scale(weights), noise)
+    work = partial(evaluate, set_, weights, scale(weights, set_.refresh.reach), noise)
     title = f"set {set_.number}, noise {noise:.1e}"
     with ProcessPoolExecutor() as pool:
         results = pool.map(work, enumerate(pictures.x), chunksize=8)

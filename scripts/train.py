@@ -24,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def read_npz(path: Path) -> Pictures:
         if "x" in file:
             return torch.from_numpy(file["x"]), labels
         stream, offsets = file["bytes"].tobytes(), file["offsets"]
-    pictures = [np.asarray(Image.open(io.BytesIO(stream[a:b])).convert("RGB")) for a, b in zip(offsets, offsets[1:])]
+    pictures = [np.asarray(Image.open(io.BytesIO(stream[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
     return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy()), labels
 
 
@@ -106,7 +107,7 @@ class Restorer(nn.Module):
     def __init__(self, width: int = 48, depth: int = 5) -> None:
         super().__init__()
         sizes = [3, *[width] * depth, 3]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
         nn.init.zeros_(self.layers[-1].weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -352,7 +353,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--restore", action="store_true", help="clean the JPEG pictures by a network first")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
-    parser.add_argument("--compile", action="store_true", help="compile the model: a sixth faster, needs a C++ compiler")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model: a sixth faster, needs a C++ compiler"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight file when trained")
     parser.add_argument("--now", action="store_true", help="with --export: from the last checkpoint, without training")

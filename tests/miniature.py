@@ -6,18 +6,34 @@ import numpy as np
 
 from lowmem_resnet20.architecture import Architecture
 from lowmem_resnet20.parameters import ParameterSet
+from lowmem_resnet20.refresh import ChebyshevRefresh, FunctionalRefresh
 from lowmem_resnet20.weights import Weights
 
 ARCHITECTURE = Architecture(width=16, channels=(4, 8, 16), blocks_per_stage=1)
 
 INSECURE_SET = ParameterSet(
     number=1,
-    relu_degree=59,
+    refresh=ChebyshevRefresh(59),
     scaling_bits=48,
     first_modulus_bits=52,
     large_digits=3,
     level_budget=(3, 3),
     dim1=(8, 4),
+    log2_ring=12,
+    architecture=ARCHITECTURE,
+    security="HEStd_NotSet",
+)
+
+
+INSECURE_FUNCTIONAL_SET = ParameterSet(
+    number=5,
+    refresh=FunctionalRefresh(27),
+    scaling_bits=36,
+    first_modulus_bits=37,
+    large_digits=3,
+    level_budget=(3, 3),
+    dim1=(0, 0),
+    most_copies=8,
     log2_ring=12,
     architecture=ARCHITECTURE,
     security="HEStd_NotSet",

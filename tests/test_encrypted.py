@@ -9,7 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature import ARCHITECTURE, INSECURE_SET, forward, random_picture, random_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_FUNCTIONAL_SET,
+    INSECURE_SET,
+    forward,
+    random_picture,
+    random_weights,
+)
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
@@ -81,6 +88,25 @@ def test_checkpoints(keys, result):
     assert precision[0].bits > 25  # conv1 has met no refresh yet
 
 
+def test_a_functional_refresh_on_shared_copies(tmp_path):
+    """Set 5's way, client to server to client, and what its checkpoints show."""
+    set_ = INSECURE_FUNCTIONAL_SET
+    client.generate_keys(set_, tmp_path / "exp5", SilentProgress())
+    client.encrypt_picture(tmp_path / "exp5", set_, PIXELS, WEIGHTS.mean, WEIGHTS.std, tmp_path / "p.ct")
+    server.evaluate(
+        tmp_path / "exp5", set_, tmp_path / "p.ct", tmp_path / "r.ct", WEIGHTS, SilentProgress(), tmp_path / "c"
+    )
+    logits = client.decrypt_logits(tmp_path / "exp5", set_, tmp_path / "r.ct")
+    slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
+    clear = Network(set_, scale(WEIGHTS, set_.refresh.reach), ClearEvaluator(set_), NoObserver()).run(slots)
+    assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
+    assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
+    pytest.importorskip("torch")
+    precision = client.inspect_checkpoints(tmp_path / "exp5", set_, tmp_path / "c", WEIGHTS, PIXELS)
+    assert [p.name for p in precision] == [n for r in ARCHITECTURE.relu_channels() for n in (r, f"{r}.relu")]
+    assert all(p.bits > 4 for p in precision)
+
+
 def test_a_checkpoint_under_another_name_is_refused(keys, result, tmp_path):
     pytest.importorskip("torch")
     shutil.copytree(result.parent / "checkpoints", tmp_path / "c")
@@ -98,14 +124,16 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
     assert np.abs(results[0] - results[1]).max() < 1e-5
 
 
-def test_bootstrapping_rotations_are_those_openfhe_makes_keys_for(keys):
+@pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET], ids=["bootstrapping", "functional"])
+def test_bootstrapping_rotations_are_those_openfhe_makes_keys_for(set_):
     """Asked on a short modulus, OpenFHE names the same rotations as on the set's own."""
-    context = new_context(INSECURE_SET)
+    context = new_context(set_)
     secret = context.KeyGen().secretKey
-    index = {pow(5, step, 2 * INSECURE_SET.ring_dimension): step for step in range(INSECURE_SET.full_slots)}
-    for stage, steps in bootstrapping_rotations(INSECURE_SET).items():
+    index = {pow(5, step, 2 * set_.ring_dimension): step for step in range(set_.full_slots)}
+    for stage, steps in bootstrapping_rotations(set_).items():
         clear_rotation_keys()
-        set_up_bootstrapping(context, INSECURE_SET, ARCHITECTURE.stage_slots(stage), precompute=False)
+        context.ClearBootstrapPrecom()
+        set_up_bootstrapping(context, set_, ARCHITECTURE.stage_slots(stage), precompute=True)
         context.EvalBootstrapKeyGen(secret, ARCHITECTURE.stage_slots(stage))
         made = context.GetExistingEvalAutomorphismKeyIndices(secret.GetKeyTag())
         assert {index[i] for i in made if i in index} == steps
@@ -219,7 +247,7 @@ def test_levels_are_checked_before_openfhe_is_called():
     with pytest.raises(PlanError, match="no level"):
         ev.products([low], lambda i: np.ones(256))
     with pytest.raises(PlanError, match="levels"):
-        ev.series(low, (0.0, 1.0))
+        ev.chebyshev(low, (0.0, 1.0))
     with pytest.raises(PlanError, match="lowered"):
         ev.lower(low, 1)
 

@@ -10,6 +10,7 @@ from miniature import INSECURE_SET
 
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.keystore import MANIFEST, open_folder, write_manifest
+from lowmem_resnet20.refresh import ChebyshevRefresh
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_wrong_set(folder):
 
 def test_the_set_has_changed(folder):
     with pytest.raises(KeyFolderError, match="was another"):
-        open_folder(folder, replace(INSECURE_SET, relu_degree=27))
+        open_folder(folder, replace(INSECURE_SET, refresh=ChebyshevRefresh(27)))
 
 
 def test_other_openfhe(folder):

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from miniature import ARCHITECTURE, INSECURE_SET, forward, random_picture, random_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_FUNCTIONAL_SET,
+    INSECURE_SET,
+    forward,
+    random_picture,
+    random_weights,
+)
 
 from lowmem_resnet20.architecture import RESNET20
 from lowmem_resnet20.errors import PlanError
@@ -12,27 +19,34 @@ from lowmem_resnet20.evaluator import Clear, ClearEvaluator
 from lowmem_resnet20.network import Network, NoObserver, pack_picture, plan
 from lowmem_resnet20.parameters import PARAMETER_SETS
 from lowmem_resnet20.picture import read_picture
-from lowmem_resnet20.relu import evaluate_series, relu_series
+from lowmem_resnet20.refresh import ChebyshevRefresh
+from lowmem_resnet20.relu import evaluate_fourier, evaluate_series, relu_fourier, relu_series
 from lowmem_resnet20.scaling import MARGIN, scale
 from lowmem_resnet20.weights import default_weights_path, load_weights
 
-SETS = pytest.mark.parametrize("set_", [INSECURE_SET, *PARAMETER_SETS.values()], ids=["miniature", "1", "2", "3", "4"])
+MINIATURES = [INSECURE_SET, INSECURE_FUNCTIONAL_SET, replace(INSECURE_SET, most_copies=4)]
+SETS = pytest.mark.parametrize(
+    "set_",
+    [*MINIATURES, *PARAMETER_SETS.values()],
+    ids=["miniature", "functional", "copies", *map(str, PARAMETER_SETS)],
+)
 
 
 def run_clear(set_, weights, pixels, observer=None):
     ev = ClearEvaluator(set_)
     picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
-    logits = Network(set_, scale(weights), ev, observer or NoObserver()).run(picture)
+    logits = Network(set_, scale(weights, set_.refresh.reach), ev, observer or NoObserver()).run(picture)
     return ev, logits
 
 
-def approximated(weights, degree):
+def approximated(weights, set_):
     """The ReLU that the encrypted network computes, on real values (channels, width, width)."""
-    units, series = scale(weights).units, relu_series(degree)
+    units = scale(weights, set_.refresh.reach).units
+    series, evaluate = (relu_series, evaluate_series) if set_.refresh.reach == 1 else (relu_fourier, evaluate_fourier)
 
     def activation(name, x):
         unit = units[name][:, None, None]
-        return evaluate_series(series, x / unit) * unit
+        return evaluate(series(set_.refresh.degree), x / unit) * unit
 
     return activation
 
@@ -42,8 +56,9 @@ def test_equals_the_network_by_definition_with_the_approximated_relu(set_):
     weights = random_weights(set_.architecture)
     pixels = random_picture(set_.architecture, np.random.default_rng(5))
     _, logits = run_clear(set_, weights, pixels)
-    expected = forward(weights, pixels, approximated(weights, set_.relu_degree))["fc"]
-    assert np.abs(logits.values[: len(expected)] - expected).max() < 1e-9
+    expected = forward(weights, pixels, approximated(weights, set_))["fc"]
+    tolerance = 1e-9 if set_.refresh.identity_gain() == 0 else 5e-3  # where downsampling's refresh is a series too
+    assert np.abs(logits.values[: len(expected)] - expected).max() < tolerance
 
 
 @pytest.mark.parametrize("picture", ["vale.jpg", "luis.png"])
@@ -53,7 +68,7 @@ def test_equals_the_plain_pytorch_model_with_the_approximated_relu(picture, inpu
 
     set_, weights = PARAMETER_SETS[1], load_weights(default_weights_path())
     pixels = read_picture(inputs / picture)
-    activation = approximated(weights, set_.relu_degree)
+    activation = approximated(weights, set_)
     plain = PlainNetwork(weights, lambda name, x: torch.from_numpy(activation(name, x[0].numpy()))[None])
     _, logits = run_clear(set_, weights, pixels)
     assert np.abs(logits.values[:10] - plain.logits(pixels)).max() < 1e-6
@@ -102,7 +117,9 @@ def test_scaled_pre_activations_lie_in_range():
 
     random = np.random.default_rng(3)
     for _ in range(8):  # the pictures random_weights calibrates on
-        run_clear(replace(INSECURE_SET, relu_degree=200), weights, random_picture(ARCHITECTURE, random), Watch())
+        run_clear(
+            replace(INSECURE_SET, refresh=ChebyshevRefresh(200)), weights, random_picture(ARCHITECTURE, random), Watch()
+        )
     assert set(seen) == set(weights.bounds)
     assert 0.3 / MARGIN < max(seen.values()) < 0.75 / MARGIN
 
@@ -110,7 +127,7 @@ def test_scaled_pre_activations_lie_in_range():
 def test_checkpoint_values_times_their_units_are_the_networks():
     weights = random_weights(ARCHITECTURE)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
-    expected = forward(weights, pixels, approximated(weights, 59))
+    expected = forward(weights, pixels, approximated(weights, INSECURE_SET))
     scaled, worst = scale(weights), {}
 
     class Compare(NoObserver):
@@ -121,7 +138,7 @@ def test_checkpoint_values_times_their_units_are_the_networks():
             if name.endswith(".relu"):
                 relu = name.removesuffix(".relu")
                 unit = np.repeat(scaled.output_unit(relu), x.values.size // len(scaled.units[relu]))
-                value = approximated(weights, 59)(relu, expected[relu]).reshape(-1)
+                value = approximated(weights, INSECURE_SET)(relu, expected[relu]).reshape(-1)
                 worst[name] = np.abs(x.values * unit - value).max()
 
     run_clear(INSECURE_SET, weights, pixels, Compare())
@@ -133,7 +150,9 @@ def test_noise_is_added_at_each_refresh():
     weights, pixels = random_weights(ARCHITECTURE), random_picture(ARCHITECTURE, np.random.default_rng(2))
     picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
     results = [
-        Network(INSECURE_SET, scale(weights), ClearEvaluator(INSECURE_SET, noise), NoObserver()).run(picture).values[:10]
+        Network(INSECURE_SET, scale(weights), ClearEvaluator(INSECURE_SET, noise), NoObserver())
+        .run(picture)
+        .values[:10]
         for noise in (0.0, 1e-5, 1e-3)
     ]
     small, large = (np.abs(r - results[0]).max() for r in results[1:])

@@ -25,8 +25,9 @@ def geometry(set_, stage):
     return set_.architecture.channels[stage - 1], set_.architecture.stage_width(stage)
 
 
+@pytest.mark.parametrize("copies", [1, 2, 4])
 @CASES
-def test_convolution(set_, stage):
+def test_convolution(set_, stage, copies):
     channels, width = geometry(set_, stage)
     random = np.random.default_rng(stage)
     x, kernel, bias = (
@@ -34,10 +35,38 @@ def test_convolution(set_, stage):
     )
     ev = ClearEvaluator(set_)
     ev.enter_stage(stage)
-    y = convolution(ev, Clear(pack(x), 5), kernel, bias, width)
+    slots = channels * width * width
+    copies = min(copies, set_.full_slots // slots)
+    y = convolution(ev, Clear(pack(x), 5), kernel, bias, width, copies)
+    assert len(y.values) == slots
     assert np.abs(unpack(y.values, channels, width) - convolve(x, kernel, bias)).max() < 1e-11
     assert y.levels == 0
-    assert ev.rotations[stage] == {1, -1, width, -width, -width * width}  # five keys a stage
+    five = {1, -1, width, -width, -width * width}
+    assert five <= ev.rotations[stage]
+    others = ev.rotations[stage] - five  # powers of two, which bootstrapping has: all that copies add
+    assert len(others) == (0 if copies == 1 else 1 + copies.bit_length() - 1)
+    assert all(step & (step - 1) == 0 for step in map(abs, others))
+
+
+class Products(ClearEvaluator):
+    """Counts plaintext products."""
+
+    count = 0
+
+    def products(self, xs, vector_of):
+        self.count += len(xs)
+        return super().products(xs, vector_of)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_on_all_copies_every_stage_needs_72_products(stage):
+    channels, width = geometry(PARAMETER_SETS[1], stage)
+    ev = Products(PARAMETER_SETS[1])
+    ev.enter_stage(stage)
+    copies = ev.set.full_slots // (channels * width * width)
+    x = Clear(np.ones(channels * width * width), 2)
+    convolution(ev, x, np.ones((channels, channels, 3, 3)), np.ones(channels), width, copies)
+    assert ev.count == 72 + copies
 
 
 @pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
@@ -55,7 +84,8 @@ def test_convolution_of_few_repeating_channels(set_):
 
 @pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
 @pytest.mark.parametrize("stage", [1, 2])
-def test_downsample(set_, stage):
+@pytest.mark.parametrize("copies", [1, 2])
+def test_downsample(set_, stage, copies):
     """Both branches of a downsampling block, gathered into the next stage's packing, shortcut rescaled."""
     channels, width = geometry(set_, stage)
     random = np.random.default_rng(stage)
@@ -64,8 +94,9 @@ def test_downsample(set_, stage):
     bias, shortcut_bias, factors = random.normal(size=(3, 2 * channels))
     ev = ClearEvaluator(set_)
     ev.enter_stage(stage)
-    both = convolve_packed(ev, Clear(pack(x), 1), DownsamplePacking(kernel, bias, shortcut, shortcut_bias, width))
-    fresh = ev.refresh(both)
+    packing = DownsamplePacking(kernel, bias, shortcut, shortcut_bias, width)
+    both = convolve_packed(ev, Clear(pack(x), copies), packing, copies)
+    fresh = ev.bootstrap(both)
     main, short = gather(ev, fresh, GatherPacking(channels, width, factors))
     expected = convolve(x, kernel, bias, 2), convolve(x, shortcut[:, :, None, None], shortcut_bias, 2)
     half = width // 2

@@ -8,7 +8,9 @@ from miniature import INSECURE_SET
 
 from lowmem_resnet20.context import clear_relinearisation_keys, new_context, write_relinearisation_key
 from lowmem_resnet20.errors import PlanError, UsageError
-from lowmem_resnet20.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set, series_levels
+from lowmem_resnet20.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
+from lowmem_resnet20.refresh import series_levels
+from lowmem_resnet20.relu import relu_fourier
 
 SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number}")
 
@@ -31,12 +33,17 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
 @SETS
 def test_openfhe_spends_the_planned_levels_on_bootstrapping(set_):
     distribution = openfhe.SecretKeyDist.SPARSE_ENCAPSULATED
-    depth = openfhe.CryptoContext.GetBootstrapDepth(list(set_.level_budget), distribution)
-    assert depth == set_.refresh_levels
+    budget = list(set_.level_budget)
+    if set_.refresh.functional:  # slots-to-coefficients comes first, on levels kept in reserve
+        series = relu_fourier(set_.refresh.degree)
+        depth = openfhe.CryptoContext.GetFEFBTDepth(budget, series, distribution, set_.first_modulus_bits)
+        assert depth == set_.refresh_levels + budget[1]
+    else:
+        assert openfhe.CryptoContext.GetBootstrapDepth(budget, distribution) == set_.refresh_levels
 
 
 def test_degrees_are_the_originals():
-    assert [PARAMETER_SETS[n].relu_degree for n in (1, 2, 3, 4)] == [59, 200, 119, 59]
+    assert [PARAMETER_SETS[n].refresh.degree for n in (1, 2, 3, 4)] == [59, 200, 119, 59]
 
 
 def test_a_set_beyond_the_limit_is_refused():

@@ -1,9 +1,9 @@
-"""The Chebyshev ReLU: its error, everywhere and where values lie."""
+"""The ReLU as a series: its error, everywhere and where values lie."""
 
 import numpy as np
 import pytest
 
-from lowmem_resnet20.relu import evaluate_series, relu_series
+from lowmem_resnet20.relu import evaluate_fourier, evaluate_series, identity_fourier, relu_fourier, relu_series
 
 GRID = np.linspace(-1, 1, 40_001)
 
@@ -33,3 +33,31 @@ def test_odd_part_is_exact():
 
 def test_length():
     assert len(relu_series(200)) == 201
+    assert len(relu_fourier(27)) == 28
+
+
+@pytest.mark.parametrize("degree, worst, typical", [(27, 3.5e-3, 7e-4), (59, 1.7e-3, 2.5e-4)])
+def test_fourier_error(degree, worst, typical):
+    m = GRID / 2
+    error = evaluate_fourier(relu_fourier(degree), m) - np.maximum(m, 0)
+    density = np.exp(-0.5 * (m / 0.1) ** 2)
+    assert np.abs(error).max() < worst
+    assert np.sqrt(np.average(error**2, weights=density)) < typical
+
+
+def test_fourier_series_stay_small():
+    """Noise grows with the coefficients, and a value out of range must not blow up."""
+    for series in (relu_fourier(27), identity_fourier(5)):
+        assert np.abs(series).sum() < 0.6
+        assert np.abs(evaluate_fourier(series, np.linspace(-1, 1, 2001))).max() < 2 * np.abs(series).sum()
+
+
+def test_fourier_convention():
+    """The value is 2 Re(sum_j c_j exp(i pi j m))."""
+    m, series = np.array([-0.3, 0.2]), (0.5, 0.25 - 0.5j)
+    expected = 1 + 0.5 * np.cos(np.pi * m) + np.sin(np.pi * m)
+    assert np.abs(evaluate_fourier(series, m) - expected).max() < 1e-12
+
+
+def test_fourier_identity():
+    assert np.abs(evaluate_fourier(identity_fourier(5), GRID / 2) - GRID / 2).max() < 4e-5

@@ -40,7 +40,9 @@ def test_only_the_client_names_the_secret_key_file():
 
 def test_nothing_the_server_imports_decrypts():
     for name in imported_modules("server"):
-        calls = {n.attr for n in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())) if isinstance(n, ast.Attribute)}
+        calls = {
+            n.attr for n in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())) if isinstance(n, ast.Attribute)
+        }
         assert not calls & {"Decrypt", "DeserializePrivateKey", "DeserializePrivateKeyString"}, name
 
 

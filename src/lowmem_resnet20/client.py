@@ -42,7 +42,7 @@ from .keystore import (
 )
 from .network import pack_picture, plan
 from .packing import unpack
-from .parameters import CONVOLUTION_LEVELS, PARAMETER_SETS, RESERVE_LEVELS, ParameterSet
+from .parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .progress import Progress
 from .scaling import scale
 from .weights import Weights
@@ -159,7 +159,7 @@ def encrypt_picture(
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
     normalised = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
     slots = pack_picture(set_.architecture, normalised)
-    level = set_.multiplicative_depth - RESERVE_LEVELS - CONVOLUTION_LEVELS
+    level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
     plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
     write_ciphertext(output, context.Encrypt(public_key, plaintext), Facts(PICTURE, manifest.keys))
 
@@ -227,12 +227,14 @@ def inspect_checkpoints(
     manifest, context = _open(folder, set_)
     secret_key = _read_secret_key(folder)
     expected = PlainNetwork(weights).layers(pixels)
-    scaled = scale(weights)
+    scaled = scale(weights, set_.refresh.reach)
     widths = {"conv1": set_.architecture.width}
     widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     precisions = []
     for relu, unit in scaled.units.items():
-        units = {relu: unit, f"{relu}.refresh": unit, f"{relu}.relu": scaled.output_unit(relu)}
+        units = {relu: unit, f"{relu}.relu": scaled.output_unit(relu)}
+        if not set_.refresh.functional:  # a functional refresh leaves nothing before the ReLU
+            units[f"{relu}.refresh"] = unit
         found = {}
         for layer, factor in units.items():
             path = checkpoints / f"{layer}.ct"
@@ -240,11 +242,10 @@ def inspect_checkpoints(
                 raise CiphertextError(f"{path} is the checkpoint of another layer")
             slots = _decrypt(context, secret_key, read_ciphertext(path, CHECKPOINT, manifest.keys), path)
             found[layer] = unpack(slots, len(unit), widths[relu]) * factor[:, None, None]
-        precisions += [
-            _compare(relu, found[relu], expected[relu], bootstrap=False),
-            _compare(f"{relu}.refresh", found[f"{relu}.refresh"], found[relu], bootstrap=True),
-            _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"], bootstrap=False),
-        ]
+        precisions.append(_compare(relu, found[relu], expected[relu], bootstrap=False))
+        if f"{relu}.refresh" in found:
+            precisions.append(_compare(f"{relu}.refresh", found[f"{relu}.refresh"], found[relu], bootstrap=True))
+        precisions.append(_compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"], bootstrap=False))
     return precisions
 
 

@@ -65,8 +65,15 @@ def enable(context: Any) -> Any:
 
 
 def set_up_bootstrapping(context: Any, set_: ParameterSet, slots: int, *, precompute: bool) -> None:
-    """Prepare bootstrapping of ``slots`` slots; ``precompute`` also encodes its linear transforms (GiB)."""
-    context.EvalBootstrapSetup(list(set_.level_budget), list(set_.dim1), slots, set_.correction_bits, precompute)
+    """Prepare the set's refresh of ``slots`` slots; ``precompute`` also encodes its linear transforms (GiB).
+
+    Without, it is what key generation needs, which is the same for both kinds of refresh.
+    """
+    budgets = list(set_.level_budget), list(set_.dim1)
+    if set_.refresh.functional and precompute:
+        context.EvalFEFuncBootstrapSetup(*budgets, slots)
+    else:
+        context.EvalBootstrapSetup(*budgets, slots, set_.correction_bits, precompute)
 
 
 def shared_bootstrapping_keys(context: Any, set_: ParameterSet, secret: Any) -> frozenset[int]:

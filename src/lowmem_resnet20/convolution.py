@@ -7,8 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from .evaluator import Evaluator
-from .packing import ConvolutionPacking, Tap
-from .parameters import CONVOLUTION_LEVELS
+from .packing import Blocks, ConvolutionPacking, Tap
 
 X = TypeVar("X")
 
@@ -18,14 +17,49 @@ class Packing(Protocol):
 
     taps: tuple[Tap, ...]
     width: int
-    shifts: int
 
-    def vector(self, shift: int, tap: Tap) -> np.ndarray: ...
+    @property
+    def channels(self) -> tuple[int, int]: ...
+
+    def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray: ...
 
     def bias_vector(self) -> np.ndarray: ...
 
 
-def make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
+def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1, left: int = 0) -> X:
+    """The convolution a packing describes, with its bias; ``left`` levels remain.
+
+    Slots: those of ``x`` (blocks of width * width), of which the ring must hold ``copies`` copies.  1 level for one
+    copy, 2 for more; what ``x`` has beyond these and ``left`` is dropped first.  Rotations {1, -1, width, -width,
+    -width * width}, the last to move the sums of shift s on to their place together with those of every higher
+    shift, so that one key serves all of them; with P copies of n slots also n / P and n, 2n, .. Pn / 2.
+    Source: Rovida and Leporati (2024), section 4, "Optimized Vector Encoding"; the copies are this project's.
+    """
+    slots, blocks = ev.slots(x), Blocks(*packing.channels, copies)
+    if copies > 1:
+        x = _spread(ev, ev.lower(x, left + 2), blocks, packing.width)
+    taps = _make_taps(ev, ev.lower(x, left + 1), packing)
+    total = None
+    for shift in reversed(range(blocks.shifts)):
+        block_pair = blocks.input_channels(), blocks.output_blocks(shift)
+        partial = ev.products(taps, lambda i, pair=block_pair: packing.vector(*pair, packing.taps[i]))
+        if total is not None:
+            (moved,) = ev.rotate(total, [-packing.width * packing.width])
+            partial = ev.add(moved, partial)
+        total = partial
+    total = _sum_copies(ev, ev.lower(total, left), slots, copies)
+    return ev.add_vector(total, packing.bias_vector)
+
+
+def convolution(ev: Evaluator[X], x: X, kernel: np.ndarray, bias: np.ndarray, width: int, copies: int = 1) -> X:
+    """A 3x3 convolution with stride 1: kernel (outputs, inputs, 3, 3), bias (outputs,); as :func:`convolve`.
+
+    ``x`` has ``outputs`` blocks; they repeat with period ``inputs``.
+    """
+    return convolve(ev, x, ConvolutionPacking(kernel, bias, width), copies)
+
+
+def _make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
     """``x`` moved so that the neighbour at each of the packing's taps lies over its pixel.
 
     Only steps of one row or one column are taken, each on the result of another, so that rotations by
@@ -42,28 +76,19 @@ def make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
     return [moved[tap] for tap in packing.taps]
 
 
-def convolve(ev: Evaluator[X], x: X, packing: Packing) -> X:
-    """The convolution a packing describes, with its bias.
-
-    Slots: those of ``x`` (blocks of width * width).  1 level, which is all that is kept of ``x``.  Rotations
-    {1, -1, width, -width, -width * width}: the last moves the sums of shift s on to their place together with those
-    of every higher shift, so that one key serves all of them.
-    Source: Rovida and Leporati (2024), section 4, "Optimized Vector Encoding".
-    """
-    taps = make_taps(ev, ev.lower(x, CONVOLUTION_LEVELS), packing)
-    total = None
-    for shift in reversed(range(packing.shifts)):
-        partial = ev.products(taps, lambda i, shift=shift: packing.vector(shift, packing.taps[i]))
-        if total is not None:
-            (moved,) = ev.rotate(total, [-packing.width * packing.width])
-            partial = ev.add(moved, partial)
-        total = partial
-    return ev.add_vector(ev.lower(total, 0), packing.bias_vector)
+def _spread(ev: Evaluator[X], x: X, blocks: Blocks, width: int) -> X:
+    """Copy c moved back by ``c * blocks.shifts`` blocks within itself; slots of all copies.  1 level."""
+    slots = ev.slots(x)
+    moved = [ev.with_slots(x, slots * blocks.copies)]
+    for _ in range(blocks.copies - 1):
+        moved += ev.rotate(moved[-1], [blocks.shifts * width * width])
+    return ev.products(moved, lambda copy: blocks.copy_mask(copy, width))
 
 
-def convolution(ev: Evaluator[X], x: X, kernel: np.ndarray, bias: np.ndarray, width: int) -> X:
-    """A 3x3 convolution with stride 1: kernel (outputs, inputs, 3, 3), bias (outputs,); 1 level.
-
-    ``x`` has ``outputs`` blocks; they repeat with period ``inputs``.
-    """
-    return convolve(ev, x, ConvolutionPacking(kernel, bias, width))
+def _sum_copies(ev: Evaluator[X], x: X, slots: int, copies: int) -> X:
+    """The sum over the copies, once in ``slots`` slots.  0 levels."""
+    step = slots
+    while step < slots * copies:
+        x = ev.add(x, ev.rotate(x, [step])[0])
+        step *= 2
+    return ev.with_slots(x, slots)

@@ -13,7 +13,8 @@ import numpy as np
 
 from .errors import PlanError
 from .evaluator import VectorOf
-from .parameters import RESERVE_LEVELS, ParameterSet
+from .parameters import ParameterSet
+from .refresh import series_levels
 
 Ciphertext = Any
 
@@ -34,7 +35,7 @@ class EncryptedEvaluator:
 
     def levels(self, x: Ciphertext) -> int:
         spent = x.GetLevel() + x.GetNoiseScaleDeg() - 1
-        return self.set.multiplicative_depth - RESERVE_LEVELS - spent
+        return self.set.multiplicative_depth - self.set.reserve_levels - spent
 
     def with_slots(self, x: Ciphertext, slots: int) -> Ciphertext:
         x = x.Clone()
@@ -72,24 +73,35 @@ class EncryptedEvaluator:
     def lower(self, x: Ciphertext, levels: int) -> Ciphertext:
         if self.levels(x) < levels:
             raise PlanError(f"a ciphertext with {self.levels(x)} levels cannot be lowered to {levels}")
-        lowered = self.context.Compress(x, levels + RESERVE_LEVELS + 1)
+        lowered = self.context.Compress(x, levels + self.set.reserve_levels + 1)
         if self.levels(lowered) != levels or lowered.GetNoiseScaleDeg() != 1:
             raise PlanError(f"OpenFHE lowered a ciphertext to {self.levels(lowered)} levels instead of {levels}")
         return lowered
 
-    def refresh(self, x: Ciphertext) -> Ciphertext:
+    def for_client(self, x: Ciphertext) -> Ciphertext:
+        """The same values on two primes, which hold any logit: what is left to compute with need not be sent."""
+        return self.context.Compress(x, 2)
+
+    def bootstrap(self, x: Ciphertext) -> Ciphertext:
+        return self._refreshed(x, lambda: self.context.EvalBootstrap(x))
+
+    def bootstrap_function(self, x: Ciphertext, coefficients: tuple[complex, ...]) -> Ciphertext:
+        return self._refreshed(x, lambda: self.context.EvalFEFuncBootstrap(x, list(coefficients)))
+
+    def chebyshev(self, x: Ciphertext, coefficients: tuple[float, ...]) -> Ciphertext:
+        needed = series_levels(len(coefficients) - 1)
+        if self.levels(x) < needed:
+            raise PlanError(f"a series of {needed} levels has only {self.levels(x)}")
+        first, *rest = coefficients
+        return self.context.EvalChebyshevSeries(x, [2 * first, *rest], -1.0, 1.0)
+
+    def _refreshed(self, x: Ciphertext, bootstrap: Callable[[], Ciphertext]) -> Ciphertext:
         if self.levels(x) < 0:
             raise PlanError("a ciphertext has too few primes left to be refreshed")
-        fresh = self.context.EvalBootstrap(x)
+        fresh = bootstrap()
         if self.levels(fresh) < self.set.usable_levels:
             raise PlanError(f"bootstrapping left {self.levels(fresh)} levels instead of {self.set.usable_levels}")
         return fresh
-
-    def series(self, x: Ciphertext, coefficients: tuple[float, ...]) -> Ciphertext:
-        if self.levels(x) < self.set.relu_levels:
-            raise PlanError(f"a series of {self.set.relu_levels} levels has only {self.levels(x)}")
-        first, *rest = coefficients
-        return self.context.EvalChebyshevSeries(x, [2 * first, *rest], -1.0, 1.0)
 
     def _encode(self, x: Ciphertext, vector: np.ndarray) -> Any:
         """A plaintext at the level and scale of ``x``."""

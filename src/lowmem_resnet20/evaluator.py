@@ -15,7 +15,8 @@ import numpy as np
 
 from .errors import PlanError
 from .parameters import ParameterSet
-from .relu import evaluate_series
+from .refresh import series_levels
+from .relu import evaluate_fourier, evaluate_series
 
 X = TypeVar("X")
 #: Gives the plaintext vector (slots,) of the i-th product; called when, and only if, it is needed.
@@ -48,10 +49,14 @@ class Evaluator(Protocol, Generic[X]):
     def lower(self, x: X, levels: int) -> X:
         """Drop primes until ``levels`` levels are left: all that follows gets cheaper."""
 
-    def refresh(self, x: X) -> X:
-        """Bootstrapping: the same values, all usable levels again.  Values must lie in about [-1, 1]."""
+    def bootstrap(self, x: X) -> X:
+        """The same values, all usable levels again.  Values must lie in about [-1, 1]."""
 
-    def series(self, x: X, coefficients: tuple[float, ...]) -> X:
+    def bootstrap_function(self, x: X, coefficients: tuple[complex, ...]) -> X:
+        """Fourier series of the values, which must lie in [-1/2, 1/2); the usable levels again, for a series shorter
+        than the set's ReLU some more."""
+
+    def chebyshev(self, x: X, coefficients: tuple[float, ...]) -> X:
         """Chebyshev series on [-1, 1] in every slot."""
 
 
@@ -82,10 +87,17 @@ class _Counting:
             raise PlanError(f"an operation of {cost} levels has only {levels} left, in stage {self.stage}")
         return levels - cost
 
-    def _check_slots(self, slots: int) -> None:
+    def _refreshed(self, slots: int) -> int:
+        """Levels after bootstrapping ``slots`` slots, which is counted."""
         expected = self.set.architecture.stage_slots(self.stage)
         if slots != expected:
             raise PlanError(f"stage {self.stage} bootstraps {expected} slots, not {slots}")
+        self.refreshes[self.stage] += 1
+        return self.set.usable_levels
+
+    def _refreshed_function(self, slots: int, degree: int) -> int:
+        """Levels after a functional bootstrapping with a series of ``degree``."""
+        return self._refreshed(slots) + series_levels(self.set.refresh.degree) - series_levels(degree)
 
 
 @dataclass(frozen=True)
@@ -127,13 +139,14 @@ class PlanningEvaluator(_Counting):
         self._spend(x.levels, levels)
         return Planned(x.slots, levels)
 
-    def refresh(self, x: Planned) -> Planned:
-        self._check_slots(x.slots)
-        self.refreshes[self.stage] += 1
-        return Planned(x.slots, self.set.usable_levels)
+    def bootstrap(self, x: Planned) -> Planned:
+        return Planned(x.slots, self._refreshed(x.slots))
 
-    def series(self, x: Planned, coefficients: tuple[float, ...]) -> Planned:
-        return Planned(x.slots, self._spend(x.levels, self.set.relu_levels))
+    def bootstrap_function(self, x: Planned, coefficients: tuple[complex, ...]) -> Planned:
+        return Planned(x.slots, self._refreshed_function(x.slots, len(coefficients) - 1))
+
+    def chebyshev(self, x: Planned, coefficients: tuple[float, ...]) -> Planned:
+        return Planned(x.slots, self._spend(x.levels, series_levels(len(coefficients) - 1)))
 
 
 class ClearEvaluator(_Counting):
@@ -183,14 +196,19 @@ class ClearEvaluator(_Counting):
         self._spend(x.levels, levels)
         return Clear(x.values, levels)
 
-    def refresh(self, x: Clear) -> Clear:
-        self._check_slots(len(x.values))
-        self.refreshes[self.stage] += 1
-        values = x.values + self.random.normal(0, self.noise, len(x.values)) if self.noise else x.values
-        return Clear(values, self.set.usable_levels)
+    def bootstrap(self, x: Clear) -> Clear:
+        return Clear(self._noisy(x.values), self._refreshed(len(x.values)))
 
-    def series(self, x: Clear, coefficients: tuple[float, ...]) -> Clear:
-        return Clear(evaluate_series(coefficients, x.values), self._spend(x.levels, self.set.relu_levels))
+    def bootstrap_function(self, x: Clear, coefficients: tuple[complex, ...]) -> Clear:
+        levels = self._refreshed_function(len(x.values), len(coefficients) - 1)
+        return Clear(self._noisy(evaluate_fourier(coefficients, x.values)), levels)
+
+    def chebyshev(self, x: Clear, coefficients: tuple[float, ...]) -> Clear:
+        levels = self._spend(x.levels, series_levels(len(coefficients) - 1))
+        return Clear(evaluate_series(coefficients, x.values), levels)
+
+    def _noisy(self, values: np.ndarray) -> np.ndarray:
+        return values + self.random.normal(0, self.noise, len(values)) if self.noise else values
 
 
 def _signed(step: int, full_slots: int) -> int:

@@ -17,8 +17,7 @@ from .convolution import convolution, convolve
 from .downsample import gather
 from .evaluator import Evaluator, Planned, PlanningEvaluator
 from .packing import ClassifierPacking, DownsamplePacking, GatherPacking, pack
-from .parameters import CONVOLUTION_LEVELS, ParameterSet
-from .relu import relu_series
+from .parameters import PICTURE_LEVELS, ParameterSet
 from .scaling import Scaled
 
 X = TypeVar("X")
@@ -48,7 +47,7 @@ def input_channels(architecture: Architecture) -> int:
 
 
 def pack_picture(architecture: Architecture, pixels: np.ndarray) -> np.ndarray:
-    """Normalised (colours, width, width) -> the slots that the client encrypts, with CONVOLUTION_LEVELS levels."""
+    """Normalised (colours, width, width) -> the slots that the client encrypts, with PICTURE_LEVELS levels."""
     blocks = np.zeros((input_channels(architecture), architecture.width, architecture.width))
     blocks[: architecture.input_channels] = pixels
     return pack(blocks)
@@ -88,10 +87,10 @@ class Network(Generic[X]):
         if block.stride == 2:
             main, shortcut = self.downsample(x, block)
         else:
-            main, shortcut = convolution(self.ev, x, *self._parameters(first), block.width), x
+            main, shortcut = self._convolution(x, first, block.width), x
         main = self.relu(main, stage, first)
         self.observer.step(stage, second)
-        main = convolution(self.ev, main, *self._parameters(second), block.out_width)
+        main = self._convolution(main, second, block.out_width)
         return self.relu(self.ev.add(main, shortcut), stage, second)
 
     def downsample(self, x: X, block: Block) -> tuple[X, X]:
@@ -100,9 +99,9 @@ class Network(Generic[X]):
         kernel, bias = self._parameters(f"{block.name}.conv1")
         shortcut, shortcut_bias = self._parameters(name)
         packing = DownsamplePacking(kernel, bias, shortcut[:, :, 0, 0], shortcut_bias, block.width)
-        both = convolve(self.ev, x, packing)
+        both = convolve(self.ev, x, packing, self.set.copies(self.ev.slots(x)))
         self.observer.step(stage, f"{name} refresh")
-        both = self.ev.refresh(both)
+        both = self.set.refresh.identity(self.ev, both)
         self.observer.step(stage, f"{name} gather")
         factors = self.scaled.shortcut_factors[block.name]
         main, shortcut = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
@@ -112,15 +111,16 @@ class Network(Generic[X]):
         return main, shortcut
 
     def relu(self, x: X, stage: str, name: str) -> X:
-        """Refresh, then the Chebyshev ReLU; leaves the one level that a convolution needs."""
+        """Refresh and ReLU; leaves the levels that a convolution needs."""
+
+        def refreshed(x: X) -> None:
+            self.observer.value(f"{name}.refresh", x)
+            self.observer.step(stage, f"{name} relu")
+
         self.observer.value(name, x)
         self.observer.step(stage, f"{name} refresh")
-        x = self.ev.refresh(x)
-        self.observer.value(f"{name}.refresh", x)
-        self.observer.step(stage, f"{name} relu")
-        factor = self.scaled.relu_factors[name]
-        x = self.ev.series(x, tuple(factor * c for c in relu_series(self.set.relu_degree)))
-        x = self.ev.lower(x, CONVOLUTION_LEVELS)
+        x = self.set.refresh.relu(self.ev, x, self.scaled.relu_factors[name], refreshed)
+        x = self.ev.lower(x, self.set.convolution_levels(self.ev.slots(x)))
         self.observer.value(f"{name}.relu", x)
         return x
 
@@ -128,6 +128,10 @@ class Network(Generic[X]):
         self.observer.step("head", "pool and fc")
         weight, bias = self._parameters("fc")
         return classify(self.ev, x, ClassifierPacking(weight, bias, self.set.architecture.final_width))
+
+    def _convolution(self, x: X, layer: str, width: int) -> X:
+        copies = self.set.copies(self.ev.slots(x))
+        return convolution(self.ev, x, *self._parameters(layer), width, copies)
 
     def _parameters(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         return self.scaled.parameters[f"{layer}.weight"], self.scaled.parameters[f"{layer}.bias"]
@@ -147,7 +151,7 @@ def plan(set_: ParameterSet) -> Plan:
     ev = PlanningEvaluator(set_)
     network = Network(set_, _unscaled(set_.architecture), ev, NoObserver())
     slots = input_channels(set_.architecture) * set_.architecture.width**2
-    logits = network.run(Planned(slots, CONVOLUTION_LEVELS))
+    logits = network.run(Planned(slots, PICTURE_LEVELS))
     rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
     return Plan(rotations, dict(ev.refreshes), logits.levels)
 

@@ -9,6 +9,9 @@ over it, by plaintext vectors, and sums over all *channel shifts*: under shift `
 contributes to output block ``b + s``, so each vector holds one weight a block, and a rotation by
 ``-s * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image Classification
 with Low Memory Footprint using FHE", section 4).  Nothing here touches encryption: arrays in, arrays out.
+
+A layer that fills only part of the ring's slots repeats in it, and the copies can share the shifts: see
+:class:`Blocks`.
 """
 
 from __future__ import annotations
@@ -44,11 +47,48 @@ def inside(width: int, tap: Tap) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Which channel lies in which block of a convolution's input, and how far its products have to be moved.
+
+    outputs: blocks of a layer; inputs: its different channels, with which it repeats (fewer than outputs for the
+    picture alone); copies: how many copies of the layer the convolution works on.
+
+    Copy c is first moved back by ``c * inputs / copies`` blocks within itself, so that block q of all copies holds
+    input channel ``(q + (q // outputs) * inputs / copies) % inputs``.  Then ``inputs / copies`` shifts let every
+    input meet every output in one copy or another, also across the borders of copies, and the sum over the
+    copies is the convolution: a layer repeated P times needs P times fewer products and rotations.
+    """
+
+    outputs: int
+    inputs: int
+    copies: int = 1
+
+    @property
+    def shifts(self) -> int:
+        return self.inputs // self.copies
+
+    def input_channels(self) -> np.ndarray:
+        """(copies * outputs,) input channel in each block."""
+        block = np.arange(self.copies * self.outputs)
+        return (block + block // self.outputs * self.shifts) % self.inputs
+
+    def output_blocks(self, shift: int) -> np.ndarray:
+        """(copies * outputs,) block of the output that each block's products are summed into under ``shift``."""
+        return (np.arange(self.copies * self.outputs) + shift) % self.outputs
+
+    def copy_mask(self, copy: int, width: int) -> np.ndarray:
+        """(slots of all copies,) 1 in one copy."""
+        mask = np.zeros((self.copies, self.outputs * width * width))
+        mask[copy] = 1
+        return mask.reshape(-1)
+
+
+@dataclass(frozen=True)
 class ConvolutionPacking:
     """A 3x3 convolution with stride 1 and zero padding.
 
-    kernel: (outputs, inputs, 3, 3); bias: (outputs,).  The input's blocks repeat with period ``inputs``, so
-    ``inputs`` shifts let every input meet every output; the output has ``outputs`` blocks.
+    kernel: (outputs, inputs, 3, 3); bias: (outputs,).  The input's blocks repeat with period ``inputs``; the output
+    has ``outputs`` blocks.
     """
 
     kernel: np.ndarray
@@ -58,21 +98,17 @@ class ConvolutionPacking:
     taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
     @property
-    def shifts(self) -> int:
-        return self.kernel.shape[1]
-
-    @property
-    def blocks(self) -> int:
-        return self.kernel.shape[0]
+    def channels(self) -> tuple[int, int]:
+        """Blocks of the output, channels of the input."""
+        return self.kernel.shape[:2]
 
     @cached_property
     def _masks(self) -> dict[Tap, np.ndarray]:
         return {tap: inside(self.width, tap) for tap in self.taps}
 
-    def vector(self, shift: int, tap: Tap) -> np.ndarray:
-        """(slots,) plaintext that multiplies ``tap`` under ``shift``."""
-        block = np.arange(self.blocks)
-        weights = self.kernel[(block + shift) % self.blocks, block % self.shifts, tap[0] + 1, tap[1] + 1]
+    def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray:
+        """Plaintext that multiplies ``tap``: each block's weight from its input channel to its output block."""
+        weights = self.kernel[outputs, inputs, tap[0] + 1, tap[1] + 1]
         return np.multiply.outer(weights, self._masks[tap]).reshape(-1)
 
     def bias_vector(self) -> np.ndarray:
@@ -98,29 +134,29 @@ class DownsamplePacking:
     taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-2, -1, 0, 1))
 
     @property
-    def shifts(self) -> int:
+    def blocks(self) -> int:
         return self.kernel.shape[1]
 
     @property
-    def blocks(self) -> int:
-        return self.kernel.shape[1]
+    def channels(self) -> tuple[int, int]:
+        """Blocks of the output, channels of the input."""
+        return self.blocks, self.blocks
 
     def channel(self, block: np.ndarray, j: int) -> np.ndarray:
         """Output channel at column parity ``j`` of a block (an array of block numbers)."""
         half = self.blocks // 2
         return ((block % half) * 2 + block // half) * 2 + j
 
-    def vector(self, shift: int, tap: Tap) -> np.ndarray:
-        """(slots,) plaintext that multiplies ``tap`` under ``shift``."""
+    def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray:
+        """Plaintext that multiplies ``tap``: each block's weights from its input channel to its output block."""
         dy, dx = tap
-        block = np.arange(self.blocks)
-        result = np.zeros((self.blocks, self.width, self.width))
+        result = np.zeros((len(inputs), self.width, self.width))
         for j in (0, 1):
-            channel = self.channel((block + shift) % self.blocks, j)
+            channel = self.channel(outputs, j)
             if -1 <= dx + j <= 1:  # the tap, seen from the even column, is a neighbour under the kernel
-                result[:, 0::2, j::2] = self.kernel[channel, block, dy + 1, dx + j + 1][:, None, None]
+                result[:, 0::2, j::2] = self.kernel[channel, inputs, dy + 1, dx + j + 1][:, None, None]
             if (dy, dx) == (-1, -j):  # the even row and column itself, seen from (1, j)
-                result[:, 1::2, j::2] = self.shortcut[channel, block][:, None, None]
+                result[:, 1::2, j::2] = self.shortcut[channel, inputs][:, None, None]
         return (result * inside(self.width, tap)).reshape(-1)
 
     def bias_vector(self) -> np.ndarray:

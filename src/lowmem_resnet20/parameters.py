@@ -3,9 +3,9 @@
 A set states what was chosen (prime sizes, level budgets, ReLU degree ...); everything else - the number
 of levels, the digits of key switching, log2 QP - is computed from it and from the network's description.
 
-Levels.  One refresh (bootstrapping) costs ``refresh_levels`` of the modulus chain.  What it leaves must
-last until the next one: at most a ReLU and a convolution.  One more level stays below, because
-OpenFHE's EvalBootstrap wants its input on two towers.
+Levels.  One refresh (see :mod:`.refresh`) costs ``refresh_levels`` of the modulus chain.  What it leaves must last
+until the next one: at most a ReLU and a convolution, or a gather.  ``reserve_levels`` more stay below, because a
+refresh wants its input on so many towers.
 
 Security.  The homomorphic encryption standard allows log2 QP up to 1747 at N = 2^16 for 128 bits against
 classical attacks with ternary secrets; OpenFHE enforces it (``HEStd_128_classic``).
@@ -18,28 +18,17 @@ from dataclasses import dataclass, field
 
 from .architecture import RESNET20, Architecture
 from .errors import PlanError, UsageError
+from .refresh import MODULAR_LEVELS, ChebyshevRefresh, FunctionalRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
 SPECIAL_PRIME_BITS = 60
-#: Levels a Chebyshev series of at most this degree consumes (Paterson-Stockmeyer, OpenFHE 1.6.1).
-SERIES_LEVELS = ((5, 3), (13, 4), (27, 5), (59, 6), (119, 7), (247, 8))
-#: Levels bootstrapping spends on the modular reduction, for sparse-encapsulated secrets.
-MODULAR_REDUCTION_LEVELS = 10
-CONVOLUTION_LEVELS = 1
+#: Levels that gathering the strided result of a downsampling convolution consumes.
 GATHER_LEVELS = 3
-#: Multiplications that must remain possible when a ciphertext is refreshed.
-RESERVE_LEVELS = 1
-
-
-def series_levels(degree: int) -> int:
-    """Levels consumed by a Chebyshev series of ``degree`` on [-1, 1]."""
-    for largest, levels in SERIES_LEVELS:
-        if degree <= largest:
-            return levels
-    raise PlanError(f"a series of degree {degree} is deeper than any parameter set allows")
+#: Levels that an encrypted picture needs: one convolution on one copy of its few blocks.
+PICTURE_LEVELS = 1
 
 
 @dataclass(frozen=True)
@@ -48,18 +37,20 @@ class ParameterSet:
 
     number: name on the command line; log2_ring: log2 N; first_modulus_bits, scaling_bits: size of the
     last prime and of the others; large_digits: dnum of hybrid key switching; level_budget, dim1: levels and
-    baby steps of coefficients-to-slots and slots-to-coefficients; relu_degree: of the Chebyshev ReLU.
+    baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
+    applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on.
     refresh_deviation: rms error of a refresh, measured at full size (see README), to simulate it in the clear.
     ``security`` names OpenFHE's security level; only tests use another than the default.
     """
 
     number: int
-    relu_degree: int
+    refresh: Refresh
     scaling_bits: int
     first_modulus_bits: int
     large_digits: int
     level_budget: tuple[int, int]
     dim1: tuple[int, int]
+    most_copies: int = 1
     refresh_deviation: float = field(default=0.0, repr=False)
     log2_ring: int = 16
     architecture: Architecture = RESNET20
@@ -73,7 +64,9 @@ class ParameterSet:
             raise PlanError(f"{self.large_digits} digits are too many for {self.multiplicative_depth + 1} towers")
         limit = LOG2_QP_LIMIT.get(self.log2_ring, 0)
         if self.security == SECURE and self.log2_qp > limit:
-            raise PlanError(f"log2 QP = {self.log2_qp} exceeds {limit}, the limit for 128 bits at N = 2^{self.log2_ring}")
+            raise PlanError(
+                f"log2 QP = {self.log2_qp} exceeds {limit}, the limit for 128 bits at N = 2^{self.log2_ring}"
+            )
 
     @property
     def ring_dimension(self) -> int:
@@ -83,28 +76,46 @@ class ParameterSet:
     def full_slots(self) -> int:
         return self.ring_dimension // 2
 
+    def copies(self, slots: int) -> int:
+        """Copies of a layer of so many slots that its convolutions work on."""
+        return min(self.most_copies, self.full_slots // slots)
+
+    def convolution_levels(self, slots: int) -> int:
+        """Levels a convolution of so many slots consumes: one more to prepare several copies."""
+        return 2 if self.copies(slots) > 1 else 1
+
     @property
-    def relu_levels(self) -> int:
-        return series_levels(self.relu_degree)
+    def deepest_convolution(self) -> int:
+        """Levels of the deepest convolution of any stage."""
+        stages = range(1, len(self.architecture.channels) + 1)
+        return max(self.convolution_levels(self.architecture.stage_slots(stage)) for stage in stages)
 
     @property
     def refresh_levels(self) -> int:
-        """Levels one bootstrapping consumes."""
-        return sum(self.level_budget) + MODULAR_REDUCTION_LEVELS
+        """Levels one refresh consumes."""
+        return self.refresh.levels(self.level_budget)
+
+    @property
+    def reserve_levels(self) -> int:
+        """Multiplications that must remain possible when a ciphertext is refreshed."""
+        return self.refresh.reserve(self.level_budget)
 
     @property
     def usable_levels(self) -> int:
-        """Levels left to the network after a refresh: a ReLU and a convolution, or a gather."""
-        return max(self.relu_levels + CONVOLUTION_LEVELS, GATHER_LEVELS)
+        """Levels left to the network after a refresh with ReLU: the ReLU's own and a convolution's; or, where it is
+        without, a gather's."""
+        after_identity = GATHER_LEVELS - self.refresh.identity_gain()
+        return max(self.refresh.relu_levels + self.deepest_convolution, after_identity)
 
     @property
     def multiplicative_depth(self) -> int:
         """OpenFHE's MultiplicativeDepth L; the chain has L + 1 primes."""
-        return self.refresh_levels + self.usable_levels + RESERVE_LEVELS
+        return self.refresh_levels + self.usable_levels + self.reserve_levels
 
     @property
     def correction_bits(self) -> int:
-        """OpenFHE's correction factor of bootstrapping: log2 of first modulus over scale, its least legal value.
+        """OpenFHE's correction factor of bootstrapping: log2 of first modulus over scale, its least legal value.  A
+        functional refresh has none: its first modulus is one bit longer than the scale.
 
         Each bit above it halves the input before the modular reduction and doubles the noise after.
         """
@@ -143,14 +154,14 @@ class ParameterSet:
         """The set on a few lines, for the terminal."""
         budget = ", ".join(map(str, self.level_budget))
         primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
-        refresh = f"refresh {self.refresh_levels} ({{{budget}}} + {MODULAR_REDUCTION_LEVELS})"
-        levels = f"{refresh}, network {self.usable_levels}, reserve {RESERVE_LEVELS}"
+        refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {MODULAR_LEVELS} modular)"
+        levels = f"{refresh}, network {self.usable_levels}, reserve {self.reserve_levels}"
         return "\n".join(
             (
                 f"parameter set {self.number}: N = 2^{self.log2_ring}, log2 QP = {self.log2_qp} ({self.security})",
                 f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
                 f"  levels       {self.multiplicative_depth}: {levels}",
-                f"  ReLU         Chebyshev, degree {self.relu_degree}, {self.relu_levels} levels",
+                f"  ReLU         {self.refresh}",
                 f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
             )
         )
@@ -159,10 +170,12 @@ class ParameterSet:
 PARAMETER_SETS: dict[int, ParameterSet] = {
     s.number: s
     for s in (
-        ParameterSet(1, 59, 48, 52, 3, level_budget=(3, 3), dim1=(8, 4), refresh_deviation=2.4e-5),
-        ParameterSet(2, 200, 46, 50, 5, level_budget=(4, 4), dim1=(4, 4)),
-        ParameterSet(3, 119, 46, 50, 5, level_budget=(5, 4), dim1=(4, 4)),
-        ParameterSet(4, 59, 44, 48, 3, level_budget=(4, 4), dim1=(4, 4)),
+        ParameterSet(1, ChebyshevRefresh(59), 48, 52, 3, (3, 3), dim1=(8, 4), refresh_deviation=2.4e-5),
+        ParameterSet(2, ChebyshevRefresh(200), 46, 50, 5, (4, 4), dim1=(4, 4)),
+        ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4)),
+        ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4)),
+        ParameterSet(5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(4, 4), most_copies=8),
+        ParameterSet(6, FunctionalRefresh(27), 36, 37, 3, (3, 3), dim1=(0, 0), most_copies=8),
     )
 }
 

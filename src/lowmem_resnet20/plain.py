@@ -20,9 +20,7 @@ try:
     import torch.nn.functional as F
     from torch import nn
 except ImportError as error:
-    raise EnvironmentFault(
-        f"the plain model needs PyTorch: {error}", "pip install 'lowmem-resnet20[plain]'"
-    ) from error
+    raise EnvironmentFault(f"the plain model needs PyTorch: {error}", "pip install 'lowmem-resnet20[plain]'") from error
 
 #: What a ReLU does: its name (see Architecture.relu_channels) and its input (pictures, channels, width, width).
 Activation = Callable[[str, torch.Tensor], torch.Tensor]

@@ -2,7 +2,7 @@
 
 The encrypted value of a channel is its real value divided by the channel's *unit*.  Units are folded
 into weights and biases, so they cost nothing; a pre-activation's unit is its calibrated bound with a
-margin, so the encrypted pre-activation lies in [-1, 1].
+margin, over the reach of the set's refresh, so the encrypted pre-activation lies in [-reach, reach].
 
 A shortcut adds two vectors, so both must have the same unit: within a stage the trunk's unit is one profile
 over the channels times one number for each block.  The ReLU between two blocks multiplies by the ratio of their
@@ -45,9 +45,12 @@ class Scaled:
         return self.units[relu] / self.relu_factors[relu]
 
 
-def scale(weights: Weights) -> Scaled:
-    """Choose units from the calibrated bounds and fold them into the parameters."""
-    units, relu_factors = _units(weights)
+def scale(weights: Weights, reach: float = 1.0) -> Scaled:
+    """Choose units from the calibrated bounds and fold them into the parameters.
+
+    reach: what a refresh takes lies in [-reach, reach].
+    """
+    units, relu_factors = _units(weights, MARGIN / reach)
     given = {name: np.asarray(array, dtype=np.float64) for name, array in weights.parameters.items()}
     scaled: dict[str, np.ndarray] = {}
     shortcut_factors = {}
@@ -61,23 +64,23 @@ def scale(weights: Weights) -> Scaled:
         _fold(scaled, given, second, units[first], units[second])
         if block.stride == 2:
             name = f"{block.name}.downsample"
-            reach = _shortcut_reach(given, block, units[source])
-            _fold(scaled, given, name, incoming, reach)
-            shortcut_factors[block.name] = reach / units[second]
+            shortcut = _shortcut_reach(given, block, units[source] * reach) / reach
+            _fold(scaled, given, name, incoming, shortcut)
+            shortcut_factors[block.name] = shortcut / units[second]
         source = second
     scaled["fc.weight"] = given["fc.weight"] * units[source] / relu_factors[source]
     scaled["fc.bias"] = given["fc.bias"]
     return Scaled(weights.architecture, scaled, relu_factors, shortcut_factors, units)
 
 
-def _units(weights: Weights) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Unit of each pre-activation, and the factor of each ReLU."""
+def _units(weights: Weights, margin: float) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Unit of each pre-activation, ``margin`` times its bound, and the factor of each ReLU."""
     bounds = {name: _reach(bound) for name, bound in weights.bounds.items()}
-    units = {name: MARGIN * bound for name, bound in bounds.items()}
+    units = {name: margin * bound for name, bound in bounds.items()}
     relu_factors = dict.fromkeys(units, 1.0)
     for trunk in _trunks(weights.architecture):
         profile = np.max([bounds[name] for name in trunk], axis=0)
-        sizes = [MARGIN * float(np.max(bounds[name] / profile)) for name in trunk]
+        sizes = [margin * float(np.max(bounds[name] / profile)) for name in trunk]
         for name, size in zip(trunk, sizes):
             units[name] = size * profile
         for name, size, following in zip(trunk, sizes, sizes[1:]):

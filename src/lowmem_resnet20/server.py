@@ -24,7 +24,7 @@ from .errors import CiphertextError, KeyFolderError, WeightsError
 from .files import os_fault
 from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
 from .network import Network, input_channels, plan
-from .parameters import CONVOLUTION_LEVELS, ParameterSet
+from .parameters import PICTURE_LEVELS, ParameterSet
 from .progress import Progress
 from .scaling import scale
 from .weights import Weights
@@ -64,11 +64,11 @@ def evaluate(
     observer = _Observer(progress, evaluator, checkpoints, manifest.keys)
     try:
         load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, context)
-        logits = Network(set_, scale(weights), evaluator, observer).run(picture)
+        logits = Network(set_, scale(weights, set_.refresh.reach), evaluator, observer).run(picture)
     finally:
         stages.clear()
         clear_relinearisation_keys()
-    write_ciphertext(output, logits, Facts(LOGITS, manifest.keys))
+    write_ciphertext(output, evaluator.for_client(logits), Facts(LOGITS, manifest.keys))
 
 
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
@@ -90,7 +90,7 @@ def _make_folder(path: Path) -> None:
 def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:
     architecture = evaluator.set.architecture
     slots = input_channels(architecture) * architecture.width**2
-    if evaluator.slots(picture) != slots or evaluator.levels(picture) < CONVOLUTION_LEVELS:
+    if evaluator.slots(picture) != slots or evaluator.levels(picture) < PICTURE_LEVELS:
         raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
 
 
@@ -130,5 +130,5 @@ class _Observer:
 
     def value(self, name: str, x: Any) -> None:
         if self.checkpoints is not None:
-            small = self.evaluator.lower(x, 0)
-            write_ciphertext(self.checkpoints / f"{name}.ct", small, Facts(CHECKPOINT, self.keys, name))
+            facts = Facts(CHECKPOINT, self.keys, name)
+            write_ciphertext(self.checkpoints / f"{name}.ct", self.evaluator.for_client(x), facts)
