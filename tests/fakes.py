@@ -29,6 +29,7 @@ class LayerPrecision:
     worst: float
     rms: float
     bits: float
+    deviation: float
     bootstrap: bool
 
 
@@ -53,8 +54,8 @@ def decrypt_logits(folder: Path, set_, ciphertext: Path) -> np.ndarray:
 def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels) -> list[LayerPrecision]:
     calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape))
     return [
-        LayerPrecision("conv1", -1.5, 2.25, 1e-4, 1e-5, 13.3, False),
-        LayerPrecision("conv1.refresh", -1.5, 2.25, 2e-4, 1e-5, 12.3, True),
+        LayerPrecision("conv1", -1.5, 2.25, 1e-4, 1e-5, 13.3, 1e-6, False),
+        LayerPrecision("conv1.refresh", -1.5, 2.25, 2e-4, 1e-5, 12.3, 1e-6, True),
     ]
 
 

@@ -83,7 +83,7 @@ def test_checkpoints(keys, result):
     precision = client.inspect_checkpoints(keys, INSECURE_SET, checkpoints, WEIGHTS, PIXELS)
     relus = list(ARCHITECTURE.relu_channels())
     assert [p.name for p in precision] == [n for r in relus for n in (r, f"{r}.refresh", f"{r}.relu")]
-    assert all(p.bits > 12 for p in precision if p.bootstrap)
+    assert all(p.bits > 12 and p.deviation < 1e-4 for p in precision if p.bootstrap)
     assert all(p.bits > 4 and p.rms <= p.worst for p in precision if not p.bootstrap)
     assert precision[0].bits > 25  # conv1 has met no refresh yet
 
@@ -103,7 +103,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
     pytest.importorskip("torch")
     precision = client.inspect_checkpoints(tmp_path / "exp5", set_, tmp_path / "c", WEIGHTS, PIXELS)
-    assert [p.name for p in precision] == [n for r in ARCHITECTURE.relu_channels() for n in (r, f"{r}.relu")]
+    assert all(p.bits > 8 and p.deviation < 5e-4 for p in precision if p.bootstrap)
     assert all(p.bits > 4 for p in precision)
 
 

@@ -202,8 +202,9 @@ def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.n
 class LayerPrecision:
     """Values of one layer and their error, in the unit of the network's real values.
 
-    least, largest: of the decrypted values; worst, rms: error over all slots; bits: -log2 of the worst error relative to the largest value;
-    bootstrap: whether this is a refresh, compared with its own input, or a layer, compared with the plain model.
+    least, largest: of the decrypted values; worst, rms: error over all slots; bits: -log2 of the worst error relative
+    to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
+    refresh, compared with what it does to its own input, or a layer, compared with the plain model.
     """
 
     name: str
@@ -212,6 +213,7 @@ class LayerPrecision:
     worst: float
     rms: float
     bits: float
+    deviation: float
     bootstrap: bool
 
 
@@ -230,31 +232,38 @@ def inspect_checkpoints(
     scaled = scale(weights, set_.refresh.reach)
     widths = {"conv1": set_.architecture.width}
     widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
+    shown = set_.refresh.checkpoint
     precisions = []
     for relu, unit in scaled.units.items():
-        units = {relu: unit, f"{relu}.relu": scaled.output_unit(relu)}
-        if not set_.refresh.functional:  # a functional refresh leaves nothing before the ReLU
-            units[f"{relu}.refresh"] = unit
         found = {}
-        for layer, factor in units.items():
+        for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
             path = checkpoints / f"{layer}.ct"
             if read_facts(path).layer != layer:
                 raise CiphertextError(f"{path} is the checkpoint of another layer")
             slots = _decrypt(context, secret_key, read_ciphertext(path, CHECKPOINT, manifest.keys), path)
-            found[layer] = unpack(slots, len(unit), widths[relu]) * factor[:, None, None]
-        precisions.append(_compare(relu, found[relu], expected[relu], bootstrap=False))
-        if f"{relu}.refresh" in found:
-            precisions.append(_compare(f"{relu}.refresh", found[f"{relu}.refresh"], found[relu], bootstrap=True))
-        precisions.append(_compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"], bootstrap=False))
+            found[layer] = unpack(slots, len(unit), widths[relu])
+        output = scaled.output_unit(relu)
+        refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
+        unit_shown = output if shown == "relu" else unit
+        precisions += [
+            _compare(relu, found[relu], expected[relu] / unit[:, None, None], unit),
+            _compare(f"{relu}.refresh", found[f"{relu}.{shown}"], refreshed, unit_shown, bootstrap=True),
+            _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"] / output[:, None, None], output),
+        ]
     return precisions
 
 
-def _compare(name: str, found: np.ndarray, expected: np.ndarray, *, bootstrap: bool) -> LayerPrecision:
-    error = found - np.reshape(expected, found.shape)
+def _compare(
+    name: str, found: np.ndarray, expected: np.ndarray, unit: np.ndarray, *, bootstrap: bool = False
+) -> LayerPrecision:
+    """found, expected: (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
+    deviation = float(np.sqrt(np.mean((found - expected) ** 2)))
+    found, expected = (values * unit[:, None, None] for values in (found, expected))
+    error = found - expected
     worst, reach = float(np.abs(error).max()), float(np.abs(expected).max())
     bits = float(np.log2(reach / worst)) if worst and reach else float("inf")
     rms = float(np.sqrt(np.mean(error**2)))
-    return LayerPrecision(name, float(found.min()), float(found.max()), worst, rms, bits, bootstrap)
+    return LayerPrecision(name, float(found.min()), float(found.max()), worst, rms, bits, deviation, bootstrap)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

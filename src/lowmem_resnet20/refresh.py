@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from .errors import PlanError
-from .relu import FOURIER_REACH, identity_fourier, relu_fourier, relu_series
+from .relu import FOURIER_REACH, evaluate_fourier, identity_fourier, relu_fourier, relu_series
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator
@@ -44,8 +46,10 @@ class ChebyshevRefresh:
 
     degree: int
 
+    #: Inputs lie in [-reach, reach]; ``checkpoint`` names the one that shows the refresh's result.
     reach = 1.0
     functional = False
+    checkpoint = "refresh"
 
     @property
     def relu_levels(self) -> int:
@@ -74,6 +78,10 @@ class ChebyshevRefresh:
         refreshed(x)
         return ev.chebyshev(x, tuple(factor * c for c in relu_series(self.degree)))
 
+    def in_the_clear(self, x: np.ndarray, factor: float) -> np.ndarray:
+        """What the checkpoint after the refresh would hold without its noise."""
+        return x
+
     def __str__(self) -> str:
         return f"Chebyshev, degree {self.degree}, {self.relu_levels} levels after the refresh"
 
@@ -90,6 +98,7 @@ class FunctionalRefresh:
 
     reach = FOURIER_REACH
     functional = True
+    checkpoint = "relu"
     relu_levels = 0
 
     def levels(self, level_budget: tuple[int, int]) -> int:
@@ -111,6 +120,10 @@ class FunctionalRefresh:
     def relu(self, ev: Evaluator[X], x: X, factor: float, refreshed: Callable[[X], None]) -> X:
         """factor * max(0, x), refreshed.  There is nothing between the two to show."""
         return ev.bootstrap_function(x, tuple(factor * c for c in relu_fourier(self.degree)))
+
+    def in_the_clear(self, x: np.ndarray, factor: float) -> np.ndarray:
+        """What the checkpoint after the refresh would hold without its noise."""
+        return factor * evaluate_fourier(relu_fourier(self.degree), x)
 
     def __str__(self) -> str:
         return f"Fourier, degree {self.degree}, inside the refresh"

@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+"""Time, memory, sizes and precision of parameter sets at full size: the figures of the README.
+
+    scripts/measure.py 1 2 --pictures inputs/vale.jpg inputs/luis.png
+
+For each set, keys are made in keys/ if they are missing, and every picture is classified by the command line, as a user
+does, its server in a process of its own that leaves checkpoints.  Sets run one after the other, and nothing else should
+run meanwhile.  A line is printed as each step ends, a table in Markdown at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lowmem_resnet20 import client
+from lowmem_resnet20.context import openfhe_version
+from lowmem_resnet20.parameters import parameter_set
+from lowmem_resnet20.picture import read_picture
+from lowmem_resnet20.progress import format_bytes, format_seconds
+from lowmem_resnet20.weights import default_weights_path, load_weights
+
+
+@dataclass
+class Figures:
+    """What was measured of one set: results of the command line, and the precision of each picture's checkpoints."""
+
+    number: int
+    keys: dict = field(default_factory=dict)
+    server_bytes: int = 0
+    results: list[dict] = field(default_factory=list)
+    bits: list[float] = field(default_factory=list)
+
+    def row(self) -> list[str]:
+        keys = [format_seconds(self.keys["seconds"]), format_bytes(self.keys["peak_bytes"])] if self.keys else ["", ""]
+        seconds = statistics.median(sum(r["seconds"].values()) for r in self.results)
+        peaks = [max(r["peak_bytes"][who] for r in self.results) for who in ("server", "client")]
+        worst = ", ".join(f"{r['plain']['worst_difference']:.3f}" for r in self.results)
+        classes = ", ".join(f"{r['class']} ({r['plain']['class']})" for r in self.results)
+        times = [format_seconds(seconds), *map(format_bytes, peaks)]
+        bits = f"{min(self.bits):.1f}" if self.bits else ""
+        return [str(self.number), *keys, format_bytes(self.server_bytes), *times, bits, worst, classes]
+
+
+HEADINGS = (
+    "set", "key generation", "its peak", "server folder", "a picture", "server's peak", "client's peak",
+    "bootstrap bits", "worst logit error", "class (plain's)",
+)  # fmt: skip
+
+
+def command(*words: str) -> dict:
+    """Run the command line; its line of JSON."""
+    line = [sys.executable, "-m", "lowmem_resnet20", *words, "json"]
+    return json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def measure(number: int, pictures: list[Path], keys: Path) -> Figures:
+    figures, folder, set_ = Figures(number), keys / f"exp{number}", parameter_set(number)
+    if not folder.exists():
+        figures.keys = command("generate_keys", str(number), "keys", str(keys))
+        say(f"set {number}, keys", figures.keys)
+    figures.server_bytes = sum(path.stat().st_size for path in (folder / "server").iterdir())
+    weights = load_weights(default_weights_path())
+    for picture in pictures:
+        with tempfile.TemporaryDirectory() as checkpoints:
+            words = ["input", str(picture), "keys", str(keys), "checkpoints", checkpoints]
+            result = command("load_keys", str(number), *words, "plain", "verbose", "-1")
+            layers = client.inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(picture))
+        figures.results.append(result)
+        refreshes = [layer for layer in layers if layer.bootstrap]
+        figures.bits += [layer.bits for layer in refreshes]
+        deviation = statistics.median(layer.deviation for layer in refreshes)
+        say(f"set {number}, {picture}", result | {"refresh_deviation": deviation})
+    return figures
+
+
+def say(what: str, figures: dict) -> None:
+    print(what, json.dumps(figures), file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    versions = f"OpenFHE {openfhe_version()}, Python {platform.python_version()}"
+    return f"{models[0]}, {len(models)} cores, {format_bytes(memory)}; {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", type=int, nargs="+")
+    parser.add_argument("--pictures", type=Path, nargs="+", default=[Path("inputs/vale.jpg"), Path("inputs/luis.png")])
+    parser.add_argument("--keys", type=Path, default=Path("keys"))
+    args = parser.parse_args()
+    rows = [measure(number, args.pictures, args.keys).row() for number in args.sets]
+    print(machine())
+    for row in (HEADINGS, ["---"] * len(HEADINGS), *rows):
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
