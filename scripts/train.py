@@ -24,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from rich.progress import track
 from torch import nn
 
 from lowmem_resnet20.plain import PlainNetwork, ResNet, calibrate, fold
+from lowmem_resnet20.scaling import fold_units, trunks
 from lowmem_resnet20.weights import Weights, load_weights, save_weights
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -324,7 +326,24 @@ def export(run: Run, path: Path, clean: Pictures, jpeg: Pictures, count: int = 2
     parameters = fold(run.average)
     chosen = torch.randperm(len(clean[0]), generator=torch.Generator().manual_seed(2))[:count]
     batches = (p[0][batch].numpy() / 255 for p in (clean, jpeg) for batch in chosen.split(250))
-    save_weights(path, calibrate(parameters, MEAN, STD, batches))
+    save_weights(path, unit_bounds(calibrate(parameters, MEAN, STD, batches)))
+
+
+def unit_bounds(weights: Weights) -> Weights:
+    """The same network, each layer scaled so that its largest bound is 1.
+
+    ReLUs and convolutions are homogeneous, so a layer's scale is free if the next one makes up for it; the layers
+    that meet in a stage's shortcuts share theirs.
+    """
+    largest = {name: float(bound.max()) for name, bound in weights.bounds.items()}
+    for trunk in trunks(weights.architecture):
+        largest |= dict.fromkeys(trunk, max(largest[name] for name in trunk))
+    units = {name: np.full(len(bound), largest[name]) for name, bound in weights.bounds.items()}
+    shortcuts = {block.name: units[f"{block.name}.conv2"] for block in weights.architecture.blocks()}
+    folded = fold_units(weights, units, units, shortcuts)
+    parameters = {name: array.astype(np.float32) for name, array in folded.items()}
+    bounds = {name: (bound / units[name]).astype(np.float32) for name, bound in weights.bounds.items()}
+    return replace(weights, parameters=parameters, bounds=bounds)
 
 
 def evaluate(weights: Weights, folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miniature import random_picture, random_weights
 from PIL import Image
 
 torch = pytest.importorskip("torch")
@@ -71,6 +72,29 @@ def test_it_learns(tmp_path):
     assert set(weights.bounds) == set(RESNET20.relu_channels())
     found = PlainNetwork(weights).logits(data[0].numpy() / 255).argmax(1)
     assert (found == data[1].numpy()).mean() > 0.9
+
+
+def test_calibration_sees_the_whole_set(tmp_path):
+    """A file may be sorted by class: a few dark pictures first, then bright ones, which alone reach the bounds."""
+    x, labels = pictures(96)
+    order = torch.argsort(labels, stable=True)
+    data = x[order], labels[order]
+    run = train.train(arguments(tmp_path, 1, cutout=0), data, data)
+    train.export(run, tmp_path / "w", data, data, count=24)
+    weights = load_weights(tmp_path / "w")
+    bright = np.abs(PlainNetwork(weights).layers(data[0][-24:].numpy() / 255)["conv1"]).max()
+    assert weights.bounds["conv1"].max() > 0.9 * bright
+
+
+def test_unit_bounds_change_no_logit():
+    weights = random_weights(seed=2)
+    scaled = train.unit_bounds(weights)
+    x = random_picture(weights.architecture, np.random.default_rng(0))
+    assert np.abs(PlainNetwork(scaled).logits(x) - PlainNetwork(weights).logits(x)).max() < 1e-4
+    values = PlainNetwork(scaled).layers(x)
+    for name, bound in scaled.bounds.items():
+        assert bound.max() <= 1 and (np.abs(values[name]).max((1, 2)) <= bound * 1.001).all()
+    assert max(bound.max() for bound in scaled.bounds.values()) == 1
 
 
 def test_jpeg_pictures_and_their_exact_copies_are_matched(tmp_path):

@@ -51,26 +51,46 @@ def scale(weights: Weights, reach: float = 1.0) -> Scaled:
     reach: what a refresh takes lies in [-reach, reach].
     """
     units, relu_factors = _units(weights, MARGIN / reach)
-    given = {name: np.asarray(array, dtype=np.float64) for name, array in weights.parameters.items()}
-    scaled: dict[str, np.ndarray] = {}
-    shortcut_factors = {}
-    pixels = np.ones(weights.architecture.input_channels)
-    _fold(scaled, given, "conv1", pixels, units["conv1"])
+    outputs = {relu: unit / relu_factors[relu] for relu, unit in units.items()}
+    shortcuts, source = {}, "conv1"
+    for block in weights.architecture.blocks():
+        if block.stride == 2:
+            shortcuts[block.name] = _shortcut_reach(weights.parameters, block, units[source] * reach) / reach
+        source = f"{block.name}.conv2"
+    factors = {name: unit / units[f"{name}.conv2"] for name, unit in shortcuts.items()}
+    parameters = fold_units(weights, units, outputs, shortcuts)
+    return Scaled(weights.architecture, parameters, relu_factors, factors, units)
+
+
+def fold_units(
+    weights: Weights,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    shortcuts: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Parameters, float64, between values that are divided by units, each (channels,).
+
+    inputs, outputs: units of each ReLU's input and output; shortcuts: of each downsampling block's shortcut.
+    """
+    folded: dict[str, np.ndarray] = {}
+
+    def fold(layer: str, before: np.ndarray, after: np.ndarray) -> None:
+        weight, bias = (np.asarray(weights.parameters[f"{layer}.{part}"], np.float64) for part in ("weight", "bias"))
+        folded[f"{layer}.weight"] = weight * before[None, :, None, None] / after[:, None, None, None]
+        folded[f"{layer}.bias"] = bias / after
+
+    fold("conv1", np.ones(weights.architecture.input_channels), inputs["conv1"])
     source = "conv1"
     for block in weights.architecture.blocks():
         first, second = f"{block.name}.conv1", f"{block.name}.conv2"
-        incoming = units[source] / relu_factors[source]
-        _fold(scaled, given, first, incoming, units[first])
-        _fold(scaled, given, second, units[first], units[second])
+        fold(first, outputs[source], inputs[first])
+        fold(second, outputs[first], inputs[second])
         if block.stride == 2:
-            name = f"{block.name}.downsample"
-            shortcut = _shortcut_reach(given, block, units[source] * reach) / reach
-            _fold(scaled, given, name, incoming, shortcut)
-            shortcut_factors[block.name] = shortcut / units[second]
+            fold(f"{block.name}.downsample", outputs[source], shortcuts[block.name])
         source = second
-    scaled["fc.weight"] = given["fc.weight"] * units[source] / relu_factors[source]
-    scaled["fc.bias"] = given["fc.bias"]
-    return Scaled(weights.architecture, scaled, relu_factors, shortcut_factors, units)
+    folded["fc.weight"] = np.asarray(weights.parameters["fc.weight"], np.float64) * outputs[source]
+    folded["fc.bias"] = np.asarray(weights.parameters["fc.bias"], np.float64)
+    return folded
 
 
 def _units(weights: Weights, margin: float) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -78,7 +98,7 @@ def _units(weights: Weights, margin: float) -> tuple[dict[str, np.ndarray], dict
     bounds = {name: _reach(bound) for name, bound in weights.bounds.items()}
     units = {name: margin * bound for name, bound in bounds.items()}
     relu_factors = dict.fromkeys(units, 1.0)
-    for trunk in _trunks(weights.architecture):
+    for trunk in trunks(weights.architecture):
         profile = np.max([bounds[name] for name in trunk], axis=0)
         sizes = [margin * float(np.max(bounds[name] / profile)) for name in trunk]
         for name, size in zip(trunk, sizes):
@@ -95,7 +115,7 @@ def _reach(bound: np.ndarray) -> np.ndarray:
     return np.maximum(bound, LEAST_BOUND * largest)
 
 
-def _trunks(architecture: Architecture) -> list[list[str]]:
+def trunks(architecture: Architecture) -> list[list[str]]:
     """By stage, the ReLUs of the trunk: those whose results meet in additions."""
     trunks: dict[int, list[str]] = {1: ["conv1"]}
     for block in architecture.blocks():
@@ -105,14 +125,8 @@ def _trunks(architecture: Architecture) -> list[list[str]]:
 
 def _shortcut_reach(given: Mapping[str, np.ndarray], block: Block, input_bound: np.ndarray) -> np.ndarray:
     """(outputs,) the most the 1x1 shortcut can reach on inputs in [0, input_bound]."""
-    kernel = given[f"{block.name}.downsample.weight"][:, :, 0, 0] * input_bound
-    bias = given[f"{block.name}.downsample.bias"]
+    kernel = np.asarray(given[f"{block.name}.downsample.weight"], np.float64)[:, :, 0, 0] * input_bound
+    bias = np.asarray(given[f"{block.name}.downsample.bias"], np.float64)
     highest = np.clip(kernel, 0, None).sum(axis=1) + bias
     lowest = np.clip(kernel, None, 0).sum(axis=1) + bias
     return _reach(np.maximum(np.abs(highest), np.abs(lowest)))
-
-
-def _fold(scaled: dict, given: Mapping[str, np.ndarray], name: str, inputs: np.ndarray, outputs: np.ndarray) -> None:
-    """Weights between two units: w[o, i] * inputs[i] / outputs[o]."""
-    scaled[f"{name}.weight"] = given[f"{name}.weight"] * inputs[None, :, None, None] / outputs[:, None, None, None]
-    scaled[f"{name}.bias"] = given[f"{name}.bias"] / outputs
