@@ -69,12 +69,21 @@ assert "lowmem_resnet20.client" not in sys.modules
 
 
 def test_logits(keys, result):
-    logits = client.decrypt_logits(keys, INSECURE_SET, result)
+    logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
     clear = Network(INSECURE_SET, scale(WEIGHTS), ClearEvaluator(INSECURE_SET), NoObserver()).run(slots)
     assert logits.shape == (10,)
     assert np.abs(logits - clear.values[:10]).max() < 1e-3  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.1  # and the ReLU's approximation
+
+
+def test_numbers_beyond_any_logit_are_refused(keys, result):
+    """What comes out when a value left its range: here, of weights whose logits are a thousand times smaller."""
+    parameters = dict(WEIGHTS.parameters)
+    for part in ("fc.weight", "fc.bias"):
+        parameters[part] = parameters[part] / 1000
+    with pytest.raises(CiphertextError, match="no logits of this network"):
+        client.decrypt_logits(keys, INSECURE_SET, result, replace(WEIGHTS, parameters=parameters))
 
 
 def test_checkpoints(keys, result):
@@ -96,7 +105,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     server.evaluate(
         tmp_path / "exp5", set_, tmp_path / "p.ct", tmp_path / "r.ct", WEIGHTS, SilentProgress(), tmp_path / "c"
     )
-    logits = client.decrypt_logits(tmp_path / "exp5", set_, tmp_path / "r.ct")
+    logits = client.decrypt_logits(tmp_path / "exp5", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
     clear = Network(set_, scale(WEIGHTS, set_.refresh.reach), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
@@ -120,7 +129,7 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
     results = []
     for run in range(2):
         server.evaluate(keys, INSECURE_SET, picture, tmp_path / "r.ct", WEIGHTS, SilentProgress())
-        results.append(client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct"))
+        results.append(client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS))
     assert np.abs(results[0] - results[1]).max() < 1e-5
 
 
@@ -159,7 +168,7 @@ def test_a_secret_key_that_others_can_read_is_refused(keys, result, tmp_path):
     shutil.copytree(keys / "client", tmp_path / "client")
     (tmp_path / "client" / "secret.key").chmod(0o644)
     with pytest.raises(KeyFolderError, match="can be read by others"):
-        client.decrypt_logits(tmp_path, INSECURE_SET, result)
+        client.decrypt_logits(tmp_path, INSECURE_SET, result, WEIGHTS)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -198,7 +207,7 @@ def test_logits_are_not_a_picture(keys, picture, result, tmp_path):
     with pytest.raises(CiphertextError, match="encrypted logits, not an encrypted picture"):
         evaluate(keys, result, tmp_path)
     with pytest.raises(CiphertextError, match="an encrypted picture, not encrypted logits"):
-        client.decrypt_logits(keys, INSECURE_SET, picture)
+        client.decrypt_logits(keys, INSECURE_SET, picture, WEIGHTS)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "empty", "foreign", "missing"])

@@ -128,7 +128,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
         server = run_server(_evaluate_words(request, picture, result, checkpoints), result, printer.stderr)
         seconds["evaluate"] = server.seconds
         with _timed(seconds, "decrypt"):
-            logits = client.decrypt_logits(folder, set_, result)
+            logits = client.decrypt_logits(folder, set_, result, weights)
         if request.verbose >= 2:
             printer.precision(client.inspect_checkpoints(folder, set_, checkpoints, weights, pixels))
     peaks = {"server": server.peak_bytes, "client": peak_resident_bytes()}
@@ -160,16 +160,16 @@ def _evaluate(request: Request, printer: Printer) -> None:
 
 
 def _decrypt(request: Request, printer: Printer) -> None:
-    set_, folder = _parameter_set(request), _key_folder(request)
+    set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
     from . import client
 
     plain = None
     if request.input is not None:
-        weights, pixels = _weights(request), _pixels(request)
+        pixels = _pixels(request)
         plain = _plain(weights, pixels) if request.plain else None
         if request.checkpoints:
             printer.precision(client.inspect_checkpoints(folder, set_, request.checkpoints, weights, pixels))
-    logits = client.decrypt_logits(folder, set_, request.ciphertext)
+    logits = client.decrypt_logits(folder, set_, request.ciphertext, weights)
     _print_classification(request, printer, Classification.of(logits), plain, {})
 
 

@@ -44,7 +44,7 @@ from .network import pack_picture, plan
 from .packing import unpack
 from .parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .progress import Progress
-from .scaling import scale
+from .scaling import largest_logit, scale
 from .weights import Weights
 
 SECRET_KEY = "secret.key"
@@ -164,12 +164,22 @@ def encrypt_picture(
     write_ciphertext(output, context.Encrypt(public_key, plaintext), Facts(PICTURE, manifest.keys))
 
 
-def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path) -> np.ndarray:
-    """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client."""
+def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights) -> np.ndarray:
+    """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client.
+
+    Errors: CiphertextError too where they are larger than the network of ``weights`` can give: a value that left the
+    range of its ReLU's series grows without bound, and what comes out is noise.
+    """
     manifest, context = _open(folder, set_)
     secret_key = _read_secret_key(folder)
     slots = _decrypt(context, secret_key, read_ciphertext(ciphertext, LOGITS, manifest.keys), ciphertext)
-    return slots[: set_.architecture.classes]
+    logits = slots[: set_.architecture.classes]
+    if not np.abs(logits).max() <= largest_logit(weights):
+        raise CiphertextError(
+            f"{ciphertext} holds numbers that are no logits of this network",
+            "the picture may be unlike those the weights were calibrated on, or the server used other weights",
+        )
+    return logits
 
 
 def _open(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:

@@ -62,6 +62,13 @@ def scale(weights: Weights, reach: float = 1.0) -> Scaled:
     return Scaled(weights.architecture, parameters, relu_factors, factors, units)
 
 
+def largest_logit(weights: Weights) -> float:
+    """What no logit exceeds in absolute value while every value stays within its bound and margin."""
+    last = MARGIN * _reach(weights.bounds[trunks(weights.architecture)[-1][-1]])
+    weight, bias = (np.abs(np.asarray(weights.parameters[f"fc.{part}"], np.float64)) for part in ("weight", "bias"))
+    return float((weight @ last + bias).max())
+
+
 def fold_units(
     weights: Weights,
     inputs: Mapping[str, np.ndarray],
