@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=int, nargs="+")
     parser.add_argument("--pictures", type=Path, nargs="+", default=[Path("inputs/vale.jpg"), Path("inputs/luis.png")])
-    parser.add_argument("--keys", type=Path, default=Path("keys"))
+    parser.add_argument("--keys", type=lambda text: Path(text).absolute(), default=Path("keys").absolute())
     args = parser.parse_args()
     rows = [measure(number, args.pictures, args.keys).row() for number in args.sets]
     print(machine())

@@ -5,178 +5,39 @@
     scripts/train.py --data DIR --run NAME --export FILE     folds, calibrates and writes a weight file
     scripts/train.py --data DIR --evaluate FILE       accuracy of a weight file on the test pictures
 
-DIR holds npz files: train_exact.npz and test_exact*.npz (``x`` uint8 (n, 3, 32, 32), ``y``), train_jpeg.npz and
-test_jpeg.npz (``bytes`` and ``offsets`` of JPEG files one after the other, ``y``); or else the CIFAR-10 files
-that torchvision knows.  Test pictures are read by --evaluate alone.
+DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures are read by --evaluate alone.
 
 Where a training picture is there both exact and as JPEG, the pairs also train a small restoration network that
-cleans the others (--restore).  Large inputs of the ReLUs are discouraged (--tail-penalty), because the encrypted
-network approximates the ReLU relative to the largest.  Checkpoints and a log (JSON lines) go to training/NAME.
+cleans the others (--restore), and lend them detail (--transplant).  Large inputs of the ReLUs are discouraged
+(--tail-penalty), because the encrypted network approximates the ReLU relative to the largest.  A run of a wider network
+(--wide) can teach another (--teacher).  Checkpoints and a log (JSON lines) go to training/NAME.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from rich.progress import track
-from torch import nn
+from trainingset import MEAN, STD, TrainingSet, augment, normalise, test_pictures, training_set
 
+from lowmem_resnet20.architecture import RESNET20
 from lowmem_resnet20.plain import PlainNetwork, ResNet, calibrate, fold
 from lowmem_resnet20.scaling import fold_units, trunks
 from lowmem_resnet20.weights import Weights, load_weights, save_weights
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 FOLDER = Path(__file__).resolve().parents[1] / "training"
-Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, 3, 32, 32), labels (n,)
 #: Steps from one on which large ReLU inputs are penalised, so many times as hard, to the next.
 PENALTY_EVERY = 4
-
-
-# --- data -------------------------------------------------------------------------------------------------
-
-
-def read_npz(path: Path) -> Pictures:
-    """Pictures and labels of an npz file, exact or JPEG."""
-    with np.load(path, allow_pickle=False) as file:
-        labels = torch.from_numpy(file["y"].astype(np.int64))
-        if "x" in file:
-            return torch.from_numpy(file["x"]), labels
-        stream, offsets = file["bytes"].tobytes(), file["offsets"]
-    pictures = [np.asarray(Image.open(io.BytesIO(stream[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy()), labels
-
-
-def match(exact: Pictures, jpeg: Pictures) -> torch.Tensor:
-    """(exact,) index of each exact picture's JPEG copy: its nearest neighbour within the class."""
-    index = torch.empty(len(exact[0]), dtype=torch.int64)
-    for label in exact[1].unique():
-        ours, theirs = (torch.nonzero(labels == label)[:, 0] for labels in (exact[1], jpeg[1]))
-        a, b = (p[i].flatten(1).float() / 255 for p, i in ((exact[0], ours), (jpeg[0], theirs)))
-        distance = (b * b).sum(1) - 2 * a @ b.T
-        index[ours] = theirs[distance.argmin(1)]
-    return index
-
-
-def training_pictures(folder: Path, restore: bool) -> tuple[Pictures, Pictures]:
-    """Two copies of the training set, exact (or cleaned) and JPEG, in the same order."""
-    if not (folder / "train_jpeg.npz").exists():
-        from torchvision.datasets import CIFAR10
-
-        data = CIFAR10(str(folder), train=True)
-        exact = torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy()), torch.tensor(data.targets)
-        return exact, exact
-    jpeg = read_npz(folder / "train_jpeg.npz")
-    exact = read_npz(folder / "train_exact.npz")
-    index = match(exact, jpeg)
-    clean = jpeg[0].clone()
-    if restore:
-        restorer = train_restorer(exact[0], jpeg[0][index])
-        clean = torch.cat([restored(restorer, batch) for batch in jpeg[0].split(500)])
-    clean[index] = exact[0]
-    return (clean, jpeg[1]), jpeg
-
-
-def test_pictures(folder: Path) -> Iterator[tuple[str, Pictures]]:
-    for path in sorted(folder.glob("test_*.npz")):
-        yield path.stem, read_npz(path)
-    if not any(folder.glob("test_*.npz")):
-        from torchvision.datasets import CIFAR10
-
-        data = CIFAR10(str(folder), train=False)
-        yield "test", (torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy()), torch.tensor(data.targets))
-
-
-# --- restoration ------------------------------------------------------------------------------------------
-
-
-class Restorer(nn.Module):
-    """Predicts what JPEG took away: pictures in [0, 1] to pictures in [0, 1]."""
-
-    def __init__(self, width: int = 48, depth: int = 5) -> None:
-        super().__init__()
-        sizes = [3, *[width] * depth, 3]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
-        nn.init.zeros_(self.layers[-1].weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x - 0.5
-        for layer in self.layers[:-1]:
-            y = F.relu(layer(y))
-        return x + self.layers[-1](y)
-
-
-def train_restorer(exact: torch.Tensor, jpeg: torch.Tensor, epochs: int = 12) -> Restorer:
-    """Fit on pairs (n, 3, 32, 32); the last tenth is held out and the gain on it printed."""
-    torch.manual_seed(0)
-    model = Restorer().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    train = len(exact) * 9 // 10
-    steps = epochs * -(-train // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(epochs):
-        for batch in torch.randperm(train).split(64):
-            x, y = jpeg[batch].float() / 255, exact[batch].float() / 255
-            if torch.rand(()) < 0.5:
-                x, y = x.flip(3), y.flip(3)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = F.mse_loss(model(x).float(), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    before = F.mse_loss(jpeg[train:].float(), exact[train:].float()) ** 0.5
-    after = F.mse_loss(restored(model, jpeg[train:]).float(), exact[train:].float()) ** 0.5
-    print(f"restoration: rms error of a held-out pixel {before:.2f} -> {after:.2f} of 255", file=sys.stderr)
-    return model
-
-
-@torch.no_grad()
-def restored(model: Restorer, pictures: torch.Tensor) -> torch.Tensor:
-    """uint8 to uint8."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return (model(pictures.float() / 255).float() * 255).round().clamp(0, 255).byte()
-
-
-# --- augmentation -----------------------------------------------------------------------------------------
-
-
-def augment(pictures: torch.Tensor, generator: torch.Generator, cutout: int) -> torch.Tensor:
-    """uint8 (n, 3, w, w) -> normalised float: random crop of a 4-pixel reflecting border, flip, one square erased."""
-    n, _, width, _ = pictures.shape
-    x = F.pad(pictures.float(), (4, 4, 4, 4), mode="reflect")
-    offset = torch.randint(0, 9, (2, n, 1), generator=generator)
-    span = torch.arange(width)
-    rows, columns = offset[0] + span, offset[1] + span
-    flip = torch.rand(n, generator=generator) < 0.5
-    columns[flip] = columns[flip].flip(1)
-    picture = torch.arange(n)
-    x = x[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    x = normalise(x)
-    if cutout:
-        centre = torch.randint(0, width, (2, n, 1), generator=generator)
-        near = [(span - c).abs() * 2 < cutout for c in centre]
-        x = x.masked_fill((near[0][:, :, None] & near[1][:, None, :])[:, None], 0)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def normalise(pictures: torch.Tensor) -> torch.Tensor:
-    """0..255 -> what the network takes."""
-    mean, std = (torch.tensor(v, device=pictures.device).view(3, 1, 1) for v in (MEAN, STD))
-    return (pictures.float() / 255 - mean) / std
 
 
 # --- training ---------------------------------------------------------------------------------------------
@@ -201,6 +62,19 @@ class TailPenalty:
         return F.relu(x)
 
 
+def network(wide: int) -> ResNet:
+    """ResNet20, or one with so many times its channels."""
+    return ResNet(replace(RESNET20, channels=tuple(wide * c for c in RESNET20.channels)))
+
+
+def load_teacher(folder: Path, device: torch.device) -> ResNet:
+    """The averaged network of another run."""
+    parts = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    teacher = network(parts["wide"]).to(device, memory_format=torch.channels_last)
+    teacher.load_state_dict(parts["average"])
+    return teacher.eval()
+
+
 class Run:
     """Model, averaged model and optimizer of one training run, with its checkpoint file."""
 
@@ -208,7 +82,8 @@ class Run:
         torch.manual_seed(args.seed)
         self.args, self.epoch = args, 0
         self.device = torch.device(args.device)
-        self.model = ResNet().to(self.device, memory_format=torch.channels_last)
+        self.model = network(args.wide).to(self.device, memory_format=torch.channels_last)
+        self.teacher = load_teacher(FOLDER / args.teacher, self.device) if args.teacher else None
         if args.compile:
             self.model.compile()
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -229,12 +104,22 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(x, penalty) if penalised else self.model(x)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=self.args.smoothing)
+        if self.teacher:
+            loss = torch.lerp(loss, self._distance_from_teacher(x, logits), self.args.distil)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.args.tail_penalty * PENALTY_EVERY * penalty.total).backward()
         self.optimizer.step()
         self.schedule.step()
         self._update_average()
         return loss.item(), int((logits.argmax(1) == y).sum())
+
+    def _distance_from_teacher(self, x: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Divergence from the teacher's softened answers (Hinton, Vinyals and Dean, 2015)."""
+        temperature = self.args.temperature
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            taught = F.log_softmax(self.teacher(x).float() / temperature, dim=1)
+        found = F.log_softmax(logits.float() / temperature, dim=1)
+        return temperature**2 * F.kl_div(found, taught, reduction="batchmean", log_target=True)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -243,12 +128,12 @@ class Run:
         torch._foreach_lerp_([self.average[n] for n in floats], [state[n] for n in floats], 1 - self.args.averaging)
 
     def averaged_model(self) -> ResNet:
-        model = ResNet().to(self.device, memory_format=torch.channels_last)
+        model = network(self.args.wide).to(self.device, memory_format=torch.channels_last)
         model.load_state_dict(self.average)
         return model.eval()
 
     def save(self, path: Path) -> None:
-        parts = {"epoch": self.epoch, "average": self.average, "arguments": str(vars(self.args))}
+        parts = {"epoch": self.epoch, "average": self.average, "wide": self.args.wide}
         for part in ("model", "optimizer", "schedule"):
             parts[part] = getattr(self, part).state_dict()
         temporary = path.with_suffix(".partial")
@@ -262,40 +147,36 @@ class Run:
         self.average, self.epoch = parts["average"], parts["epoch"]
 
 
-def train(args: argparse.Namespace, clean: Pictures, jpeg: Pictures) -> Run:
+def train(args: argparse.Namespace, pictures: TrainingSet) -> Run:
     """Train to args.epochs, going on from the run's checkpoint if it has one; the same seed gives the same run."""
     folder = args.folder
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    labels = clean[1]
+    labels = pictures.labels
     held_out = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))[: args.held_out]
     kept = torch.ones(len(labels), dtype=torch.bool)
     kept[held_out] = False
-    kept = torch.nonzero(kept)[:, 0]
-    run = Run(args, steps_an_epoch=len(kept) // args.batch)
+    again = pictures.exact[kept[pictures.exact]].repeat(args.exact_repeats - 1)
+    epoch = torch.cat([torch.nonzero(kept)[:, 0], again])
+    run = Run(args, steps_an_epoch=len(epoch) // args.batch)
     if checkpoint.exists():
         run.load(checkpoint)
     while run.epoch < args.epochs:
         started = time.monotonic()
         generator = torch.Generator().manual_seed(args.seed * 100_003 + run.epoch)
-        order = kept[torch.randperm(len(kept), generator=generator)]
+        order = epoch[torch.randperm(len(epoch), generator=generator)]
         losses, right, seen = [], 0, 0
         run.model.train()
         batches = order[: len(order) // args.batch * args.batch].split(args.batch)
         for batch in track(batches, f"epoch {run.epoch + 1}", disable=not sys.stderr.isatty()):
-            as_jpeg = torch.rand(len(batch), generator=generator) < args.jpeg
-            pictures = torch.where(as_jpeg[:, None, None, None], jpeg[0][batch], clean[0][batch])
-            loss, correct = run.step(augment(pictures, generator, args.cutout), labels[batch])
+            shown = pictures.shown(batch, args.jpeg, args.transplant, generator)
+            loss, correct = run.step(augment(shown, generator, args.cutout), labels[batch])
             losses.append(loss)
             right, seen = right + correct, seen + len(batch)
         run.epoch += 1
         run.save(checkpoint)
-        accuracies = {}
-        if len(held_out):
-            model = run.averaged_model()
-            for name, pictures in (("clean", clean), ("jpeg", jpeg)):
-                accuracies[f"held_out_{name}"] = accuracy(model, pictures[0][held_out], labels[held_out])
-        line = {"epoch": run.epoch, "loss": float(np.mean(losses)), "train_accuracy": right / seen, **accuracies}
+        line = {"epoch": run.epoch, "loss": float(np.mean(losses)), "train_accuracy": right / seen}
+        line |= held_out_accuracies(run, pictures, held_out)
         line |= {"rate": run.schedule.get_last_lr()[0], "seconds": time.monotonic() - started}
         with open(folder / "log.jsonl", "a") as log:
             log.write(json.dumps(line) + "\n")
@@ -303,6 +184,20 @@ def train(args: argparse.Namespace, clean: Pictures, jpeg: Pictures) -> Run:
         if not math.isfinite(line["loss"]):
             raise SystemExit("training diverged: take a lower --rate")
     return run
+
+
+def held_out_accuracies(run: Run, pictures: TrainingSet, held_out: torch.Tensor) -> dict[str, float]:
+    """Accuracy of the averaged network on training pictures it does not see: clean, exact among them, JPEG."""
+    model, result = run.averaged_model(), {}
+    exact = held_out[torch.isin(held_out, pictures.exact)]
+    for name, source, chosen in (
+        ("clean", pictures.clean, held_out),
+        ("exact", pictures.clean, exact),
+        ("jpeg", pictures.jpeg, held_out),
+    ):
+        if len(chosen):
+            result[f"held_out_{name}"] = accuracy(model, source[chosen], pictures.labels[chosen])
+    return result
 
 
 @torch.no_grad()
@@ -318,14 +213,15 @@ def accuracy(model: ResNet, pictures: torch.Tensor, labels: torch.Tensor) -> flo
 # --- results ----------------------------------------------------------------------------------------------
 
 
-def export(run: Run, path: Path, clean: Pictures, jpeg: Pictures, count: int = 20_000) -> None:
+def export(run: Run, path: Path, pictures: TrainingSet, count: int = 20_000) -> None:
     """Fold the averaged model and calibrate its bounds on ``count`` training pictures, clean and JPEG.
 
     They are drawn from all over the set, for files of pictures may be sorted by class.
     """
     parameters = fold(run.average)
-    chosen = torch.randperm(len(clean[0]), generator=torch.Generator().manual_seed(2))[:count]
-    batches = (p[0][batch].numpy() / 255 for p in (clean, jpeg) for batch in chosen.split(250))
+    chosen = torch.randperm(len(pictures.labels), generator=torch.Generator().manual_seed(2))[:count]
+    sources = pictures.clean, pictures.jpeg
+    batches = (source[batch].numpy() / 255 for source in sources for batch in chosen.split(250))
     save_weights(path, unit_bounds(calibrate(parameters, MEAN, STD, batches)))
 
 
@@ -366,6 +262,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoothing", type=float, default=0.05, help="label smoothing")
     parser.add_argument("--cutout", type=int, default=8, help="side of the erased square, pixels")
     parser.add_argument("--jpeg", type=float, default=0.4, help="part of the pictures shown as JPEG")
+    parser.add_argument("--transplant", type=float, default=0.5, help="part of the cleaned pictures lent detail")
+    parser.add_argument("--exact-repeats", type=int, default=1, help="times an exact picture is shown an epoch")
+    parser.add_argument("--wide", type=int, default=1, help="times as many channels: for a teacher")
+    parser.add_argument("--teacher", metavar="NAME", help="the run that teaches this one")
+    parser.add_argument("--distil", type=float, default=0.7, help="part of the loss that the teacher sets")
+    parser.add_argument("--temperature", type=float, default=3.0, help="softens the teacher's answers")
     parser.add_argument("--tail-penalty", type=float, default=0.1)
     parser.add_argument("--averaging", type=float, default=0.998, help="decay of the weight average, by step")
     parser.add_argument("--held-out", type=int, default=1000, help="training pictures kept for the log")
@@ -391,14 +293,16 @@ def main() -> None:
     if args.evaluate:
         evaluate(load_weights(args.evaluate), args.data)
         return
-    clean, jpeg = training_pictures(args.data, args.restore and not args.now)
+    if args.export and args.wide > 1:
+        raise SystemExit("only ResNet20 itself can be exported")
+    pictures = training_set(args.data, args.restore and not args.now)
     if args.now:
         run = Run(args, steps_an_epoch=1)
         run.load(args.folder / "checkpoint.pt")
     else:
-        run = train(args, clean, jpeg)
+        run = train(args, pictures)
     if args.export:
-        export(run, args.export, clean, jpeg)
+        export(run, args.export, pictures)
 
 
 if __name__ == "__main__":

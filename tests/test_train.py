@@ -1,7 +1,7 @@
 """scripts/train.py on a handful of pictures: resuming changes nothing, and its parts do what they say."""
 
-import importlib.util
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from lowmem_resnet20.architecture import RESNET20
 from lowmem_resnet20.plain import PlainNetwork
 from lowmem_resnet20.weights import load_weights
 
-SPEC = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "scripts" / "train.py")
-train = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(train)
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import train
+import trainingset
 
 
 def pictures(count=48, seed=0):
@@ -26,6 +26,11 @@ def pictures(count=48, seed=0):
     labels = np.arange(count) % 2
     x = random.integers(0, 100, (count, 3, 32, 32)) + 150 * labels[:, None, None, None]
     return torch.from_numpy(x.astype(np.uint8)), torch.from_numpy(labels)
+
+
+def as_training_set(data):
+    """All exact."""
+    return trainingset.TrainingSet(data[0], data[0], data[1], torch.arange(len(data[1])))
 
 
 def arguments(tmp_path, epochs, **more):
@@ -38,7 +43,7 @@ def arguments(tmp_path, epochs, **more):
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     data = pictures()
-    whole = train.train(arguments(tmp_path, 3, run="whole"), data, data)
+    whole = train.train(arguments(tmp_path, 3, run="whole"), as_training_set(data))
 
     class Interrupted(Exception):
         pass
@@ -54,8 +59,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     train.Run.step = step
     try:
         with pytest.raises(Interrupted):
-            train.train(arguments(tmp_path, 3), data, data)
-        resumed = train.train(arguments(tmp_path, 3), data, data)
+            train.train(arguments(tmp_path, 3), as_training_set(data))
+        resumed = train.train(arguments(tmp_path, 3), as_training_set(data))
     finally:
         train.Run.step = steps
     assert resumed.epoch == 3
@@ -65,9 +70,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 def test_it_learns(tmp_path):
     data = pictures(96)
-    run = train.train(arguments(tmp_path, 6, averaging=0.5, cutout=0), data, data)
+    run = train.train(arguments(tmp_path, 6, averaging=0.5, cutout=0), as_training_set(data))
     assert train.accuracy(run.averaged_model(), *data) > 0.9
-    train.export(run, tmp_path / "w", data, data, count=32)
+    train.export(run, tmp_path / "w", as_training_set(data), count=32)
     weights = load_weights(tmp_path / "w")
     assert set(weights.bounds) == set(RESNET20.relu_channels())
     found = PlainNetwork(weights).logits(data[0].numpy() / 255).argmax(1)
@@ -79,8 +84,8 @@ def test_calibration_sees_the_whole_set(tmp_path):
     x, labels = pictures(96)
     order = torch.argsort(labels, stable=True)
     data = x[order], labels[order]
-    run = train.train(arguments(tmp_path, 1, cutout=0), data, data)
-    train.export(run, tmp_path / "w", data, data, count=24)
+    run = train.train(arguments(tmp_path, 1, cutout=0), as_training_set(data))
+    train.export(run, tmp_path / "w", as_training_set(data), count=24)
     weights = load_weights(tmp_path / "w")
     bright = np.abs(PlainNetwork(weights).layers(data[0][-24:].numpy() / 255)["conv1"]).max()
     assert weights.bounds["conv1"].max() > 0.9 * bright
@@ -111,21 +116,50 @@ def test_jpeg_pictures_and_their_exact_copies_are_matched(tmp_path):
     np.savez(tmp_path / "train_jpeg.npz", bytes=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, y=labels)
     chosen = random.permutation(30)[:9]
     np.savez(tmp_path / "train_exact.npz", x=np.stack(exact)[chosen].transpose(0, 3, 1, 2), y=labels[chosen])
-    jpeg, some = train.read_npz(tmp_path / "train_jpeg.npz"), train.read_npz(tmp_path / "train_exact.npz")
-    assert (train.match(some, jpeg).numpy() == chosen).all()
-    clean, also_jpeg = train.training_pictures(tmp_path, restore=False)
-    assert torch.equal(clean[0][chosen], some[0]) and not torch.equal(clean[0], also_jpeg[0])
+    jpeg, some = trainingset.read_npz(tmp_path / "train_jpeg.npz"), trainingset.read_npz(tmp_path / "train_exact.npz")
+    assert (trainingset.match(some, jpeg).numpy() == chosen).all()
+    pictures = trainingset.training_set(tmp_path, restore=False)
+    assert (pictures.exact.numpy() == chosen).all()
+    assert torch.equal(pictures.clean[chosen], some[0]) and not torch.equal(pictures.clean, pictures.jpeg)
+
+
+def test_how_pictures_are_shown():
+    """Exact pictures as they are, JPEG ones with the detail that an exact one lost to JPEG."""
+    random = torch.Generator().manual_seed(3)
+    jpeg = torch.randint(50, 200, (40, 3, 32, 32), generator=random, dtype=torch.uint8)
+    clean = jpeg.clone()
+    clean[:4] += 7
+    pictures = trainingset.TrainingSet(clean, jpeg, torch.zeros(40), torch.arange(4))
+    everything = torch.arange(40)
+    assert torch.equal(pictures.shown(everything, 1.0, 0.5, random), jpeg)
+    assert torch.equal(pictures.shown(everything, 0.0, 0.0, random), clean)
+    detailed = pictures.shown(everything, 0.0, 1.0, random)
+    assert torch.equal(detailed, jpeg + 7)
+
+
+def test_a_wider_network_teaches(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "FOLDER", tmp_path)
+    data = as_training_set(pictures(32))
+    train.train(arguments(tmp_path, 1, run="teacher", wide=2, cutout=0), data)
+    taught = train.train(arguments(tmp_path, 2, run="taught", teacher="teacher", distil=1.0, cutout=0), data)
+    x = data.clean[:4].float().contiguous(memory_format=torch.channels_last) / 255
+    assert taught.model.fc.in_features == 64 and taught.teacher.fc.in_features == 128
+    assert (
+        float(taught._distance_from_teacher(x, taught.teacher(x)))
+        < 1e-2
+        < float(taught._distance_from_teacher(x, 5 - 3 * taught.teacher(x)))
+    )
 
 
 def test_augmentation_moves_flips_and_erases():
     x = torch.arange(32 * 32, dtype=torch.float32).view(1, 1, 32, 32).expand(64, 3, 32, 32) / 4.1
     generator = torch.Generator().manual_seed(0)
-    y = train.augment(x.byte(), generator, cutout=8)
+    y = trainingset.augment(x.byte(), generator, cutout=8)
     assert y.shape == x.shape
     assert len({float(v) for v in y[:, 0, 16, 16]}) > 20  # different crops
     erased = (y == 0).all(1).flatten(1).sum(1)
     assert 16 <= erased.min() and erased.max() <= 64 + 32
-    plain = train.augment(x.byte(), torch.Generator().manual_seed(0), cutout=0)
+    plain = trainingset.augment(x.byte(), torch.Generator().manual_seed(0), cutout=0)
     kept = y != 0
     assert torch.equal(y[kept], plain[kept])
 
@@ -144,6 +178,6 @@ def test_restoration_helps():
     x, _ = pictures(200, seed=1)
     smooth = torch.nn.functional.avg_pool2d(x.float(), 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
     exact, dark = smooth.clamp(20, 255).byte(), (smooth.clamp(20, 255) - 20).byte()
-    model = train.train_restorer(exact, dark, epochs=4)
-    error = (train.restored(model, dark).float() - exact.float()).abs().mean()
+    model = trainingset.train_restorer(exact, dark, epochs=4)
+    error = (trainingset.restored(model, dark).float() - exact.float()).abs().mean()
     assert error < 10
