@@ -26,7 +26,7 @@ INSECURE_SET = ParameterSet(
 
 
 INSECURE_FUNCTIONAL_SET = ParameterSet(
-    number=5,
+    number=6,
     refresh=FunctionalRefresh(27),
     scaling_bits=36,
     first_modulus_bits=37,

@@ -98,20 +98,20 @@ def test_checkpoints(keys, result):
 
 
 def test_a_functional_refresh_on_shared_copies(tmp_path):
-    """Set 5's way, client to server to client, and what its checkpoints show."""
+    """Set 6's way, client to server to client, and what its checkpoints show."""
     set_ = INSECURE_FUNCTIONAL_SET
-    client.generate_keys(set_, tmp_path / "exp5", SilentProgress())
-    client.encrypt_picture(tmp_path / "exp5", set_, PIXELS, WEIGHTS.mean, WEIGHTS.std, tmp_path / "p.ct")
+    client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
+    client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS.mean, WEIGHTS.std, tmp_path / "p.ct")
     server.evaluate(
-        tmp_path / "exp5", set_, tmp_path / "p.ct", tmp_path / "r.ct", WEIGHTS, SilentProgress(), tmp_path / "c"
+        tmp_path / "exp6", set_, tmp_path / "p.ct", tmp_path / "r.ct", WEIGHTS, SilentProgress(), tmp_path / "c"
     )
-    logits = client.decrypt_logits(tmp_path / "exp5", set_, tmp_path / "r.ct", WEIGHTS)
+    logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
     clear = Network(set_, scale(WEIGHTS, set_.refresh.reach), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
     pytest.importorskip("torch")
-    precision = client.inspect_checkpoints(tmp_path / "exp5", set_, tmp_path / "c", WEIGHTS, PIXELS)
+    precision = client.inspect_checkpoints(tmp_path / "exp6", set_, tmp_path / "c", WEIGHTS, PIXELS)
     assert all(p.bits > 8 and p.deviation < 5e-4 for p in precision if p.bootstrap)
     assert all(p.bits > 4 for p in precision)
 

@@ -170,12 +170,11 @@ class ParameterSet:
 PARAMETER_SETS: dict[int, ParameterSet] = {
     s.number: s
     for s in (
-        ParameterSet(1, ChebyshevRefresh(59), 48, 52, 3, (3, 3), dim1=(8, 4), refresh_deviation=2.4e-5),
-        ParameterSet(2, ChebyshevRefresh(200), 46, 50, 5, (4, 4), dim1=(4, 4)),
-        ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4)),
-        ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4)),
-        ParameterSet(5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(4, 4), most_copies=8),
-        ParameterSet(6, FunctionalRefresh(27), 36, 37, 3, (3, 3), dim1=(0, 0), most_copies=8),
+        ParameterSet(1, ChebyshevRefresh(59), 48, 52, 3, (3, 3), dim1=(8, 4), refresh_deviation=6.3e-5),
+        ParameterSet(2, ChebyshevRefresh(200), 46, 50, 5, (4, 4), dim1=(4, 4), refresh_deviation=2.1e-4),
+        ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4), refresh_deviation=2.0e-4),
+        ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4), refresh_deviation=2.3e-4),
+        ParameterSet(6, FunctionalRefresh(27), 36, 37, 3, (3, 3), dim1=(16, 8), most_copies=8),
     )
 }
 
