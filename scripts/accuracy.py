@@ -13,7 +13,6 @@ worst and mean difference of a logit, how many classes differ from plain and whi
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from trainingset import read_npz
 
 from lowmem_resnet20.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.evaluator import Clear, ClearEvaluator
@@ -60,16 +59,8 @@ def read_pictures(path: Path, count: int | None) -> Pictures:
 
 
 def _in_npz(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
-    with np.load(path, allow_pickle=False) as file:
-        labels = file["y"]
-        if "x" in file:
-            pictures = file["x"]
-        else:
-            stream, offsets = file["bytes"].tobytes(), file["offsets"]
-            streams = (io.BytesIO(stream[a:b]) for a, b in pairwise(offsets))
-            pictures = [np.asarray(Image.open(s).convert("RGB")).transpose(2, 0, 1) for s in streams]
-    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        yield picture / 255.0, int(label), f"{path.name}[{i}]"
+    for i, (picture, label) in enumerate(zip(*read_npz(path), strict=True)):
+        yield picture.numpy() / 255.0, int(label), f"{path.name}[{i}]"
 
 
 def _in_folder(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:

@@ -111,11 +111,6 @@ def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
     return result
 
 
-def automorphism_index(set_: ParameterSet, step: int) -> int:
-    """The automorphism X -> X^index that rotates slots by ``step``."""
-    return pow(5, step % set_.full_slots, 2 * set_.ring_dimension)
-
-
 def clear_rotation_keys() -> None:
     """Forget all rotation keys of this process (OpenFHE keeps them process-wide)."""
     openfhe.CryptoContext.ClearEvalAutomorphismKeys()

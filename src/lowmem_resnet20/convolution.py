@@ -26,28 +26,28 @@ class Packing(Protocol):
     def bias_vector(self) -> np.ndarray: ...
 
 
-def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1, left: int = 0) -> X:
-    """The convolution a packing describes, with its bias; ``left`` levels remain.
+def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1) -> X:
+    """The convolution a packing describes, with its bias.
 
     Slots: those of ``x`` (blocks of width * width), of which the ring must hold ``copies`` copies.  1 level for one
-    copy, 2 for more; what ``x`` has beyond these and ``left`` is dropped first.  Rotations {1, -1, width, -width,
+    copy, 2 for more, which is all that is kept of ``x``.  Rotations {1, -1, width, -width,
     -width * width}, the last to move the sums of shift s on to their place together with those of every higher
     shift, so that one key serves all of them; with P copies of n slots also n / P and n, 2n, .. Pn / 2.
     Source: Rovida and Leporati (2024), section 4, "Optimized Vector Encoding"; the copies are this project's.
     """
     slots, blocks = ev.slots(x), Blocks(*packing.channels, copies)
     if copies > 1:
-        x = _spread(ev, ev.lower(x, left + 2), blocks, packing.width)
-    taps = _make_taps(ev, ev.lower(x, left + 1), packing)
-    total = None
+        x = _spread(ev, ev.lower(x, 2), blocks, packing.width)
+    taps = _make_taps(ev, ev.lower(x, 1), packing)
+    inputs, total = blocks.input_channels(), None
     for shift in reversed(range(blocks.shifts)):
-        block_pair = blocks.input_channels(), blocks.output_blocks(shift)
-        partial = ev.products(taps, lambda i, pair=block_pair: packing.vector(*pair, packing.taps[i]))
+        outputs = blocks.output_blocks(shift)
+        partial = ev.products(taps, lambda i, outputs=outputs: packing.vector(inputs, outputs, packing.taps[i]))
         if total is not None:
             (moved,) = ev.rotate(total, [-packing.width * packing.width])
             partial = ev.add(moved, partial)
         total = partial
-    total = _sum_copies(ev, ev.lower(total, left), slots, copies)
+    total = _sum_copies(ev, ev.lower(total, 0), slots, copies)
     return ev.add_vector(total, packing.bias_vector)
 
 
