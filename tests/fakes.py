@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 import lowmem_resnet20
+from lowmem_resnet20.errors import CiphertextError
 from lowmem_resnet20.files import atomic_write, new_folder
 
 LOGITS = np.array([-0.5, -2.25, 1, 2, -1.5, 9.125, -1, -1, -0.25, -1.5])
@@ -64,11 +65,25 @@ def self_test(progress) -> None:
     progress.start("self-test")
 
 
-def evaluate(folder: Path, set_, ciphertext: Path, output: Path, weights, progress, checkpoints) -> None:
-    calls.append(("evaluate", folder, set_.number, ciphertext, output, checkpoints))
+@dataclass(frozen=True)
+class Job:
+    ciphertext: Path
+    output: Path
+    checkpoints: Path | None = None
+
+
+def evaluate(folder: Path, set_, jobs, weights, progress, *, resume) -> list[SimpleNamespace]:
+    """Fails for ciphertexts named bad.ct."""
     progress.start("evaluating")
     progress.step("layer1", "block 0")
-    atomic_write(output, b"result")
+    outcomes = []
+    for job in jobs:
+        calls.append(("evaluate", folder, set_.number, job.ciphertext, job.output, job.checkpoints, resume))
+        error = CiphertextError(f"{job.ciphertext} is bad") if job.ciphertext.name == "bad.ct" else None
+        if not error:
+            atomic_write(job.output, b"result")
+        outcomes.append(SimpleNamespace(job=job, seconds=2.0, error=error))
+    return outcomes
 
 
 class PlainNetwork:
@@ -95,7 +110,7 @@ def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None)
 
 MODULES = {
     "client": (generate_keys, encrypt_picture, decrypt_logits, inspect_checkpoints, self_test),
-    "server": (evaluate,),
+    "server": (Job, evaluate),
     "plain": (PlainNetwork,),
     "weights": (load_weights, default_weights_path),
     "importing": (import_weights,),

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import lowmem_resnet20
 from lowmem_resnet20 import words
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli import evaluate_here, main
 from lowmem_resnet20.errors import CiphertextError, ExitCode, UsageError
 from lowmem_resnet20.report import Classification, one_line
 
@@ -46,7 +46,7 @@ def faked(monkeypatch, tmp_path, inputs):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Make the server's process run these shell commands; ``$@`` are its words, ``$7`` its output."""
+    """Make the server's process run these shell commands; ``$@`` are its words, ``$5`` its input, ``$7`` its output."""
 
     def replace(script: str) -> None:
         stub = tmp_path / "python"
@@ -57,7 +57,12 @@ def server(tmp_path, monkeypatch):
     return replace
 
 
-WORKS = 'echo "$@" >words; cp "$5" "$7"'
+def printed(name: str) -> str:
+    """What the server prints of a result."""
+    return f"""printf '{{"ciphertext": "%s", "seconds": 2.0, "peak_bytes": 1000}}\\n' "{name}\""""
+
+
+WORKS = f'echo "$@" >words; cp "$5" "$7"; {printed("$7")}'
 
 
 # --- what it prints ---------------------------------------------------------------------------------------
@@ -111,8 +116,8 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
     result = picture.with_name("result.ct")
     assert decrypted == [folder, 1, result]
     assert Path("words").read_text().split() == [
-        "-m", "lowmem_resnet20", "evaluate", "1", str(picture), "output", str(result),
-        "keys", str(Path("keys").absolute()), "verbose", "0",
+        "-m", "lowmem_resnet20.worker", "evaluate", "1", str(picture), "output", str(result),
+        "keys", str(Path("keys").absolute()), "verbose", "0", "json",
     ]  # fmt: skip
     assert not picture.parent.exists()
 
@@ -195,16 +200,94 @@ def test_what_the_server_says_is_passed_through(run, faked, server):
     assert run("load_keys", "1").err.startswith("layer1\n")
 
 
-def test_two_machines(run, faked):
+def test_two_machines(run, faked, server):
     assert run("encrypt", "1", "output", "picture.ct", "input", "inputs/luis.png").code == 0
-    done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c")
+    server(f"echo layer1 >&2; {WORKS}")
+    done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c", "resume")
     assert done.code == 0
-    assert "layer1     block 0" in done.err
-    assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("picture.ct"), Path("result.ct"), Path("c"))
+    assert re.fullmatch(r"ciphertext   .*/result.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
+    assert done.err == "layer1\n"
+    given = Path("words").read_text()
+    assert f"verbose 1 json checkpoints {Path('c').absolute()} resume" in given
     done = run("decrypt", "1", "result.ct")
     assert (done.code, done.out, done.err) == (0, RESULT, "")
     done = run("decrypt", "1", "result.ct", "json")
     assert json.loads(done.out) == {"set": 1, "class": "Dog", "index": 5, "logits": list(fakes.LOGITS)}
+
+
+def serve(*given_words: str) -> tuple[int, list[dict], str]:
+    """What the server's process does, in this one: exit code, lines of JSON, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    code = main(["evaluate", *given_words], out, err, evaluate_here)
+    return int(code), [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+
+
+def test_the_servers_side(faked):
+    code, [line], err = serve("1", "p.ct", "output", "r.ct", "verbose", "1", "checkpoints", "c")
+    assert code == 0 and "layer1     block 0" in err
+    assert line["ciphertext"] == "r.ct" and line["seconds"] == 2.0 and line["peak_bytes"] > 0
+    assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
+    code, lines, err = serve("1", "bad.ct", "output", "r.ct", "resume")
+    assert (code, lines, err) == (6, [], "lowmem-resnet20: error: bad.ct is bad\n")
+
+
+def test_the_server_goes_on_after_a_bad_ciphertext(faked):
+    code, lines, err = serve("1", "a.ct", "bad.ct", "c.ct", "output", "results", "checkpoints", "k", "json")
+    assert code == 6 and err == "lowmem-resnet20: error: bad.ct is bad\n"
+    assert [line.get("ciphertext") for line in lines] == ["results/a.ct", None, "results/c.ct"]
+    assert lines[1] == {"set": 1, "input": "bad.ct", "error": "bad.ct is bad", "exit_code": 6}
+    assert faked[-1][4:6] == (Path("results/c.ct"), Path("k/c.ct"))
+
+
+ALL = f'echo "$@" >words; mkdir -p "$OUT"; for p in $(cat pictures); do cp "$p" "$OUT"; {printed("$OUT/$(basename $p)")}; done'
+SEVERAL = 'while [ "$1" != evaluate ]; do shift; done; shift 2; rm -f pictures; ' + (
+    'while [ "$1" != output ]; do echo "$1" >>pictures; shift; done; OUT="$2"; ' + ALL
+)
+
+
+def test_several_pictures(run, faked, server, inputs):
+    """A folder and files; one that cannot be read is reported, and the others go on."""
+    server(SEVERAL)
+    Path("bad.png").write_text("no picture")
+    done = run("load_keys", "1", "input", str(inputs / "dog.png"), "bad.png", str(inputs / "vale.jpg"))
+    assert done.code == ExitCode.PICTURE
+    assert done.out == f"picture  {inputs / 'dog.png'}\n{RESULT}picture  {inputs / 'vale.jpg'}\n{RESULT}"
+    assert done.err.startswith("lowmem-resnet20: error: bad.png is not a JPEG or PNG picture\ntime: encrypt")
+    assert "; a picture after the first 2.0 s\n" in done.err
+    done = run("load_keys", "1", "input", str(inputs), "json", "plain", "verbose", "-1")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 0 and len(lines) == 12
+    assert [line["input"] for line in lines] == sorted(str(p) for p in inputs.iterdir() if p.suffix in (".png", ".jpg"))
+    assert all(line["class"] == "Dog" and line["seconds"]["evaluate"] == 2.0 for line in lines)
+
+
+def test_several_pictures_of_which_none_can_be_read(run, faked, server):
+    server("touch started")
+    done = run("load_keys", "1", "input", "a.png", "b.png", "json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.PICTURE and [line["input"] for line in lines] == ["a.png", "b.png"]
+    assert not Path("started").exists()
+
+
+def test_two_machines_and_several_pictures(run, faked, server, inputs):
+    pictures = [str(inputs / name) for name in ("dog.png", "cat.png")]
+    done = run("encrypt", "1", "input", *pictures, "output", "sent", "verbose", "-1")
+    assert done.out == "ciphertext  sent/dog.png.ct\nciphertext  sent/cat.png.ct\n"
+    server(SEVERAL)
+    done = run("evaluate", "1", "sent", "output", "back", "json")
+    names = [Path(json.loads(line)["ciphertext"]).name for line in done.out.splitlines()]
+    assert done.code == 0 and names == ["cat.png.ct", "dog.png.ct"]
+    done = run("decrypt", "1", "back", "json")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == ["back/cat.png.ct", "back/dog.png.ct"]
+    done = run("decrypt", "1", "back", "input", pictures[0])
+    assert done.err.startswith("lowmem-resnet20: error: 2 ciphertexts and 1 pictures\n")
+    Path("empty").mkdir()
+    assert run("decrypt", "1", "empty").err.startswith("lowmem-resnet20: error: empty has no ciphertext in it\n")
+    assert run("encrypt", "1", "input", "empty", "output", "o").err.startswith(
+        "lowmem-resnet20: error: empty has no picture in it\n"
+    )
+    done = run("encrypt", "1", "input", pictures[0], pictures[0], "output", "twice")
+    assert done.err.startswith("lowmem-resnet20: error: two files would be named dog.png.ct\n")
 
 
 def test_decrypt_compares(run, faked):
@@ -274,16 +357,18 @@ def test_colour_only_on_a_terminal_that_wants_it(faked, monkeypatch):
         ("load_keys 1 load_keys 1", "load_keys is given twice", ""),
         ("load_keys 1 plain plain", "plain is given twice", ""),
         ("load_keys 1 input a input b", "input is given twice", ""),
+        ("load_keys 1 resume", "resume does not go with load_keys", "see:"),
         ("load_keys 1 generate_keys 1", "two commands: load_keys and generate_keys", "give one at a time"),
         ("load_keys 1 help", "two commands: load_keys and help", "give one at a time"),
-        ("load_keys 1 input", "input needs FILE after it", "see:"),
-        ("load_keys 1 input plain", "input needs FILE after it, not the word plain", "./plain"),
+        ("load_keys 1 input", "input needs FILE .. after it", "see:"),
+        ("load_keys 1 input plain", "input needs FILE .. after it, not the word plain", "./plain"),
+        ("load_keys 1 input a.png plian", "unknown word 'plian'", "did you mean plain?"),
         ("load_keys 1 verbose", "verbose needs V after it", "see:"),
         ("load_keys 1 verbose 3", "verbose is one of -1, 0, 1, 2, not '3'", ""),
         ("load_keys 1 verbose high", "verbose is one of -1, 0, 1, 2, not 'high'", ""),
         ("encrypt 1", "encrypt needs output CT", "see:"),
         ("evaluate 1 a.ct", "evaluate needs output CT", "see:"),
-        ("evaluate 1", "evaluate needs CT after it", "see:"),
+        ("evaluate 1", "evaluate needs CT .. after it", "see:"),
         ("evaluate 1 a.ct output b.ct plain", "plain does not go with evaluate", "see:"),
         ("generate_keys 1 resize", "resize does not go with generate_keys", "see:"),
         ("decrypt 1 a.ct plain", "to compare with the plain model, decrypt needs input FILE", "see:"),
@@ -313,13 +398,14 @@ def test_an_empty_name_is_no_name(run):
     ("name", "message"),
     [
         ("absent.png", "there is no picture absent.png"),
-        (".", ". is a folder, not a picture"),
+        ("tmp", "tmp has no picture in it"),
         ("text.png", "text.png is not a JPEG or PNG picture"),
         ("../" * 2 + "absent\n\x1b[31m.png", r"there is no picture ../../absent\n\x1b[31m.png"),
     ],
 )
 def test_picture_errors(run, faked, name, message):
     Path("text.png").write_text("hello")
+    Path("tmp").mkdir()
     for command in (["load_keys", "1"], ["encrypt", "1", "output", "o.ct"]):
         done = run(*command, "input", name)
         assert (done.code, done.out) == (ExitCode.PICTURE, "")

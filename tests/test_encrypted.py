@@ -32,6 +32,14 @@ WEIGHTS = random_weights(ARCHITECTURE)
 PIXELS = random_picture(ARCHITECTURE, np.random.default_rng(9))
 
 
+def evaluate(keys, picture, folder, set_=INSECURE_SET, weights=WEIGHTS, progress=None, resume=False, checkpoints=None):
+    """The server on one picture; its result is folder/r.ct."""
+    job = server.Job(picture, folder / "r.ct", checkpoints)
+    [outcome] = server.evaluate(keys, set_, [job], weights, progress or SilentProgress(), resume=resume)
+    if outcome.error:
+        raise outcome.error
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("keys") / "exp1"
@@ -59,8 +67,9 @@ from miniature import INSECURE_SET, random_weights
 from lowmem_resnet20 import server
 from lowmem_resnet20.progress import SilentProgress
 folder = Path(sys.argv[1])
-arguments = (folder / "exp1", INSECURE_SET, folder / "picture.ct", folder / "result.ct", random_weights())
-server.evaluate(*arguments, SilentProgress(), folder / "checkpoints")
+job = server.Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints")
+[outcome] = server.evaluate(folder / "exp1", INSECURE_SET, [job], random_weights(), SilentProgress())
+assert outcome.error is None
 assert "lowmem_resnet20.client" not in sys.modules
 """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
@@ -102,9 +111,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     set_ = INSECURE_FUNCTIONAL_SET
     client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
     client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS.mean, WEIGHTS.std, tmp_path / "p.ct")
-    server.evaluate(
-        tmp_path / "exp6", set_, tmp_path / "p.ct", tmp_path / "r.ct", WEIGHTS, SilentProgress(), tmp_path / "c"
-    )
+    evaluate(tmp_path / "exp6", tmp_path / "p.ct", tmp_path, set_, checkpoints=tmp_path / "c")
     logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
     clear = Network(set_, scale(WEIGHTS, set_.refresh.reach), ClearEvaluator(set_), NoObserver()).run(slots)
@@ -128,7 +135,7 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
     """Keys are process-wide in OpenFHE; an evaluation must leave none behind that get in the next one's way."""
     results = []
     for run in range(2):
-        server.evaluate(keys, INSECURE_SET, picture, tmp_path / "r.ct", WEIGHTS, SilentProgress())
+        evaluate(keys, picture, tmp_path)
         results.append(client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS))
     assert np.abs(results[0] - results[1]).max() < 1e-5
 
@@ -172,10 +179,6 @@ def test_a_secret_key_that_others_can_read_is_refused(keys, result, tmp_path):
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
-
-
-def evaluate(keys, picture, tmp_path, set_=INSECURE_SET, weights=WEIGHTS):
-    server.evaluate(keys, set_, picture, tmp_path / "r.ct", weights, SilentProgress())
 
 
 def test_keys_are_never_overwritten(keys):
@@ -225,7 +228,7 @@ def test_damaged_ciphertexts(keys, picture, tmp_path, damage):
 
 def test_a_ciphertext_on_too_few_primes_is_refused(keys, picture, tmp_path):
     manifest = client.open_folder(keys / "client", INSECURE_SET)
-    ciphertext = read_ciphertext(picture, PICTURE, manifest.keys)
+    ciphertext, _ = read_ciphertext(picture, PICTURE, manifest.keys)
     context = client.read_context(keys / "client" / "context.bin")
     write_ciphertext(tmp_path / "low.ct", context.Compress(ciphertext, 2), Facts(PICTURE, manifest.keys))
     with pytest.raises(CiphertextError, match="level to compute on"):
@@ -263,7 +266,7 @@ def test_levels_are_checked_before_openfhe_is_called():
 
 def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
     manifest = client.open_folder(keys / "client", INSECURE_SET)
-    ciphertext = read_ciphertext(picture, PICTURE, manifest.keys)
+    ciphertext, _ = read_ciphertext(picture, PICTURE, manifest.keys)
     write_ciphertext(tmp_path / "c.ct", ciphertext, Facts(CHECKPOINT, manifest.keys, "conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
         read_ciphertext(tmp_path / "c.ct", LOGITS, manifest.keys)

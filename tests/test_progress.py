@@ -8,15 +8,15 @@ import re
 
 import pytest
 
+from lowmem_resnet20.memory import peak_resident_bytes, resident_bytes
 from lowmem_resnet20.progress import (
     LineProgress,
     RichProgress,
     SilentProgress,
+    Step,
     format_bytes,
     format_seconds,
     make_progress,
-    peak_resident_bytes,
-    resident_bytes,
 )
 
 
@@ -113,7 +113,8 @@ def test_silence():
 def test_memory_is_this_process():
     before = resident_bytes()
     with mmap.mmap(-1, 64 << 20) as block:  # new pages, whatever earlier tests have freed
-        block.write(b"x" * (64 << 20))
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
         assert resident_bytes() - before > 48 << 20
         assert peak_resident_bytes() >= resident_bytes() - (1 << 20)
     assert resident_bytes() - before < 48 << 20
@@ -126,3 +127,48 @@ def test_formats():
     assert format_seconds(12.34) == "12.3 s"
     assert format_seconds(59.99) == "60.0 s"
     assert format_seconds(512.34) == "8 min 32 s"
+
+
+class SetClock:
+    """Says what it is set to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_rest_is_estimated_from_steps_of_the_same_kind():
+    clock = SetClock()
+    progress = SilentProgress(clock)
+    progress.start("evaluating")
+    progress.expect([Step("a", "load", "loading")] + [Step("b", f"{i} refresh", "refresh", 1 + i) for i in range(4)])
+    progress.step("keys", "checking")  # not among those expected
+    assert progress.rest is None
+    clock.now = 5
+    progress.step("a", "load")
+    clock.now = 8
+    progress.step("b", "0 refresh")
+    assert progress.rest is None  # no refresh has been seen
+    clock.now = 10
+    progress.step("b", "1 refresh")
+    assert progress.rest == 2 * (2 + 3 + 4)
+    clock.now = 11
+    assert progress.rest == 2 * (2 + 3 + 4) - 1
+    clock.now = 16
+    progress.step("b", "2 refresh")  # took 3 s for each of 2 units
+    assert progress.rest == 3 * (3 + 4)
+    progress.step("b", "3 refresh")
+    progress.close()
+    assert progress.rest is None
+
+
+def test_the_rest_is_shown():
+    clock, stream = SetClock(), io.StringIO()
+    with LineProgress(stream, clock) as progress:
+        progress.start("evaluating")
+        progress.expect([Step("b", name, "refresh") for name in ("one", "two", "three")])
+        for name in ("one", "two", "three"):
+            progress.step("b", name)
+            clock.now += 60
+    assert ["min 0 s left" in line for line in stream.getvalue().splitlines()] == [False, True, True, False]

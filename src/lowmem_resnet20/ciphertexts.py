@@ -17,9 +17,10 @@ import openfhe
 from .context import BINARY
 from .errors import CiphertextError
 from .files import atomic_write, os_fault
+from .trial import check_ciphertext
 
 MAGIC = b"lowmem-resnet20 ciphertext 1\n"
-PICTURE, LOGITS, CHECKPOINT = "picture", "logits", "checkpoint"
+PICTURE, LOGITS, CHECKPOINT, STATE = "picture", "logits", "checkpoint", "state"
 #: No facts are longer; no ciphertext of a shipped set is.
 LONGEST_FACTS = 4096
 LARGEST_BYTES = 1 << 28
@@ -27,7 +28,8 @@ LARGEST_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Facts:
-    """What a ciphertext is.  kind: PICTURE, LOGITS or CHECKPOINT; keys: id of the keys; layer: for a checkpoint."""
+    """What a ciphertext is.  kind: PICTURE, LOGITS, CHECKPOINT (a layer's values) or STATE (all there is between two
+    parts of the network); keys: id of the keys; layer: of a checkpoint or state."""
 
     kind: str
     keys: str
@@ -41,18 +43,27 @@ def write_ciphertext(path: Path, ciphertext: Any, facts: Facts) -> None:
     atomic_write(path, MAGIC + line.encode() + b"\n" + payload)
 
 
-def read_facts(path: Path) -> Facts:
-    """The facts alone, with the file's bytes checked against them."""
-    return _split(path)[0]
+def read_ciphertext(path: Path, kind: str, keys: str, *, context: Path | None = None) -> tuple[Any, Facts]:
+    """A ciphertext of the expected kind under the expected keys.  Errors: CiphertextError, EnvironmentFault.
 
-
-def read_ciphertext(path: Path, kind: str, keys: str) -> Any:
-    """A ciphertext of the expected kind under the expected keys.  Errors: CiphertextError, EnvironmentFault."""
+    ``context``: the file of its context, for a ciphertext from someone else: it is loaded in a child process first.
+    """
     facts, payload = _split(path)
     if facts.kind != kind:
         raise CiphertextError(f"{path} holds {_name(facts.kind)}, not {_name(kind)}")
     if facts.keys != keys:
         raise CiphertextError(f"{path} was encrypted under other keys", "use the key folder it was made with")
+    if context is not None:
+        check_ciphertext(path, context)
+    return _load(path, payload), facts
+
+
+def load_payload(path: Path) -> Any:
+    """A ciphertext of any kind and keys."""
+    return _load(path, _split(path)[1])
+
+
+def _load(path: Path, payload: bytes) -> Any:
     try:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
     except RuntimeError as error:
@@ -91,4 +102,4 @@ def _parse(path: Path, line: bytes) -> tuple[Facts, str]:
 
 
 def _name(kind: str) -> str:
-    return {PICTURE: "an encrypted picture", LOGITS: "encrypted logits", CHECKPOINT: "a checkpoint"}.get(kind, kind)
+    return {PICTURE: "an encrypted picture", LOGITS: "encrypted logits", CHECKPOINT: "a checkpoint", STATE: "a state"}.get(kind, kind)

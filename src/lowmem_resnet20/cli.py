@@ -8,28 +8,40 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from . import __version__, words
-from .errors import EnvironmentFault, ExitCode, LowmemError, UsageError
+from .errors import (
+    CiphertextError,
+    EnvironmentFault,
+    ExitCode,
+    LowmemError,
+    PictureError,
+    Reported,
+    UsageError,
+)
 from .files import os_fault
 from .interrupt import ends_at_once, on_interrupt, wait_if_ending
-from .progress import format_bytes, format_seconds, make_progress, peak_resident_bytes
+from .memory import peak_resident_bytes
+from .progress import format_bytes, format_seconds, make_progress
 from .report import Classification, Printer
-from .words import PROGRAM, Request
+from .words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .parameters import ParameterSet
+    from .plain import PlainNetwork
     from .weights import Weights
 
 #: Set in the environment to see where an unexpected error came from.
@@ -39,12 +51,21 @@ _OPENFHE_HINT = (
 )
 
 
-def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
-    """Run one command; returns its exit code (``errors.ExitCode``).  argv: the words, sys.argv's by default."""
+def main(
+    argv: Sequence[str] | None = None,
+    stdout: TextIO | None = None,
+    stderr: TextIO | None = None,
+    evaluate: Callable[[Request, Printer], None] | None = None,
+) -> int:
+    """Run one command; returns its exit code (``errors.ExitCode``).
+
+    argv: the words, sys.argv's by default; evaluate: what does that command, by default in a process of its own.
+    """
     printer = Printer(stdout or sys.stdout, stderr or sys.stderr)
     with ends_at_once():
         try:
-            _run(sys.argv[1:] if argv is None else argv, printer)
+            commands = _COMMANDS | ({"evaluate": evaluate} if evaluate else {})
+            _run(sys.argv[1:] if argv is None else argv, printer, commands)
             _flush(printer.stdout)
         except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it
             _let_go(printer.stdout)
@@ -80,7 +101,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def _run(argv: Sequence[str], printer: Printer) -> None:
+def _run(argv: Sequence[str], printer: Printer, commands: dict[str, Callable[[Request, Printer], None]]) -> None:
     parser = _parser()
     given, unknown = parser.parse_known_intermixed_args(argv)
     if given.help or given.words[:1] == ["help"]:
@@ -91,7 +112,7 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
         raise words.unknown(unknown[0])
     else:
         request = words.parse(given.words)
-        _COMMANDS[request.command](request, printer)
+        commands[request.command](request, printer)
 
 
 # --- commands ---------------------------------------------------------------------------------------------
@@ -111,66 +132,132 @@ def _generate_keys(request: Request, printer: Printer) -> None:
 
 def _load_keys(request: Request, printer: Printer) -> None:
     """The whole protocol: the client encrypts, a server of its own process evaluates, the client decrypts."""
-    set_, folder = _parameter_set(request), _key_folder(request)
-    weights, pixels = _weights(request), _pixels(request)
+    set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
+    items = _pictures(request)
+    several = len(items) > 1
     from . import client
     from .serverprocess import run_server
 
-    plain = _plain(weights, pixels) if request.plain else None
-    if request.verbose >= 2:
-        _require_plain_model()
-    seconds: dict[str, float] = {}
+    plain = _plain_model(weights) if request.plain or request.verbose >= 2 else None
+    each = _Each(request, printer, several)
     with _private_folder() as temporary:
-        picture, result = temporary / "picture.ct", temporary / "result.ct"
+        result = temporary / "result.ct"
+        names = [item.file for item in items]
+        pictures, results = (_outputs(path, names, several) for path in (temporary / "picture.ct", result))
+        for item, picture in zip(items, pictures, strict=True):
+            with each.trying(item.path):
+                item.pixels = _pixels(request, item.path)
+                item.plain = Classification.of(plain.logits(item.pixels)) if request.plain else None
+                with _timed(item.seconds, "encrypt"):
+                    client.encrypt_picture(folder, set_, item.pixels, weights.mean, weights.std, picture)
+        encrypted = [picture for item, picture in zip(items, pictures, strict=True) if item.seconds]
+        if not encrypted:
+            raise Reported(each.code)
         checkpoints = request.checkpoints or (temporary / "checkpoints" if request.verbose >= 2 else None)
-        with _timed(seconds, "encrypt"):
-            client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, picture)
-        server = run_server(_evaluate_words(request, picture, result, checkpoints), result, printer.stderr)
-        seconds["evaluate"] = server.seconds
-        with _timed(seconds, "decrypt"):
-            logits = client.decrypt_logits(folder, set_, result, weights)
-        if request.verbose >= 2:
-            printer.precision(client.inspect_checkpoints(folder, set_, checkpoints, weights, pixels))
+        server = run_server(_evaluate_words(request, encrypted, result, checkpoints), printer.stderr)
+        own = {line["ciphertext"]: line["seconds"] for line in server.pictures if "ciphertext" in line}
+        evaluated = [(i, r) for i, r in zip(items, results, strict=True) if str(r) in own]
+        for item, path in evaluated:
+            with each.trying(item.path):
+                item.seconds["evaluate"] = own[str(path)] if several else server.seconds
+                with _timed(item.seconds, "decrypt"):
+                    item.logits = client.decrypt_logits(folder, set_, path, weights)
+                if request.verbose >= 2:
+                    left = _checkpoints(checkpoints, path, several)
+                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, item.pixels))
     peaks = {"server": server.peak_bytes, "client": peak_resident_bytes()}
     if request.verbose >= 0:
-        _report_cost(printer, seconds, peaks)
-    extra = {"seconds": seconds, "peak_bytes": peaks}
-    _print_classification(request, printer, Classification.of(logits), plain, extra)
+        seconds = {s: sum(i.seconds.get(s, 0.0) for i in items) for s in ("encrypt", "evaluate", "decrypt")}
+        _report_cost(printer, seconds | {"evaluate": server.seconds}, peaks, list(own.values()))
+    for item, _ in evaluated:
+        if item.logits is not None:
+            with each.trying(item.path):
+                extra = {"seconds": item.seconds, "peak_bytes": peaks}
+                _print_classification(request, printer, item, Classification.of(item.logits), extra, several)
+    each.end(server.code)
 
 
 def _encrypt(request: Request, printer: Printer) -> None:
-    set_, folder = _parameter_set(request), _key_folder(request)
-    weights, pixels = _weights(request), _pixels(request)
+    set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
+    items = _pictures(request)
     from . import client
 
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "encrypt"):
-        client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, request.output)
-    _print_written(request, printer, "ciphertext", request.output, seconds["encrypt"])
+    several = _into_folder(request, items)
+    each = _Each(request, printer, several)
+    for item, output in zip(items, _outputs(request.output, [i.file for i in items], several), strict=True):
+        with each.trying(item.path):
+            pixels = _pixels(request, item.path)
+            with _timed(item.seconds, "encrypt"):
+                client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, output)
+            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"])
+    each.end()
 
 
 def _evaluate(request: Request, printer: Printer) -> None:
+    """The server, in a process of its own: what OpenFHE does to it is told in a line."""
+    ciphertexts = _ciphertexts(request)
+    from .serverprocess import run_server
+
+    server = run_server(_evaluate_words(request, ciphertexts, request.output, request.checkpoints), printer.stderr)
+    for line in server.pictures:
+        if request.json:
+            printer.json(line)
+        elif "ciphertext" in line:
+            rows = {"ciphertext": line["ciphertext"]}
+            if request.verbose >= 0:
+                seconds = line["seconds"] if len(ciphertexts) > 1 else server.seconds
+                rows |= {"time": format_seconds(seconds), "peak memory": format_bytes(server.peak_bytes)}
+            printer.fields(rows)
+    if server.code:
+        raise Reported(server.code)
+
+
+def evaluate_here(request: Request, printer: Printer) -> None:
+    """The server, in this process; prints a line of JSON for each picture."""
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
+    ciphertexts = _ciphertexts(request)
+    several = _into_folder(request, ciphertexts)
+    outputs = _outputs(request.output, [path.name for path in ciphertexts], several)
     from . import server
 
-    seconds: dict[str, float] = {}
-    with make_progress(request.verbose, printer.stderr) as progress, _timed(seconds, "evaluate"):
-        server.evaluate(folder, set_, request.ciphertext, request.output, weights, progress, request.checkpoints)
-    _print_written(request, printer, "ciphertext", request.output, seconds["evaluate"])
+    each = _Each(request, printer, several)
+    jobs = [
+        server.Job(ciphertext, output, _checkpoints(request.checkpoints, output, several))
+        for ciphertext, output in zip(ciphertexts, outputs, strict=True)
+    ]
+    with make_progress(request.verbose, printer.stderr) as progress:
+        outcomes = server.evaluate(folder, set_, jobs, weights, progress, resume=request.resume)
+    for outcome in outcomes:
+        with each.trying(outcome.job.ciphertext):
+            if outcome.error:
+                raise outcome.error
+            line = {"ciphertext": str(outcome.job.output), "seconds": outcome.seconds}
+            printer.json(line | {"peak_bytes": peak_resident_bytes()})
+    each.end()
 
 
 def _decrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
+    ciphertexts = _ciphertexts(request)
+    items = _pictures(request) if request.inputs else [_Item(path) for path in ciphertexts]
+    if len(items) != len(ciphertexts):
+        raise UsageError(f"{len(ciphertexts)} ciphertexts and {len(items)} pictures", "name as many of both")
+    several = len(items) > 1
     from . import client
 
-    plain = None
-    if request.input is not None:
-        pixels = _pixels(request)
-        plain = _plain(weights, pixels) if request.plain else None
-        if request.checkpoints:
-            printer.precision(client.inspect_checkpoints(folder, set_, request.checkpoints, weights, pixels))
-    logits = client.decrypt_logits(folder, set_, request.ciphertext, weights)
-    _print_classification(request, printer, Classification.of(logits), plain, {})
+    plain = _plain_model(weights) if request.plain else None
+    each = _Each(request, printer, several)
+    for item, ciphertext in zip(items, ciphertexts, strict=True):
+        with each.trying(ciphertext):
+            if request.inputs:
+                pixels = _pixels(request, item.path)
+                item.plain = Classification.of(plain.logits(pixels)) if plain else None
+                left = _checkpoints(request.checkpoints, ciphertext, several)
+                if left:
+                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, pixels))
+            logits = client.decrypt_logits(folder, set_, ciphertext, weights)
+            _print_classification(request, printer, item, Classification.of(logits), {}, several)
+    each.end()
 
 
 def _import_weights(request: Request, printer: Printer) -> None:
@@ -230,32 +317,108 @@ def _weights(request: Request) -> Weights:
     return load_weights(request.weights or default_weights_path())
 
 
-def _pixels(request: Request) -> np.ndarray:
+@dataclass
+class _Item:
+    """A picture on its way: what is known of it so far.  seconds: by step of the protocol."""
+
+    path: Path
+    pixels: np.ndarray | None = None
+    plain: Classification | None = None
+    logits: np.ndarray | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The name of its ciphertext among those of other pictures."""
+        return f"{self.path.name}.ct"
+
+
+class _Each:
+    """Of several pictures, one that fails is reported and the others go on; of one, its error is the command's."""
+
+    def __init__(self, request: Request, printer: Printer, several: bool) -> None:
+        self.request, self.printer, self.several = request, printer, several
+        self.code = ExitCode.OK
+
+    @contextmanager
+    def trying(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (PictureError, CiphertextError, EnvironmentFault) as error:
+            if not self.several:
+                raise
+            self.code = self.code or error.exit_code
+            self.printer.error(error)
+            if self.request.json:
+                line = {"set": self.request.set_number, "input": str(path)}
+                self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
+
+    def end(self, code: ExitCode = ExitCode.OK) -> None:
+        """Exit with the code of the first failure, or else with ``code``."""
+        if self.code or code:
+            raise Reported(self.code or code)
+
+
+def _pictures(request: Request) -> list[_Item]:
+    """The pictures named, folders opened."""
+    from .picture import pictures_in
+
+    return [_Item(path) for named in request.inputs or (DEFAULT_PICTURE,) for path in pictures_in(named)]
+
+
+def _ciphertexts(request: Request) -> list[Path]:
+    """The ciphertexts named, folders opened."""
+    paths = [p for path in request.ciphertexts for p in (sorted(path.glob("*.ct")) if path.is_dir() else [path])]
+    if not paths:
+        raise CiphertextError(f"{request.ciphertexts[0]} has no ciphertext in it", "of a name that ends in .ct")
+    return paths
+
+
+def _into_folder(request: Request, files: Sequence[Any]) -> bool:
+    """Whether ``output`` names a folder: of several files, and where there is one of that name."""
+    return len(files) > 1 or request.output.is_dir()
+
+
+def _outputs(output: Path, names: list[str], several: bool) -> list[Path]:
+    """Where the results go: of one to ``output`` itself, of several into it as a folder, by these names."""
+    if not several:
+        return [output]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise UsageError(f"two files would be named {repeated}", "rename one, or give one at a time")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_fault(error, "write", output) from error
+    return [output / name for name in names]
+
+
+def _checkpoints(checkpoints: Path | None, ciphertext: Path, several: bool) -> Path | None:
+    """Where the checkpoints of the picture with this ciphertext are."""
+    return checkpoints / ciphertext.name if checkpoints and several else checkpoints
+
+
+def _pixels(request: Request, path: Path) -> np.ndarray:
     from .picture import find_picture, read_picture
 
-    return read_picture(find_picture(request.picture), resize=request.resize)
+    return read_picture(find_picture(path), resize=request.resize)
 
 
-def _plain(weights: Weights, pixels: np.ndarray) -> Classification:
+def _plain_model(weights: Weights) -> PlainNetwork:
     from .plain import PlainNetwork
 
-    return Classification.of(PlainNetwork(weights).logits(pixels))
+    return PlainNetwork(weights)
 
 
-def _require_plain_model() -> None:
-    """Fail now, and not after the evaluation, if the plain model's packages are missing."""
-    from . import plain  # noqa: F401
-
-
-def _evaluate_words(request: Request, picture: Path, result: Path, checkpoints: Path | None) -> list[str]:
+def _evaluate_words(request: Request, ciphertexts: Sequence[Path], output: Path, checkpoints: Path | None) -> list[str]:
     """The server's command line."""
-    command = ["evaluate", str(request.set_number), _as_value(picture), "output", _as_value(result)]
-    command += ["keys", _as_value(request.keys), "verbose", str(request.verbose)]
+    command = ["evaluate", str(request.set_number), *map(_as_value, ciphertexts), "output", _as_value(output)]
+    command += ["keys", _as_value(request.keys), "verbose", str(request.verbose), "json"]
     if request.weights:
         command += ["weights", _as_value(request.weights)]
     if checkpoints:
         command += ["checkpoints", _as_value(checkpoints)]
-    return command
+    return [*command, "resume"] if request.resume else command
 
 
 def _as_value(path: Path) -> str:
@@ -280,22 +443,30 @@ def _print_written(
 
 
 def _print_classification(
-    request: Request, printer: Printer, result: Classification, plain: Classification | None, extra: dict[str, Any]
+    request: Request, printer: Printer, item: _Item, result: Classification, extra: dict[str, Any], several: bool
 ) -> None:
+    plain = item.plain
     if not request.json:
+        if several:
+            printer.fields({"picture": str(item.path)})
         printer.classification(result, plain)
         return
     line: dict[str, Any] = {"set": request.set_number}
-    if request.command == "load_keys" or request.input:
-        line["input"] = str(request.picture)
+    if several or request.command == "load_keys" or request.inputs:
+        line["input"] = str(item.path)
     line |= result.as_json()
     if plain:
         line["plain"] = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
     printer.json(line | extra)
 
 
-def _report_cost(printer: Printer, seconds: dict[str, float], peak_bytes: dict[str, int]) -> None:
+def _report_cost(
+    printer: Printer, seconds: dict[str, float], peak_bytes: dict[str, int], evaluations: list[float]
+) -> None:
+    """evaluations: seconds that the server spent on each picture alone."""
     times = ", ".join(f"{step} {format_seconds(value)}" for step, value in seconds.items())
+    if len(evaluations) > 1:
+        times += f"; a picture after the first {format_seconds(statistics.mean(evaluations[1:]))}"
     peaks = ", ".join(f"{who} {format_bytes(value)}" for who, value in peak_bytes.items())
     printer.say(f"time: {times}\npeak memory: {peaks}")
 
@@ -327,13 +498,11 @@ def _private_folder() -> Iterator[Path]:
 
 def _fail(error: Exception, printer: Printer) -> ExitCode:
     """Print an error and return its exit code."""
-    from .serverprocess import ReportedByServer
-
     wait_if_ending()
     if os.environ.get(DEBUG_VARIABLE):
         printer.say("".join(traceback.format_exception(error)).rstrip())
     known = _explain(error)
-    if not isinstance(known, ReportedByServer):
+    if not isinstance(known, Reported):
         printer.error(known)
     return known.exit_code
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import openfhe
 
-from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, read_facts, write_ciphertext
+from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
 from .context import (
     BINARY,
     bootstrapping_rotations,
     clear_relinearisation_keys,
     clear_rotation_keys,
+    make_shared_bootstrapping_keys,
     new_context,
+    power_of_two_rotations,
     read_context,
     read_public_key,
-    return_freed_memory,
-    shared_bootstrapping_keys,
     write_object,
     write_relinearisation_key,
     write_rotation_keys,
@@ -40,10 +40,11 @@ from .keystore import (
     open_folder,
     write_manifest,
 )
+from .memory import return_freed_memory
 from .network import pack_picture, plan
 from .packing import unpack
 from .parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
-from .progress import Progress
+from .progress import Progress, Step
 from .scaling import largest_logit, scale
 from .weights import Weights
 
@@ -64,16 +65,21 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         progress.start(f"generating keys for parameter set {set_.number}")
         progress.step("plan", "rotations")
         needed, bootstrapping = _rotations_by_stage(set_)
+        shared = power_of_two_rotations(set_)
+        files = _divide({stage: steps - shared for stage, steps in needed.items()})
+        names = {name: f"{len(steps)} rotation keys, {name}" for name, (_, steps) in files.items()}
+        coming = [Step("keys", "bootstrapping keys", "rotation key", len(shared))]
+        coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
+        progress.expect(coming)
         progress.step("keys", "secret, public and relinearisation key")
         context = new_context(set_)
         pair = context.KeyGen()
         _write_basic_keys(new, context, pair)
         progress.step("keys", "bootstrapping keys")
-        shared = shared_bootstrapping_keys(context, set_, pair.secretKey)
+        make_shared_bootstrapping_keys(context, set_, pair.secretKey)
         _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
-        files = _divide({stage: steps - shared for stage, steps in needed.items()})
         for name, (_, steps) in files.items():
-            progress.step("keys", f"{len(steps)} rotation keys, {name}")
+            progress.step("keys", names[name])
             context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
             _write_held_rotation_keys(new / SERVER / name, context, pair)
         progress.step("keys", "manifests")
@@ -172,7 +178,8 @@ def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: 
     """
     manifest, context = _open(folder, set_)
     secret_key = _read_secret_key(folder)
-    slots = _decrypt(context, secret_key, read_ciphertext(ciphertext, LOGITS, manifest.keys), ciphertext)
+    encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
+    slots = _decrypt(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
     if not np.abs(logits).max() <= largest_logit(weights):
         raise CiphertextError(
@@ -248,9 +255,10 @@ def inspect_checkpoints(
         found = {}
         for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
             path = checkpoints / f"{layer}.ct"
-            if read_facts(path).layer != layer:
+            ciphertext, facts = read_ciphertext(path, CHECKPOINT, manifest.keys)
+            if facts.layer != layer:
                 raise CiphertextError(f"{path} is the checkpoint of another layer")
-            slots = _decrypt(context, secret_key, read_ciphertext(path, CHECKPOINT, manifest.keys), path)
+            slots = _decrypt(context, secret_key, ciphertext, path)
             found[layer] = unpack(slots, len(unit), widths[relu])
         output = scaled.output_unit(relu)
         refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])

@@ -6,7 +6,6 @@ boolean, by an exception or on stderr alone; here every failure raises.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -76,17 +75,21 @@ def set_up_bootstrapping(context: Any, set_: ParameterSet, slots: int, *, precom
         context.EvalBootstrapSetup(*budgets, slots, set_.correction_bits, precompute)
 
 
-def shared_bootstrapping_keys(context: Any, set_: ParameterSet, secret: Any) -> frozenset[int]:
-    """Make the keys that bootstrapping of any number of slots needs; returns the rotations among them.
+def power_of_two_rotations(set_: ParameterSet) -> frozenset[int]:
+    """Those among the keys that bootstrapping of any number of slots needs."""
+    return frozenset(1 << i for i in range(set_.full_slots.bit_length() - 1))
+
+
+def make_shared_bootstrapping_keys(context: Any, set_: ParameterSet, secret: Any) -> None:
+    """Make the keys that bootstrapping of any number of slots needs.
 
     They are conjugation, the pair of keys that enters and leaves the sparse secret (which only fit
     together when made in one call), and, with transforms split into single butterfly layers, rotations by
     the powers of two.  dim1 does not matter to such transforms.
     """
-    layers = set_.full_slots.bit_length() - 1
+    layers = len(power_of_two_rotations(set_))
     context.EvalBootstrapSetup([layers, layers], [0, 0], set_.full_slots, set_.correction_bits, False)
     context.EvalBootstrapKeyGen(secret, set_.full_slots)
-    return frozenset(1 << i for i in range(layers))
 
 
 def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
@@ -119,13 +122,6 @@ def clear_rotation_keys() -> None:
 def clear_relinearisation_keys() -> None:
     """Forget all relinearisation keys of this process."""
     openfhe.ClearEvalMultKeys()
-
-
-def return_freed_memory() -> None:
-    """Give freed memory back to the system; glibc would keep it for later."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def write_object(path: Path, obj: Any) -> None:

@@ -83,3 +83,11 @@ class ArchitectureError(LowmemError):
 
 class PlanError(LowmemError):
     """Parameters that cannot evaluate the network: too few levels, or a missing rotation key."""
+
+
+class Reported(LowmemError):
+    """What went wrong has been said on stderr; only the exit code is passed on."""
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__(f"ended with exit code {code.value} ({code.name.lower()})")
+        self.exit_code = code

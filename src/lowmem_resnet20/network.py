@@ -6,7 +6,9 @@ Every ReLU is preceded by a refresh; the rest of the levels is planned around th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -53,6 +55,18 @@ def pack_picture(architecture: Architecture, pixels: np.ndarray) -> np.ndarray:
     return pack(blocks)
 
 
+@dataclass(frozen=True)
+class Part(Generic[X]):
+    """A piece of the network, between two points where one or two ciphertexts hold all there is.
+
+    stage: the stage whose rotation keys and bootstrapping it needs; run: from the ciphertexts before it to those after.
+    """
+
+    name: str
+    stage: int
+    run: Callable[[tuple[X, ...]], tuple[X, ...]]
+
+
 @dataclass
 class Network(Generic[X]):
     """The encrypted network: ``run`` takes the packed picture to the logits (logit k in slot k)."""
@@ -63,39 +77,51 @@ class Network(Generic[X]):
     observer: Observer
 
     def run(self, picture: X) -> X:
-        x = self.first(picture)
-        for block in self.set.architecture.blocks():
-            x = self.block(x, block)
-        return self.head(x)
+        state, stage = (picture,), 0
+        for part in self.parts():
+            if part.stage != stage:
+                stage = part.stage
+                self.ev.enter_stage(stage)
+            state = part.run(state)
+        return state[0]
 
-    def first(self, picture: X) -> X:
+    def parts(self) -> list[Part[X]]:
+        """The network in order, one stage after the other; the first part takes the packed picture alone."""
+        parts = [Part("conv1", 1, self.first)]
+        for block in self.set.architecture.blocks():
+            if block.stride == 2:
+                downsample = partial(self.downsample, block=block)
+                parts.append(Part(f"{block.name}.downsample", block.stage - 1, downsample))
+            parts.append(Part(block.name, block.stage, partial(self.block, block=block)))
+        return [*parts, Part("head", parts[-1].stage, self.head)]
+
+    def first(self, state: tuple[X]) -> tuple[X]:
         """conv1 and its ReLU; the picture's few blocks are repeated over the slots of stage 1."""
         architecture = self.set.architecture
-        self.ev.enter_stage(1)
         self.observer.step("input", "conv1")
-        x = self.ev.with_slots(picture, architecture.stage_slots(1))
+        x = self.ev.with_slots(state[0], architecture.stage_slots(1))
         kernel, bias = self._parameters("conv1")
         empty = input_channels(architecture) - architecture.input_channels
         kernel = np.pad(kernel, ((0, 0), (0, empty), (0, 0), (0, 0)))
-        return self.relu(convolution(self.ev, x, kernel, bias, architecture.width), "input", "conv1")
+        return (self.relu(convolution(self.ev, x, kernel, bias, architecture.width), "input", "conv1"),)
 
-    def block(self, x: X, block: Block) -> X:
-        """relu(conv2(relu(conv1(x))) + shortcut(x))"""
+    def block(self, state: tuple[X, ...], block: Block) -> tuple[X]:
+        """relu(conv2(relu(conv1(x))) + x) of x; or, from both results of ``downsample``, what comes after them."""
         stage = f"layer{block.stage}"
         first, second = f"{block.name}.conv1", f"{block.name}.conv2"
-        self.observer.step(stage, first)
-        if block.stride == 2:
-            main, shortcut = self.downsample(x, block)
-        else:
-            main, shortcut = self._convolution(x, first, block.width), x
+        main, shortcut = state[0], state[-1]
+        if block.stride == 1:
+            self.observer.step(stage, first)
+            main = self._convolution(main, first, block.width)
         main = self.relu(main, stage, first)
         self.observer.step(stage, second)
         main = self._convolution(main, second, block.out_width)
-        return self.relu(self.ev.add(main, shortcut), stage, second)
+        return (self.relu(self.ev.add(main, shortcut), stage, second),)
 
-    def downsample(self, x: X, block: Block) -> tuple[X, X]:
+    def downsample(self, state: tuple[X], block: Block) -> tuple[X, X]:
         """Stride-2 convolution and 1x1 shortcut, both already in the next stage's packing."""
-        name, stage = f"{block.name}.downsample", f"layer{block.stage}"
+        (x,), name, stage = state, f"{block.name}.downsample", f"layer{block.stage}"
+        self.observer.step(stage, f"{block.name}.conv1")
         kernel, bias = self._parameters(f"{block.name}.conv1")
         shortcut, shortcut_bias = self._parameters(name)
         packing = DownsamplePacking(kernel, bias, shortcut[:, :, 0, 0], shortcut_bias, block.width)
@@ -105,10 +131,7 @@ class Network(Generic[X]):
         self.observer.step(stage, f"{name} gather")
         factors = self.scaled.shortcut_factors[block.name]
         main, shortcut = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
-        main, shortcut = self.ev.lower(main, 0), self.ev.lower(shortcut, 0)
-        self.observer.step(stage, "rotation keys and bootstrapping")
-        self.ev.enter_stage(block.stage)
-        return main, shortcut
+        return self.ev.lower(main, 0), self.ev.lower(shortcut, 0)
 
     def relu(self, x: X, stage: str, name: str) -> X:
         """Refresh and ReLU; leaves the levels that a convolution needs."""
@@ -124,10 +147,11 @@ class Network(Generic[X]):
         self.observer.value(f"{name}.relu", x)
         return x
 
-    def head(self, x: X) -> X:
+    def head(self, state: tuple[X]) -> tuple[X]:
+        """Average pooling and the fully connected layer."""
         self.observer.step("head", "pool and fc")
         weight, bias = self._parameters("fc")
-        return classify(self.ev, x, ClassifierPacking(weight, bias, self.set.architecture.final_width))
+        return (classify(self.ev, state[0], ClassifierPacking(weight, bias, self.set.architecture.final_width)),)
 
     def _convolution(self, x: X, layer: str, width: int) -> X:
         copies = self.set.copies(self.ev.slots(x))
@@ -139,21 +163,37 @@ class Network(Generic[X]):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a set's evaluation of the network needs: by stage, rotation steps and number of refreshes."""
+    """What a set's evaluation of the network needs: by stage, rotation steps and number of refreshes; and, by part of
+    the network, the steps an observer is told of."""
 
     rotations: dict[int, frozenset[int]]
     refreshes: dict[int, int]
+    steps: dict[str, list[tuple[str, str]]]
     output_levels: int
+
+
+@dataclass
+class _StepList(NoObserver):
+    """Keeps the steps it is told of."""
+
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def step(self, stage: str, name: str) -> None:
+        self.steps.append((stage, name))
 
 
 def plan(set_: ParameterSet) -> Plan:
     """Run the network on nothing: raises PlanError where levels or slots would not do."""
-    ev = PlanningEvaluator(set_)
-    network = Network(set_, _unscaled(set_.architecture), ev, NoObserver())
+    ev, observer = PlanningEvaluator(set_), _StepList()
+    network = Network(set_, _unscaled(set_.architecture), ev, observer)
     slots = input_channels(set_.architecture) * set_.architecture.width**2
-    logits = network.run(Planned(slots, PICTURE_LEVELS))
+    state, steps = (Planned(slots, PICTURE_LEVELS),), {}
+    for part in network.parts():
+        ev.enter_stage(part.stage)
+        observer.steps = steps[part.name] = []
+        state = part.run(state)
     rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
-    return Plan(rotations, dict(ev.refreshes), logits.levels)
+    return Plan(rotations, dict(ev.refreshes), steps, state[0].levels)
 
 
 def _unscaled(architecture: Architecture) -> Scaled:

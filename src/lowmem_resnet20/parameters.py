@@ -39,7 +39,8 @@ class ParameterSet:
     last prime and of the others; large_digits: dnum of hybrid key switching; level_budget, dim1: levels and
     baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
     applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on.
-    refresh_deviation: rms error of a refresh, measured at full size (see README), to simulate it in the clear.
+    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see README):
+    to simulate it in the clear, and to see whether a machine will do.
     ``security`` names OpenFHE's security level; only tests use another than the default.
     """
 
@@ -52,6 +53,7 @@ class ParameterSet:
     dim1: tuple[int, int]
     most_copies: int = 1
     refresh_deviation: float = field(default=0.0, repr=False)
+    server_bytes: int = field(default=0, repr=False)
     log2_ring: int = 16
     architecture: Architecture = RESNET20
     security: str = SECURE
@@ -175,7 +177,10 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
         ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4), refresh_deviation=2.0e-4),
         ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4), refresh_deviation=2.3e-4),
         ParameterSet(
-            6, FunctionalRefresh(27), 36, 37, 3, (3, 3), dim1=(16, 8), most_copies=8, refresh_deviation=1.0e-04
+            5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(4, 2), most_copies=8, refresh_deviation=1.0e-04
+        ),
+        ParameterSet(
+            6, FunctionalRefresh(27), 36, 37, 2, (5, 3), dim1=(4, 8), most_copies=8, refresh_deviation=1.0e-04
         ),
     )
 }

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import PictureError
 
 MAX_FILE_BYTES = 100_000_000
+#: Names of the files in a folder that are pictures.
+SUFFIXES = (".png", ".jpg", ".jpeg")
 _RESIZE_HINT = "add the word resize to crop it to a square, scale it and make it RGB"
 _MODE_NAMES = {
     "1": "black and white",
@@ -68,12 +70,25 @@ def find_picture(path: Path) -> Path:
     return path
 
 
+def pictures_in(path: Path) -> list[Path]:
+    """The pictures of a folder, by name; or ``path`` itself if it is none.  Errors: PictureError."""
+    if not path.is_dir():
+        return [path]
+    try:
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror}") from error
+    if not found:
+        raise PictureError(f"{path} has no picture in it", f"of a name that ends in {', '.join(SUFFIXES)}")
+    return found
+
+
 def _read_file(path: Path) -> bytes:
     """The content of a regular file of reasonable size; anything else (a pipe would block) is refused."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise PictureError(f"{path} is a folder, not a picture", "name one file in it")
+            raise PictureError(f"{path} is a folder, not a picture")
         if not stat.S_ISREG(status.st_mode):
             raise PictureError(f"{path} is not a regular file")
         if status.st_size > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""Showing that work goes on: which stage and layer, for how long, in how much memory.
+"""Showing that work goes on: which stage and layer, for how long, for how long yet, in how much memory.
 
 Three displays with one interface: ``SilentProgress``, ``LineProgress`` (a line as each step ends) and
 ``RichProgress`` (one live line on a terminal).  All keep the time of each step in ``times``.  They write
@@ -7,16 +7,31 @@ to stderr only; results never pass through here.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from .interrupt import on_interrupt
+from .memory import resident_bytes
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+
+#: A rest is estimated once steps like so many of those to come have been seen.
+SEEN_BEFORE_ESTIMATE = 0.9
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that will come.  Those of one ``kind`` take about as long for each unit of ``size``."""
+
+    stage: str
+    name: str
+    kind: str
+    size: float = 1.0
 
 
 class Progress(AbstractContextManager):
@@ -31,6 +46,9 @@ class Progress(AbstractContextManager):
         self._step: tuple[str, str] | None = None
         self._started = self._step_started = clock()
         self._times: list[tuple[str, str, float]] = []
+        self._coming: list[Step] = []
+        self._now: Step | None = None
+        self._paces: dict[str, float] = {}
 
     @property
     def times(self) -> list[tuple[str, str, float]]:
@@ -42,17 +60,36 @@ class Progress(AbstractContextManager):
         """Seconds since ``start``."""
         return self._clock() - self._started
 
+    @property
+    def rest(self) -> float | None:
+        """Estimated seconds to the end, by the last step of each kind; None while too few kinds have been seen."""
+        ahead = [*self._coming, *([self._now] if self._now else [])]
+        known = [step for step in ahead if step.kind in self._paces]
+        if not known or len(known) < SEEN_BEFORE_ESTIMATE * len(ahead):
+            return None
+        total = sum(step.size * self._paces[step.kind] for step in known)
+        spent = self._clock() - self._step_started if self._now else 0.0
+        return max(total - spent, 0.0)
+
     def start(self, title: str) -> None:
         """A piece of work begins, such as "generating keys"."""
         self._end_step()
-        self._title = title
+        self._title, self._coming = title, []
         self._started = self._clock()
         self._show_start()
+
+    def expect(self, steps: Sequence[Step]) -> None:
+        """Say which steps will come, in order; from then on the rest can be estimated."""
+        self._coming = list(steps)
 
     def step(self, stage: str, name: str) -> None:
         """A layer or operation of a stage begins, and the one before it has ended."""
         self._end_step()
         self._step = (stage, name)
+        for i, planned in enumerate(self._coming):
+            if (planned.stage, planned.name) == self._step:
+                self._now, self._coming = planned, self._coming[i + 1 :]
+                break
         self._step_started = self._clock()
 
     def message(self, text: str) -> None:
@@ -75,6 +112,9 @@ class Progress(AbstractContextManager):
             self._step = None
             seconds = self._clock() - self._step_started
             self._times.append((stage, name, seconds))
+            if self._now:
+                self._paces[self._now.kind] = seconds / self._now.size
+                self._now = None
             self._show_step(stage, name, seconds)
 
     def _show_start(self) -> None:
@@ -89,7 +129,7 @@ class SilentProgress(Progress):
 
 
 class LineProgress(Progress):
-    """A plain line as each step ends: elapsed time, stage, name, seconds, resident memory."""
+    """A plain line as each step ends: elapsed time, stage, name, seconds, resident memory, estimated rest."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
@@ -103,7 +143,8 @@ class LineProgress(Progress):
 
     def _show_step(self, stage: str, name: str, seconds: float) -> None:
         memory = format_bytes(resident_bytes())
-        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}")
+        rest = "" if self.rest is None else f"  {format_seconds(self.rest)} left"
+        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}{rest}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -111,7 +152,7 @@ class LineProgress(Progress):
 
 
 class RichProgress(Progress):
-    """One live line on a terminal: title, stage, step, elapsed time, resident memory.  Gone when closed."""
+    """One live line on a terminal: title, stage, step, elapsed time, estimated rest, memory.  Gone when closed."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
@@ -160,7 +201,8 @@ class RichProgress(Progress):
         from rich.text import Text
 
         step = self._step
-        parts = [self._title, *(step or ()), format_seconds(self.elapsed), format_bytes(resident_bytes())]
+        times = [format_seconds(self.elapsed), *([] if self.rest is None else [f"{format_seconds(self.rest)} left"])]
+        parts = [self._title, *(step or ()), *times, format_bytes(resident_bytes())]
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
 
 
@@ -171,24 +213,6 @@ def make_progress(verbose: int, stream: TextIO) -> Progress:
     if verbose == 0 and stream.isatty():
         return RichProgress(stream)
     return SilentProgress()
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM now, in bytes (Linux)."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak_resident_bytes() -> int:
-    """The most memory this process has had in RAM, in bytes (Linux).
-
-    Read from VmHWM: ``getrusage`` of a new process starts from the peak of the one that started it.
-    """
-    with open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
 
 
 def format_bytes(count: int) -> str:

@@ -1,11 +1,15 @@
 """The server: evaluates the network on an encrypted picture with evaluation keys alone.
 
-It reads keys/expN/server, the weights and a ciphertext.  Nothing here can decrypt; no function takes a secret key.
+It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decrypt; no function takes a secret key.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +20,104 @@ from .context import (
     load_relinearisation_key,
     load_rotation_keys,
     read_context,
-    return_freed_memory,
     set_up_bootstrapping,
 )
 from .encrypted import EncryptedEvaluator
-from .errors import CiphertextError, KeyFolderError, WeightsError
-from .files import os_fault
+from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError
+from .files import os_fault, sha256
 from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
-from .network import Network, input_channels, plan
+from .memory import available_bytes, return_freed_memory
+from .network import Network, Part, input_channels, plan
 from .parameters import PICTURE_LEVELS, ParameterSet
-from .progress import Progress
+from .progress import Progress, Step, format_bytes
+from .resume import Run, Unfinished
 from .scaling import scale
 from .weights import Weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to classify.  ciphertext: the encrypted picture; output: where its encrypted logits go; checkpoints:
+    a folder for the ciphertexts after each convolution, refresh and ReLU, which only the client can read."""
+
+    ciphertext: Path
+    output: Path
+    checkpoints: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of a job.  seconds: spent on this picture alone, without what all pictures share; error: why there
+    is no result."""
+
+    job: Job
+    seconds: float = 0.0
+    error: LowmemError | None = None
 
 
 def evaluate(
     folder: Path,
     set_: ParameterSet,
-    ciphertext: Path,
-    output: Path,
+    jobs: Sequence[Job],
     weights: Weights,
     progress: Progress,
-    checkpoints: Path | None = None,
-) -> None:
-    """Evaluate the network on the picture in ``ciphertext``; writes the encrypted logits to ``output``.
+    *,
+    resume: bool = False,
+    evaluator_type: type[EncryptedEvaluator] = EncryptedEvaluator,
+) -> list[Outcome]:
+    """Evaluate the network on each encrypted picture; writes the encrypted logits.
 
-    folder: keys/expN, of which server/ alone is read.  checkpoints: a folder for the ciphertexts after each
-    convolution, refresh and ReLU, which only the client can read.
+    All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
+    the network what there is of a picture is kept beside its output (see :mod:`.resume`); ``resume`` goes on from
+    there.  folder: keys/expN, of which server/ alone is read.
 
-    Errors: KeyFolderError, CiphertextError, WeightsError, PlanError, EnvironmentFault; all before the first
-    layer, but for failures to write.
+    Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one
+    picture is in its outcome, and the others go on.
     """
     if weights.architecture != set_.architecture:
         raise WeightsError("the weights are for another network than the parameter set")
+    check_memory(set_)
     progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
     manifest = open_folder(folder / SERVER, set_)
     check_keys(manifest, set_)
-    progress.step("keys", "rotation keys and bootstrapping")
-    context = read_context(folder / SERVER / CONTEXT)
-    picture = read_ciphertext(ciphertext, PICTURE, manifest.keys)
-    stages = _Stages(folder / SERVER, set_, manifest, context)
-    evaluator = EncryptedEvaluator(set_, context, stages.load)
-    _check_picture(evaluator, picture, ciphertext)
-    if checkpoints is not None:
-        _make_folder(checkpoints)
-    observer = _Observer(progress, evaluator, checkpoints, manifest.keys)
+    stages = _Stages(folder / SERVER, set_, manifest)
+    evaluator = evaluator_type(set_, stages.context, stages.load)
+    progress.step("keys", "encrypted pictures")
+    scaled = scale(weights, set_.refresh.reach)
+    pictures = []
+    for i, job in enumerate(jobs):
+        observer = _Observer(progress, evaluator, job.checkpoints, manifest.keys, _label(i, len(jobs)))
+        pictures.append(_Picture(Outcome(job), Network(set_, scaled, evaluator, observer)))
+    for picture in pictures:
+        with picture.trying():
+            picture.read(folder / SERVER / CONTEXT, manifest.keys, weights, resume)
+    progress.expect(_steps(set_, pictures))
     try:
-        load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, context)
-        logits = Network(set_, scale(weights, set_.refresh.reach), evaluator, observer).run(picture)
+        load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, stages.context)
+        for stage in sorted(plan(set_).rotations):
+            waiting = [picture for picture in pictures if picture.has_work(stage)]
+            if waiting:
+                progress.step(*_loading(stage))
+                evaluator.enter_stage(stage)
+            for picture in waiting:
+                with picture.trying():
+                    picture.evaluate(stage)
     finally:
         stages.clear()
         clear_relinearisation_keys()
-    write_ciphertext(output, evaluator.for_client(logits), Facts(LOGITS, manifest.keys))
+    return [picture.outcome for picture in pictures]
+
+
+def check_memory(set_: ParameterSet) -> None:
+    """That this machine has the memory the set was measured to take; it would be killed half way."""
+    available = available_bytes()
+    if available < set_.server_bytes:
+        raise EnvironmentFault(
+            f"parameter set {set_.number} takes {format_bytes(set_.server_bytes)} of memory, "
+            f"and {format_bytes(available)} are free",
+            "close other programs, or take a set that needs less",
+        )
 
 
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
@@ -87,6 +136,85 @@ def _make_folder(path: Path) -> None:
         raise os_fault(error, "write", path) from error
 
 
+def _label(index: int, count: int) -> str:
+    """Goes before the stage where there are several pictures."""
+    return f"{index + 1}/{count} " if count > 1 else ""
+
+
+def _loading(stage: int) -> tuple[str, str]:
+    return "keys", f"rotation keys and bootstrapping, stage {stage}"
+
+
+def _steps(set_: ParameterSet, pictures: Sequence[_Picture]) -> list[Step]:
+    """All that will be shown, in order."""
+    planned, steps = plan(set_), []
+    for stage in sorted(planned.rotations):
+        waiting = [picture for picture in pictures if picture.has_work(stage)]
+        steps += [Step(*_loading(stage), "loading")] if waiting else []
+        for picture in waiting:
+            for part in picture.ahead:
+                if part.stage == stage:
+                    label = picture.network.observer.label
+                    kinds = ((layer, name, name.partition(" ")[2]) for layer, name in planned.steps[part.name])
+                    steps += [Step(label + layer, name, kind) for layer, name, kind in kinds]
+    return steps
+
+
+@dataclass
+class _Picture:
+    """One picture on its way through the network.  ahead: the parts still to come; state: the ciphertexts so far."""
+
+    outcome: Outcome
+    network: Network
+    ahead: list[Part] = field(default_factory=list)
+    state: tuple[Any, ...] = ()
+    unfinished: Unfinished | None = None
+
+    def read(self, context: Path, keys: str, weights: Weights, resume: bool) -> None:
+        """Read the encrypted picture, or what an evaluation of it that was killed has left."""
+        job, set_ = self.outcome.job, self.network.set
+        picture, _ = read_ciphertext(job.ciphertext, PICTURE, keys, context=context)
+        _check_picture(self.network.ev, picture, job.ciphertext)
+        run = Run(sha256(job.ciphertext), weights.fingerprint, set_.fingerprint, keys)
+        self.unfinished = Unfinished.beside(job.output, run)
+        parts = self.network.parts()
+        kept = self.unfinished.load([part.name for part in parts]) if resume else None
+        done, self.state = kept or ("", (picture,))
+        self.ahead = parts[[part.name for part in parts].index(done) + 1 :] if kept else parts
+        if job.checkpoints is not None:
+            _make_folder(job.checkpoints)
+
+    def has_work(self, stage: int) -> bool:
+        return not self.outcome.error and any(part.stage == stage for part in self.ahead)
+
+    def evaluate(self, stage: int) -> None:
+        """The parts of a stage, each kept when it is complete; after the last of all, the result."""
+        started = time.monotonic()
+        while self.ahead and self.ahead[0].stage == stage:
+            part = self.ahead[0]
+            self.state = part.run(self.state)
+            self.ahead.pop(0)
+            if self.ahead:
+                self.unfinished.save(part.name, self.state)
+        if not self.ahead:
+            observer = self.network.observer
+            logits = observer.evaluator.for_client(self.state[0])
+            write_ciphertext(self.outcome.job.output, logits, Facts(LOGITS, observer.keys))
+            self.unfinished.remove()
+        self.outcome.seconds += time.monotonic() - started
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Keep an error that concerns this picture alone."""
+        try:
+            yield
+        except (CiphertextError, EnvironmentFault) as error:
+            self.outcome.error = error
+        except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
+            message = " ".join(str(error).split())
+            self.outcome.error = CiphertextError(f"{self.outcome.job.ciphertext} cannot be evaluated: {message}")
+
+
 def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:
     architecture = evaluator.set.architecture
     slots = input_channels(architecture) * architecture.width**2
@@ -101,14 +229,22 @@ class _Stages:
     folder: Path
     set: ParameterSet
     manifest: Manifest
-    context: Any
+
+    def __post_init__(self) -> None:
+        self.context = read_context(self.folder / CONTEXT)
 
     def load(self, stage: int) -> None:
+        """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
         self.clear()
+        slots = self.set.architecture.stage_slots(stage)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(self._read_rotation_keys, stage)
+            set_up_bootstrapping(self.context, self.set, slots, precompute=True)
+            reading.result()
+
+    def _read_rotation_keys(self, stage: int) -> None:
         for name in self.manifest.stages[str(stage)]:
             load_rotation_keys(self.folder / name, self.context)
-        slots = self.set.architecture.stage_slots(stage)
-        set_up_bootstrapping(self.context, self.set, slots, precompute=True)
 
     def clear(self) -> None:
         clear_rotation_keys()
@@ -124,9 +260,10 @@ class _Observer:
     evaluator: EncryptedEvaluator
     checkpoints: Path | None
     keys: str
+    label: str
 
     def step(self, stage: str, name: str) -> None:
-        self.progress.step(stage, name)
+        self.progress.step(self.label + stage, name)
 
     def value(self, name: str, x: Any) -> None:
         if self.checkpoints is not None:

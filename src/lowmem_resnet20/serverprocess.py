@@ -6,17 +6,20 @@ It is given file names and never the secret key; what it says on stderr is passe
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from .errors import ExitCode, LowmemError, ServerError
+from .errors import ExitCode, Reported, ServerError
 from .interrupt import on_interrupt
 
 _SIGNAL_HINTS = {
@@ -27,34 +30,31 @@ _SIGNAL_HINTS = {
 
 @dataclass(frozen=True)
 class ServerRun:
-    """What one run of the server took.  peak_bytes: the most memory it had in RAM."""
+    """What one run of the server took, and the lines of JSON it printed, one for each picture.
+
+    peak_bytes: the most memory it had in RAM; code: of the first picture that failed.
+    """
 
     seconds: float
     peak_bytes: int
+    pictures: list[dict[str, Any]]
+    code: ExitCode
 
 
-class ReportedByServer(LowmemError):
-    """The server failed and has said why on stderr; its exit code is passed on."""
+def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
+    """Run the server module's ``evaluate`` with these words in a process of its own.
 
-    def __init__(self, code: ExitCode) -> None:
-        super().__init__(f"the server ended with exit code {code.value} ({code.name.lower()})")
-        self.exit_code = code
-
-
-def run_server(words: Sequence[str], output: Path, stderr: TextIO) -> ServerRun:
-    """Run ``lowmem-resnet20`` with these words in a process of its own, until it has written ``output``.
-
-    Errors: ReportedByServer if it ended with one of this program's exit codes; ServerError if it ended
-    otherwise, was killed by a signal, or wrote nothing.  If this process is interrupted, it is killed.
+    Errors: Reported if it ended with one of this program's exit codes and no result; ServerError if it ended
+    otherwise, was killed by a signal, or said nothing.  If this process is interrupted, it is killed.
     """
     started = time.monotonic()
-    command = [sys.executable, "-m", __package__, *words]
+    command = [sys.executable, "-m", f"{__package__}.worker", *words]
     passed_on = _has_descriptor(stderr)
-    with on_interrupt(_kill_children):
+    with on_interrupt(_kill_children), tempfile.TemporaryFile() as stdout:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr if passed_on else subprocess.PIPE,
             text=True,
             errors="backslashreplace",
@@ -66,9 +66,21 @@ def run_server(words: Sequence[str], output: Path, stderr: TextIO) -> ServerRun:
             server.kill()
             server.wait()
             raise
-    server.returncode = os.waitstatus_to_exitcode(status)
-    _check(server.returncode, output)
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024)
+        server.returncode = os.waitstatus_to_exitcode(status)
+        stdout.seek(0)
+        pictures = _parse(stdout.read())
+    code = _check(server.returncode, pictures)
+    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, code)
+
+
+def _parse(text: bytes) -> list[dict[str, Any]]:
+    """The lines of JSON; whatever a library may have printed between them is passed over."""
+    lines = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            fields = json.loads(line)
+            lines += [fields] if isinstance(fields, dict) else []
+    return lines
 
 
 def _kill_children() -> None:
@@ -86,15 +98,15 @@ def _has_descriptor(stream: TextIO) -> bool:
     return True
 
 
-def _check(code: int, output: Path) -> None:
-    """Raise the error that an exit code (negative: a signal) stands for."""
+def _check(code: int, pictures: list[dict[str, Any]]) -> ExitCode:
+    """The exit code (negative: a signal) of a server that has done what it could; raises the error it stands for if
+    there is no result."""
     if code < 0:
         number = -code
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         raise ServerError(f"the server was killed by {name}", _SIGNAL_HINTS.get(number, ""))
-    if code in set(ExitCode) - {ExitCode.OK}:
-        raise ReportedByServer(ExitCode(code))
-    if code:
+    if code not in set(ExitCode):
         raise ServerError(f"the server ended with exit code {code}")
-    if not output.is_file():
-        raise ServerError("the server ended without writing a result")
+    if not any("ciphertext" in picture for picture in pictures):
+        raise Reported(ExitCode(code)) if code else ServerError("the server ended without writing a result")
+    return ExitCode(code)

@@ -7,6 +7,7 @@ float32: the parameters by the names of :meth:`.Architecture.parameter_shapes`, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,15 @@ class Weights:
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """(..., colours, width, width) in [0, 1] -> what the network takes."""
         return (pixels - np.reshape(self.mean, (-1, 1, 1))) / np.reshape(self.std, (-1, 1, 1))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any number of the weights changes."""
+        digest = hashlib.sha256(repr((self.architecture, self.mean, self.std)).encode())
+        for arrays in (self.parameters, self.bounds):
+            for name in sorted(arrays):
+                digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def default_weights_path() -> Path:

@@ -7,6 +7,7 @@ a misspelt word and the check of what goes with what all read it.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ _HELP_HINT = f"see: {PROGRAM} --help"
 
 @dataclass(frozen=True)
 class Value:
-    """What may stand after a word: its name in the help, the field of Request it fills, how it is read."""
+    """What may stand after a word: its name in the help, the field of Request it fills, how it is read; ``many``: all
+    that follows up to the next word."""
 
     name: str
     field: str
     read: Callable[[str], Any]
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class Request:
 
     command: str
     set_number: int = 0
-    ciphertext: Path = Path()
+    ciphertexts: tuple[Path, ...] = ()
     source: Path = Path()
     destination: Path = Path()
-    input: Path | None = None
+    inputs: tuple[Path, ...] = ()
     output: Path = Path()
     keys: Path = Path("keys")
     weights: Path | None = None
@@ -70,11 +73,7 @@ class Request:
     plain: bool = False
     resize: bool = False
     json: bool = False
-
-    @property
-    def picture(self) -> Path:
-        """The picture named by ``input``, or the default one."""
-        return self.input if self.input is not None else DEFAULT_PICTURE
+    resume: bool = False
 
 
 def _path(text: str) -> Path:
@@ -114,14 +113,18 @@ def _positive_colours(text: str) -> tuple[float, ...]:
 
 
 _N = Value("N", "set_number", _number)
-_CIPHERTEXT = Value("CT", "ciphertext", _path)
+_CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
 _PLAIN_MODEL = ("plain", "input", "resize", "weights")
 
 OPTIONS = {
     o.name: o
     for o in (
-        Option("input", f"the picture (default {DEFAULT_PICTURE})", Value("FILE", "input", _path)),
-        Option("output", "where to write the ciphertext", Value("CT", "output", _path)),
+        Option(
+            "input",
+            f"pictures, or a folder of them (default {DEFAULT_PICTURE})",
+            Value("FILE ..", "inputs", _path, many=True),
+        ),
+        Option("output", "where to write the ciphertext; of several, the folder", Value("CT", "output", _path)),
         Option("keys", "where the key folders lie (default keys)", Value("DIR", "keys", _path)),
         Option("weights", "the network's weights (default: the program's own)", Value("FILE", "weights", _path)),
         Option("resize", "crop and scale any photograph to the network's size"),
@@ -130,7 +133,8 @@ OPTIONS = {
             "verbose", "-1 result only, 0 (default), 1 times of layers, 2 precision", Value("V", "verbose", _verbosity)
         ),
         Option("json", "print the result as one line of JSON"),
-        Option("checkpoints", "keep the ciphertexts between blocks", Value("DIR", "checkpoints", _path)),
+        Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
+        Option("resume", "go on where an evaluation to the same output was killed"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
         Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
@@ -148,28 +152,28 @@ COMMANDS = {
         ),
         Command(
             "load_keys",
-            "classify a picture: encrypt, evaluate in a process of its own, decrypt",
+            "classify pictures: encrypt, evaluate in a process of its own, decrypt",
             (_N,),
             ("input", "resize", "plain", "weights", "keys", "checkpoints", "verbose", "json"),
         ),
         Command(
             "encrypt",
-            "client: encrypt a picture",
+            "client: encrypt pictures",
             (_N,),
             ("input", "resize", "output", "weights", "keys", "verbose", "json"),
             ("output",),
         ),
         Command(
             "evaluate",
-            "server: run the network on an encrypted picture; needs keys/expN/server only",
-            (_N, _CIPHERTEXT),
-            ("output", "weights", "keys", "checkpoints", "verbose", "json"),
+            "server: run the network on encrypted pictures; needs keys/expN/server only",
+            (_N, _CIPHERTEXTS),
+            ("output", "resume", "weights", "keys", "checkpoints", "verbose", "json"),
             ("output",),
         ),
         Command(
             "decrypt",
-            "client: decrypt the result",
-            (_N, _CIPHERTEXT),
+            "client: decrypt the results",
+            (_N, _CIPHERTEXTS),
             (*_PLAIN_MODEL, "keys", "checkpoints", "verbose", "json"),
         ),
         Command(
@@ -229,8 +233,7 @@ def epilog() -> str:
 
 def unknown(word: str) -> UsageError:
     """The error for a word that is not in the table, with the one that may have been meant."""
-    known = [*COMMANDS, *OPTIONS]
-    close = difflib.get_close_matches(word.lstrip("-").replace("-", "_").lower(), known, n=1)
+    close = _close(word)
     if close:
         hint = f"did you mean {close[0]}?"
     elif Path(word).suffix.lower() in (".jpg", ".jpeg", ".png"):
@@ -238,6 +241,11 @@ def unknown(word: str) -> UsageError:
     else:
         hint = _HELP_HINT
     return UsageError(f"unknown word {word!r}", hint)
+
+
+def _close(word: str) -> list[str]:
+    """The known word that is most like this one, if any is."""
+    return difflib.get_close_matches(word.lstrip("-").replace("-", "_").lower(), [*COMMANDS, *OPTIONS], n=1)
 
 
 def _check_word(word: str, seen: Sequence[str]) -> None:
@@ -251,7 +259,21 @@ def _check_word(word: str, seen: Sequence[str]) -> None:
 
 
 def _take(word: str, value: Value, rest: list[str]) -> Any:
-    """Take the value of ``word`` off the front of ``rest``."""
+    """Take the value of ``word``, or its values, off the front of ``rest``."""
+    taken = [_take_one(word, value, rest)]
+    while value.many and rest and rest[0] not in COMMANDS and rest[0] not in OPTIONS:
+        if _mistaken(rest[0]):
+            raise unknown(rest[0])
+        taken.append(_take_one(word, value, rest))
+    return tuple(taken) if value.many else taken[0]
+
+
+def _mistaken(text: str) -> bool:
+    """Whether ``text`` is rather a misspelt word than one more file."""
+    return not Path(text).suffix and not os.path.lexists(text) and bool(_close(text))
+
+
+def _take_one(word: str, value: Value, rest: list[str]) -> Any:
     if not rest:
         raise UsageError(f"{word} needs {value.name} after it", _HELP_HINT)
     text = rest.pop(0)
