@@ -17,56 +17,24 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pictureset import Pictures, read_pictures
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from trainingset import read_npz
 
 from lowmem_resnet20.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.evaluator import Clear, ClearEvaluator
 from lowmem_resnet20.network import Network, NoObserver, pack_picture
 from lowmem_resnet20.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
-from lowmem_resnet20.picture import read_picture
 from lowmem_resnet20.plain import PlainNetwork
 from lowmem_resnet20.scaling import Scaled, scale
 from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """x: (n, 3, 32, 32) in [0, 1]; y: (n,) labels; names: of each picture."""
-
-    x: np.ndarray
-    y: np.ndarray
-    names: list[str]
-
-
-def read_pictures(path: Path, count: int | None) -> Pictures:
-    """From an npz file or a folder; with ``count`` so many, evenly spaced, for they may be sorted by class."""
-    found = list(_in_folder(path) if path.is_dir() else _in_npz(path))
-    if count and count < len(found):
-        found = [found[i * len(found) // count] for i in range(count)]
-    x, y, names = zip(*found, strict=True)
-    return Pictures(np.stack(x), np.array(y), list(names))
-
-
-def _in_npz(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
-    for i, (picture, label) in enumerate(zip(*read_npz(path), strict=True)):
-        yield picture.numpy() / 255.0, int(label), f"{path.name}[{i}]"
-
-
-def _in_folder(path: Path) -> Iterator[tuple[np.ndarray, int, str]]:
-    for label, name in enumerate(CIFAR10_CLASSES):
-        for file in sorted((path / name.lower()).glob("*")):
-            yield read_picture(file, resize=True), label, str(file)
 
 
 def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:

@@ -10,7 +10,8 @@ DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures 
 Where a training picture is there both exact and as JPEG, the pairs also train a small restoration network that
 cleans the others (--restore), and lend them detail (--transplant).  Large inputs of the ReLUs are discouraged
 (--tail-penalty), because the encrypted network approximates the ReLU relative to the largest.  A run of a wider network
-(--wide) can teach another (--teacher).  Checkpoints and a log (JSON lines) go to training/NAME.
+(--wide) can teach another (--teacher), and a run can start from the network of another (--start).  Checkpoints and a
+log (JSON lines) go to training/NAME.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def network(wide: int) -> ResNet:
     return ResNet(replace(RESNET20, channels=tuple(wide * c for c in RESNET20.channels)))
 
 
-def load_teacher(folder: Path, device: torch.device) -> ResNet:
+def averaged(folder: Path, device: torch.device) -> ResNet:
     """The averaged network of another run."""
     parts = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
-    teacher = network(parts["wide"]).to(device, memory_format=torch.channels_last)
-    teacher.load_state_dict(parts["average"])
-    return teacher.eval()
+    model = network(parts["wide"]).to(device, memory_format=torch.channels_last)
+    model.load_state_dict(parts["average"])
+    return model.eval()
 
 
 class Run:
@@ -83,7 +84,9 @@ class Run:
         self.args, self.epoch = args, 0
         self.device = torch.device(args.device)
         self.model = network(args.wide).to(self.device, memory_format=torch.channels_last)
-        self.teacher = load_teacher(FOLDER / args.teacher, self.device) if args.teacher else None
+        self.teacher = averaged(FOLDER / args.teacher, self.device) if args.teacher else None
+        if args.start:
+            self.model.load_state_dict(averaged(FOLDER / args.start, self.device).state_dict())
         if args.compile:
             self.model.compile()
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -265,6 +268,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--transplant", type=float, default=0.5, help="part of the cleaned pictures lent detail")
     parser.add_argument("--exact-repeats", type=int, default=1, help="times an exact picture is shown an epoch")
     parser.add_argument("--wide", type=int, default=1, help="times as many channels: for a teacher")
+    parser.add_argument("--start", metavar="NAME", help="the run whose network this one starts from")
     parser.add_argument("--teacher", metavar="NAME", help="the run that teaches this one")
     parser.add_argument("--distil", type=float, default=0.7, help="part of the loss that the teacher sets")
     parser.add_argument("--temperature", type=float, default=3.0, help="softens the teacher's answers")

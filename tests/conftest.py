@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lowmem_resnet20.cli import main
 
@@ -16,6 +17,13 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run set 1 at full size: minutes, and 12 GiB of memory")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fuzz tests that name no number of inputs try so many."""
+    settings.register_profile("quick", max_examples=50)
+    settings.register_profile("full", max_examples=2000)
+    settings.load_profile("full" if config.getoption("--full") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

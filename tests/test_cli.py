@@ -223,7 +223,8 @@ def serve(*given_words: str) -> tuple[int, list[dict], str]:
 
 
 def test_the_servers_side(faked):
-    code, [line], err = serve("1", "p.ct", "output", "r.ct", "verbose", "1", "checkpoints", "c")
+    code, [line, shared], err = serve("1", "p.ct", "output", "r.ct", "verbose", "1", "checkpoints", "c")
+    assert [step[:2] for step in shared["steps"]] == [["layer1", "block 0"]]
     assert code == 0 and "layer1     block 0" in err
     assert line["ciphertext"] == "r.ct" and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
@@ -234,7 +235,7 @@ def test_the_servers_side(faked):
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
     code, lines, err = serve("1", "a.ct", "bad.ct", "c.ct", "output", "results", "checkpoints", "k", "json")
     assert code == 6 and err == "lowmem-resnet20: error: bad.ct is bad\n"
-    assert [line.get("ciphertext") for line in lines] == ["results/a.ct", None, "results/c.ct"]
+    assert [line.get("ciphertext") for line in lines[:-1]] == ["results/a.ct", None, "results/c.ct"]
     assert lines[1] == {"set": 1, "input": "bad.ct", "error": "bad.ct is bad", "exit_code": 6}
     assert faked[-1][4:6] == (Path("results/c.ct"), Path("k/c.ct"))
 

@@ -22,7 +22,7 @@ from lowmem_resnet20 import client, server
 from lowmem_resnet20.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
 from lowmem_resnet20.context import bootstrapping_rotations, clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.encrypted import EncryptedEvaluator
-from lowmem_resnet20.errors import CiphertextError, KeyFolderError, PlanError, WeightsError
+from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
 from lowmem_resnet20.evaluator import Clear, ClearEvaluator
 from lowmem_resnet20.network import Network, NoObserver, pack_picture
 from lowmem_resnet20.progress import SilentProgress
@@ -239,6 +239,15 @@ def test_weights_of_another_network_are_refused(keys, picture, tmp_path):
     other = random_weights(replace(ARCHITECTURE, blocks_per_stage=2))
     with pytest.raises(WeightsError, match="another network"):
         evaluate(keys, picture, tmp_path, weights=other)
+
+
+def test_want_of_memory_is_found_before_anything_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(server, "available_bytes", lambda: 4 << 30)
+    server.check_memory(replace(INSECURE_SET, server_bytes=4 << 30))
+    hungry = replace(INSECURE_SET, server_bytes=5 << 30)
+    assert hungry.fingerprint == INSECURE_SET.fingerprint
+    with pytest.raises(EnvironmentFault, match=r"takes 5.00 GiB of memory, and 4.00 GiB are free"):
+        server.evaluate(tmp_path / "absent", hungry, [], WEIGHTS, SilentProgress())
 
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):

@@ -179,3 +179,13 @@ def test_restoration_helps():
     model = trainingset.train_restorer(exact, dark, epochs=4)
     error = (trainingset.restored(model, dark).float() - exact.float()).abs().mean()
     assert error < 10
+
+
+def test_a_run_starts_from_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "FOLDER", tmp_path)
+    data = as_training_set(pictures())
+    first = train.train(arguments(tmp_path, 1, run="first"), data)
+    second = train.Run(arguments(tmp_path, 1, run="second", start="first", seed=7), steps_an_epoch=3)
+    for name, value in second.model.state_dict().items():
+        assert torch.equal(value, first.average[name]), name
+        assert torch.equal(value, second.average[name]), name

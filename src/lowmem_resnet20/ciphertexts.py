@@ -102,4 +102,9 @@ def _parse(path: Path, line: bytes) -> tuple[Facts, str]:
 
 
 def _name(kind: str) -> str:
-    return {PICTURE: "an encrypted picture", LOGITS: "encrypted logits", CHECKPOINT: "a checkpoint", STATE: "a state"}.get(kind, kind)
+    return {
+        PICTURE: "an encrypted picture",
+        LOGITS: "encrypted logits",
+        CHECKPOINT: "a checkpoint",
+        STATE: "a state",
+    }.get(kind, kind)

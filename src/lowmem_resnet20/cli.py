@@ -213,7 +213,7 @@ def _evaluate(request: Request, printer: Printer) -> None:
 
 
 def evaluate_here(request: Request, printer: Printer) -> None:
-    """The server, in this process; prints a line of JSON for each picture."""
+    """The server, in this process; prints a line of JSON for each picture, and one for the steps all took."""
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
     ciphertexts = _ciphertexts(request)
     several = _into_folder(request, ciphertexts)
@@ -233,6 +233,7 @@ def evaluate_here(request: Request, printer: Printer) -> None:
                 raise outcome.error
             line = {"ciphertext": str(outcome.job.output), "seconds": outcome.seconds}
             printer.json(line | {"peak_bytes": peak_resident_bytes()})
+    printer.json({"steps": progress.times})
     each.end()
 
 

@@ -219,8 +219,8 @@ def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.n
 class LayerPrecision:
     """Values of one layer and their error, in the unit of the network's real values.
 
-    least, largest: of the decrypted values; worst, rms: error over all slots; bits: -log2 of the worst error relative
-    to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
+    least, largest: of the decrypted values; worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
+    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
     refresh, compared with what it does to its own input, or a layer, compared with the plain model.
     """
 
@@ -228,8 +228,11 @@ class LayerPrecision:
     least: float
     largest: float
     worst: float
+    high: float
+    mean: float
     rms: float
     bits: float
+    mean_bits: float
     deviation: float
     bootstrap: bool
 
@@ -277,11 +280,12 @@ def _compare(
     """found, expected: (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
     deviation = float(np.sqrt(np.mean((found - expected) ** 2)))
     found, expected = (values * unit[:, None, None] for values in (found, expected))
-    error = found - expected
-    worst, reach = float(np.abs(error).max()), float(np.abs(expected).max())
-    bits = float(np.log2(reach / worst)) if worst and reach else float("inf")
-    rms = float(np.sqrt(np.mean(error**2)))
-    return LayerPrecision(name, float(found.min()), float(found.max()), worst, rms, bits, deviation, bootstrap)
+    error = np.abs(found - expected)
+    reach, worst, mean = float(np.abs(expected).max()), float(error.max()), float(error.mean())
+    bits, mean_bits = (float(np.log2(reach / e)) if e and reach else float("inf") for e in (worst, mean))
+    high, rms = float(np.quantile(error, 0.99)), float(np.sqrt(np.mean(error**2)))
+    least, largest = float(found.min()), float(found.max())
+    return LayerPrecision(name, least, largest, worst, high, mean, rms, bits, mean_bits, deviation, bootstrap)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

@@ -182,9 +182,9 @@ class _StepList(NoObserver):
         self.steps.append((stage, name))
 
 
-def plan(set_: ParameterSet) -> Plan:
+def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan:
     """Run the network on nothing: raises PlanError where levels or slots would not do."""
-    ev, observer = PlanningEvaluator(set_), _StepList()
+    ev, observer = evaluator or PlanningEvaluator(set_), _StepList()
     network = Network(set_, _unscaled(set_.architecture), ev, observer)
     slots = input_channels(set_.architecture) * set_.architecture.width**2
     state, steps = (Planned(slots, PICTURE_LEVELS),), {}

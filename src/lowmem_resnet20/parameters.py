@@ -177,7 +177,7 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
         ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4), refresh_deviation=2.0e-4),
         ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4), refresh_deviation=2.3e-4),
         ParameterSet(
-            5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(4, 2), most_copies=8, refresh_deviation=1.0e-04
+            5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(2, 2), most_copies=8, refresh_deviation=1.0e-04
         ),
         ParameterSet(
             6, FunctionalRefresh(27), 36, 37, 2, (5, 3), dim1=(4, 8), most_copies=8, refresh_deviation=1.0e-04

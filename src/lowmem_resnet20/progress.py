@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from .interrupt import on_interrupt
 from .memory import resident_bytes
@@ -34,6 +34,15 @@ class Step:
     size: float = 1.0
 
 
+class Ended(NamedTuple):
+    """A step that has ended, how long it took and the memory that the process had in RAM at its end."""
+
+    stage: str
+    name: str
+    seconds: float
+    resident_bytes: int
+
+
 class Progress(AbstractContextManager):
     """Keeps the time of each step; the displays below it say what is shown.
 
@@ -45,14 +54,14 @@ class Progress(AbstractContextManager):
         self._title = ""
         self._step: tuple[str, str] | None = None
         self._started = self._step_started = clock()
-        self._times: list[tuple[str, str, float]] = []
+        self._times: list[Ended] = []
         self._coming: list[Step] = []
         self._now: Step | None = None
         self._paces: dict[str, float] = {}
 
     @property
-    def times(self) -> list[tuple[str, str, float]]:
-        """Stage, name and seconds of each step that has ended, in order."""
+    def times(self) -> list[Ended]:
+        """The steps that have ended, in order."""
         return list(self._times)
 
     @property
@@ -111,7 +120,7 @@ class Progress(AbstractContextManager):
             stage, name = self._step
             self._step = None
             seconds = self._clock() - self._step_started
-            self._times.append((stage, name, seconds))
+            self._times.append(Ended(stage, name, seconds, resident_bytes()))
             if self._now:
                 self._paces[self._now.kind] = seconds / self._now.size
                 self._now = None

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from .errors import ExitCode, Reported, ServerError
 from .interrupt import on_interrupt
+from .progress import Ended
 
 _SIGNAL_HINTS = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
@@ -30,15 +31,17 @@ _SIGNAL_HINTS = {
 
 @dataclass(frozen=True)
 class ServerRun:
-    """What one run of the server took, and the lines of JSON it printed, one for each picture.
+    """What one run of the server took, and what it printed.
 
-    peak_bytes: the most memory it had in RAM; code: of the first picture that failed.
+    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each; code: of the first picture that
+    failed; steps: those it went through, as :class:`.progress.Ended`.
     """
 
     seconds: float
     peak_bytes: int
     pictures: list[dict[str, Any]]
     code: ExitCode
+    steps: list[Ended]
 
 
 def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
@@ -68,9 +71,11 @@ def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
             raise
         server.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
-        pictures = _parse(stdout.read())
+        lines = _parse(stdout.read())
+    pictures = [line for line in lines if "ciphertext" in line or "error" in line]
     code = _check(server.returncode, pictures)
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, code)
+    steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
+    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, code, steps)
 
 
 def _parse(text: bytes) -> list[dict[str, Any]]:

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""How close an encrypted evaluation is, layer by layer: a table, a plot (PNG) and a report (HTML, self-contained).
+
+    scripts/precision.py SET PICTURE [--keys DIR] [--weights FILE] [--output DIR]
+
+The picture is encrypted, evaluated by a server process that leaves a checkpoint after every convolution, refresh and
+ReLU, and the checkpoints are decrypted and compared with the plain model.  Minutes; keys are made if they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from precisionreport import Inspection, write_plot, write_report
+from rich.console import Console
+from rich.table import Table
+
+from lowmem_resnet20 import client
+from lowmem_resnet20.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.picture import find_picture, read_picture
+from lowmem_resnet20.plain import PlainNetwork
+from lowmem_resnet20.progress import make_progress
+from lowmem_resnet20.serverprocess import run_server
+from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+
+
+def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path) -> Inspection:
+    """Run the protocol on a picture with the keys in ``folder`` (keys/expN), and measure every checkpoint."""
+    weights: Weights = load_weights(weights_path)
+    pixels = read_picture(picture)
+    with tempfile.TemporaryDirectory() as temporary:
+        encrypted, result, checkpoints = (Path(temporary) / name for name in ("picture.ct", "result.ct", "checkpoints"))
+        client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, encrypted)
+        words = ["evaluate", str(set_.number), str(encrypted), "output", str(result), "checkpoints", str(checkpoints)]
+        words += ["keys", str(folder.parent.absolute()), "weights", str(weights_path.absolute()), "verbose", "1"]
+        run = run_server(words, sys.stderr)
+        layers = client.inspect_checkpoints(folder, set_, checkpoints, weights, pixels)
+        logits = client.decrypt_logits(folder, set_, result, weights)
+    plain = PlainNetwork(weights).logits(pixels)
+    return Inspection(set_, picture, pixels, plain, logits, layers, run)
+
+
+def table(inspection: Inspection) -> Table:
+    """A row for each layer, refresh and ReLU; a line under each block."""
+    rows = Table("after", "least", "largest", "worst error", "99th percentile", "mean", "bits, worst", "bits, mean")
+    for layer in inspection.layers:
+        errors = (f"{e:.1e}" for e in (layer.worst, layer.high, layer.mean))
+        bits = (f"{layer.bits:.1f}", f"{layer.mean_bits:.1f}")
+        ends = layer.name.endswith("conv2.relu") or layer.name == "conv1.relu"
+        rows.add_row(layer.name, f"{layer.least:.3f}", f"{layer.largest:.3f}", *errors, *bits, end_section=ends)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", type=int)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--keys", type=Path, default=Path("keys"))
+    parser.add_argument("--weights", type=Path, default=default_weights_path())
+    parser.add_argument("--output", type=Path, default=Path("precision"), help="folder of the plot and the report")
+    args = parser.parse_args()
+    set_, folder = parameter_set(args.set), args.keys / f"exp{args.set}"
+    if not folder.exists():
+        with make_progress(0, sys.stderr) as progress:
+            client.generate_keys(set_, folder, progress)
+    inspection = inspect(set_, folder, find_picture(args.picture), args.weights)
+    console = Console(width=130)
+    console.print(table(inspection))
+    console.print(f"worst difference of a logit {inspection.worst_logit:.3f}, class {inspection.label}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    stem = args.output / f"set{args.set}-{args.picture.stem}"
+    write_plot(inspection, stem.with_suffix(".png"))
+    write_report(inspection, stem.with_suffix(".html"))
+    console.print(f"written: {stem}.png, {stem}.html")
+
+
+if __name__ == "__main__":
+    main()

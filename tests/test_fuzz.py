@@ -1,0 +1,146 @@
+"""Hostile ciphertexts and keys: whatever their bytes, an error of this program and never the end of its process.
+
+The bytes are those a client could send who makes digests to match.  Pictures, weights, manifests and the command line
+are fuzzed beside their own tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
+
+from lowmem_resnet20 import client
+from lowmem_resnet20.ciphertexts import PICTURE, read_ciphertext
+from lowmem_resnet20.errors import CiphertextError
+from lowmem_resnet20.keystore import CONTEXT
+from lowmem_resnet20.progress import SilentProgress
+
+WEIGHTS = random_weights(ARCHITECTURE)
+FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+EDGE = 600  # bytes at both ends, where the structure is; between them are coefficients
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fuzz")
+    client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
+    pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
+    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS.mean, WEIGHTS.std, folder / "p.ct")
+    return folder
+
+
+def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
+    """The picture with another payload, its digest made to match, and other facts."""
+    magic, line, _ = (folder / "p.ct").read_bytes().split(b"\n", 2)
+    fields = json.loads(line) | {"sha256": hashlib.sha256(payload).hexdigest()} | (facts or {})
+    path = folder / "forged.ct"
+    path.write_bytes(magic + b"\n" + json.dumps(fields).encode() + b"\n" + payload)
+    return path
+
+
+def read(folder: Path, path: Path):
+    keys = client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys
+    return read_ciphertext(path, PICTURE, keys, context=folder / "exp1" / "server" / CONTEXT)
+
+
+CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)
+
+
+@FUZZ
+@given(CHANGES)
+def test_fuzz_altered_payload(folder, changes):
+    payload = bytearray((folder / "p.ct").read_bytes().split(b"\n", 2)[2])
+    for position, value in changes:
+        payload[position] = value
+    _error_or_ciphertext(folder, forge(folder, bytes(payload)))
+
+
+@FUZZ
+@given(st.integers(0, 5000) | st.integers(0, 200_000), st.binary(max_size=40))
+def test_fuzz_cut_payload(folder, length, tail):
+    payload = (folder / "p.ct").read_bytes().split(b"\n", 2)[2]
+    _error_or_ciphertext(folder, forge(folder, payload[:length] + tail))
+
+
+@FUZZ
+@given(st.binary(max_size=2000), st.sampled_from([0, 4, 60, 300]))
+def test_fuzz_any_payload(folder, payload, kept):
+    original = (folder / "p.ct").read_bytes().split(b"\n", 2)[2]
+    _error_or_ciphertext(folder, forge(folder, original[:kept] + payload))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda j: st.lists(j) | st.dictionaries(st.text(), j)
+)
+
+
+@FUZZ
+@given(st.sampled_from(["kind", "keys", "layer", "sha256", "more"]), JSON)
+def test_fuzz_facts(folder, name, value):
+    payload = (folder / "p.ct").read_bytes().split(b"\n", 2)[2]
+    _error_or_ciphertext(folder, forge(folder, payload, {name: value}))
+
+
+@FUZZ
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_fuzz_any_file(folder, content, kept):
+    path = folder / "forged.ct"
+    path.write_bytes((folder / "p.ct").read_bytes()[:kept] + content)
+    _error_or_ciphertext(folder, path)
+
+
+def _error_or_ciphertext(folder: Path, path: Path) -> None:
+    """Refused; or, where the change has kept it a ciphertext, what OpenFHE can compute with."""
+    try:
+        ciphertext = read(folder, path)[0]
+    except CiphertextError as error:
+        assert error.message
+    else:
+        assert ciphertext.NumberCiphertextElements() == 2
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from miniature import INSECURE_SET, random_weights
+from lowmem_resnet20 import server
+from lowmem_resnet20.progress import SilentProgress
+folder = Path(sys.argv[1])
+job = server.Job(folder / "p.ct", folder / "r.ct")
+server.evaluate(folder / "forged", INSECURE_SET, [job], random_weights(), SilentProgress())
+"""
+
+
+@pytest.mark.parametrize("name", ["context.bin", "relinearisation.key", "bootstrapping.key", "rotations-1.key"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "ends"])
+def test_keys_that_are_none_end_no_more_than_the_servers_own_process(folder, tmp_path, name, damage):
+    """With digests that match.  The process may die of them (its caller then says so); it must not give a result."""
+    server = tmp_path / "forged" / "server"
+    server.mkdir(parents=True)
+    for path in (folder / "exp1" / "server").iterdir():
+        os.link(path, server / path.name)
+    os.link(folder / "p.ct", tmp_path / "p.ct")
+    data = (server / name).read_bytes()
+    noise = np.random.default_rng(0).bytes(len(data))
+    data = {"cut": data[: len(data) // 2], "noise": noise, "ends": noise[:100] + data[100:]}[damage]
+    manifest = json.loads((server / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    for file, content in ((name, data), ("manifest.json", json.dumps(manifest).encode())):
+        (server / file).unlink()
+        (server / file).write_bytes(content)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and not (tmp_path / "r.ct").exists()
+    assert done.returncode < 0 or "KeyFolderError" in done.stderr or "Error" in done.stderr
