@@ -3,9 +3,9 @@
 
     scripts/measure.py 1 2 --pictures inputs/vale.jpg inputs/luis.png
 
-For each set, keys are made in keys/ if they are missing, and every picture is classified by the command line, as a user
-does, its server in a process of its own that leaves checkpoints.  Sets run one after the other, and nothing else should
-run meanwhile.  A line is printed as each step ends, a table in Markdown at the end.
+For each set, keys are made in keys/ if they are missing.  The first picture is classified alone and its checkpoints
+inspected, the others together in a second run; both by the command line, as a user does.  Sets run one after the
+other, and nothing else should run meanwhile.  A line is printed as each step ends, a table in Markdown at the end.
 """
 
 from __future__ import annotations
@@ -31,54 +31,63 @@ from lowmem_resnet20.weights import default_weights_path, load_weights
 
 @dataclass
 class Figures:
-    """What was measured of one set: results of the command line, and the precision of each picture's checkpoints."""
+    """What was measured of one set: results of the command line, the first of a picture alone, and the precision of the
+    first picture's refreshes."""
 
     number: int
     keys: dict = field(default_factory=dict)
     server_bytes: int = 0
     results: list[dict] = field(default_factory=list)
-    bits: list[float] = field(default_factory=list)
+    bits: float = 0.0
 
     def row(self) -> list[str]:
         keys = [format_seconds(self.keys["seconds"]), format_bytes(self.keys["peak_bytes"])] if self.keys else ["", ""]
-        seconds = statistics.median(sum(r["seconds"].values()) for r in self.results)
-        peaks = [max(r["peak_bytes"][who] for r in self.results) for who in ("server", "client")]
-        worst = ", ".join(f"{r['plain']['worst_difference']:.3f}" for r in self.results)
-        classes = ", ".join(f"{r['class']} ({r['plain']['class']})" for r in self.results)
-        times = [format_seconds(seconds), *map(format_bytes, peaks)]
-        bits = f"{min(self.bits):.1f}" if self.bits else ""
-        return [str(self.number), *keys, format_bytes(self.server_bytes), *times, bits, worst, classes]
+        first, *others = self.results
+        alone = format_seconds(sum(first["seconds"].values()))
+        each = format_seconds(statistics.median(sum(r["seconds"].values()) for r in others)) if others else ""
+        peaks = [format_bytes(max(r["peak_bytes"][who] for r in self.results)) for who in ("server", "client")]
+        errors = [r["plain"]["worst_difference"] for r in self.results]
+        same = sum(r["class"] == r["plain"]["class"] for r in self.results)
+        error = f"{errors[0]:.3f}, {max(errors):.3f}" if others else f"{errors[0]:.3f}"
+        classes = f"{same} of {len(errors)}"
+        return [
+            str(self.number), *keys, format_bytes(self.server_bytes), alone, each, *peaks, f"{self.bits:.1f}", error, classes
+        ]  # fmt: skip
 
 
 HEADINGS = (
-    "set", "key generation", "its peak", "server folder", "a picture", "server's peak", "client's peak",
-    "bootstrap bits", "worst logit error", "class (plain's)",
+    "set", "key generation", "its peak", "server folder", "a picture", "each of several", "server's peak",
+    "client's peak", "refresh bits", "logit error: first, worst", "class as plain's",
 )  # fmt: skip
 
 
-def command(*words: str) -> dict:
-    """Run the command line; its line of JSON."""
-    line = [sys.executable, "-m", "lowmem_resnet20", *words, "json"]
-    return json.loads(subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout)
+def command(*words: str) -> list[dict]:
+    """Run the command line; its lines of JSON."""
+    line = [sys.executable, "-m", "lowmem_resnet20", *words, "json", "verbose", "-1"]
+    done = subprocess.run(line, stdout=subprocess.PIPE, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def measure(number: int, pictures: list[Path], keys: Path) -> Figures:
     figures, folder, set_ = Figures(number), keys / f"exp{number}", parameter_set(number)
     if not folder.exists():
-        figures.keys = command("generate_keys", str(number), "keys", str(keys))
+        [figures.keys] = command("generate_keys", str(number), "keys", str(keys))
         say(f"set {number}, keys", figures.keys)
     figures.server_bytes = sum(path.stat().st_size for path in (folder / "server").iterdir())
     weights = load_weights(default_weights_path())
-    for picture in pictures:
-        with tempfile.TemporaryDirectory() as checkpoints:
-            words = ["input", str(picture), "keys", str(keys), "checkpoints", checkpoints]
-            result = command("load_keys", str(number), *words, "plain", "verbose", "-1")
-            layers = client.inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(picture))
-        figures.results.append(result)
-        refreshes = [layer for layer in layers if layer.bootstrap]
-        figures.bits += [layer.bits for layer in refreshes]
-        deviation = statistics.median(layer.deviation for layer in refreshes)
-        say(f"set {number}, {picture}", result | {"refresh_deviation": deviation})
+    first, *others = map(str, pictures)
+    words = ["load_keys", str(number), "keys", str(keys), "plain", "input"]
+    with tempfile.TemporaryDirectory() as checkpoints:
+        figures.results = command(*words, first, "checkpoints", checkpoints)
+        layers = client.inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]))
+    refreshes = [layer for layer in layers if layer.bootstrap]
+    figures.bits = min(layer.bits for layer in refreshes)
+    deviation = statistics.median(layer.deviation for layer in refreshes)
+    say(f"set {number}, {first}", figures.results[0] | {"refresh_deviation": deviation, "bits": figures.bits})
+    if others:
+        figures.results += command(*words, *others)
+        for result in figures.results[1:]:
+            say(f"set {number}", result)
     return figures
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also run set 1 at full size: minutes, and 12 GiB of memory")
+    parser.addoption("--full", action="store_true", help="also run at full size (12 GiB of memory), and fuzz longer")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -163,6 +163,8 @@ def _load_keys(request: Request, printer: Printer) -> None:
                 with _timed(item.seconds, "decrypt"):
                     item.logits = client.decrypt_logits(folder, set_, path, weights)
                 if request.verbose >= 2:
+                    if several:
+                        printer.say(str(item.path))
                     left = _checkpoints(checkpoints, path, several)
                     printer.precision(client.inspect_checkpoints(folder, set_, left, weights, item.pixels))
     peaks = {"server": server.peak_bytes, "client": peak_resident_bytes()}

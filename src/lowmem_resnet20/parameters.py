@@ -169,18 +169,79 @@ class ParameterSet:
         )
 
 
+_GIB = 1 << 30
+
+#: The shipped sets; refresh_deviation and server_bytes as scripts/measure.py found them.
 PARAMETER_SETS: dict[int, ParameterSet] = {
     s.number: s
     for s in (
-        ParameterSet(1, ChebyshevRefresh(59), 48, 52, 3, (3, 3), dim1=(8, 4), refresh_deviation=6.3e-5),
-        ParameterSet(2, ChebyshevRefresh(200), 46, 50, 5, (4, 4), dim1=(4, 4), refresh_deviation=2.1e-4),
-        ParameterSet(3, ChebyshevRefresh(119), 46, 50, 5, (5, 4), dim1=(4, 4), refresh_deviation=2.0e-4),
-        ParameterSet(4, ChebyshevRefresh(59), 44, 48, 3, (4, 4), dim1=(4, 4), refresh_deviation=2.3e-4),
         ParameterSet(
-            5, FunctionalRefresh(27), 36, 37, 2, (4, 4), dim1=(2, 2), most_copies=8, refresh_deviation=1.0e-04
+            number=1,
+            refresh=ChebyshevRefresh(59),
+            scaling_bits=48,
+            first_modulus_bits=52,
+            large_digits=3,
+            level_budget=(3, 3),
+            dim1=(8, 4),
+            refresh_deviation=6.3e-5,
+            server_bytes=round(10.0 * _GIB),
         ),
         ParameterSet(
-            6, FunctionalRefresh(27), 36, 37, 2, (5, 3), dim1=(4, 8), most_copies=8, refresh_deviation=1.0e-04
+            number=2,
+            refresh=ChebyshevRefresh(200),
+            scaling_bits=46,
+            first_modulus_bits=50,
+            large_digits=5,
+            level_budget=(4, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.1e-4,
+            server_bytes=round(8.4 * _GIB),
+        ),
+        ParameterSet(
+            number=3,
+            refresh=ChebyshevRefresh(119),
+            scaling_bits=46,
+            first_modulus_bits=50,
+            large_digits=5,
+            level_budget=(5, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.0e-4,
+            server_bytes=round(8.9 * _GIB),
+        ),
+        ParameterSet(
+            number=4,
+            refresh=ChebyshevRefresh(59),
+            scaling_bits=44,
+            first_modulus_bits=48,
+            large_digits=3,
+            level_budget=(4, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.3e-4,
+            server_bytes=round(6.2 * _GIB),
+        ),
+        ParameterSet(
+            number=5,
+            refresh=FunctionalRefresh(27),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 4),
+            dim1=(2, 2),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(5.0 * _GIB),
+        ),
+        ParameterSet(
+            number=6,
+            refresh=FunctionalRefresh(27),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(5, 3),
+            dim1=(4, 8),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(6.4 * _GIB),
         ),
     )
 }
