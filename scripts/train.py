@@ -3,6 +3,7 @@
 
     scripts/train.py --data DIR --run NAME            trains, or goes on where the run was interrupted
     scripts/train.py --data DIR --run NAME --export FILE     folds, calibrates and writes a weight file
+    scripts/train.py --data DIR --soup NAME NAME .. --export FILE   the mean of several runs' networks
     scripts/train.py --data DIR --evaluate FILE       accuracy of a weight file on the test pictures
 
 DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures are read by --evaluate alone.
@@ -10,8 +11,9 @@ DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures 
 Where a training picture is there both exact and as JPEG, the pairs also train a small restoration network that
 cleans the others (--restore), and lend them detail (--transplant).  Large inputs of the ReLUs are discouraged
 (--tail-penalty), because the encrypted network approximates the ReLU relative to the largest.  A run of a wider network
-(--wide) can teach another (--teacher), and a run can start from the network of another (--start).  Checkpoints and a
-log (JSON lines) go to training/NAME.
+(--wide) can teach another (--teacher), and a run can start from the network of another (--start).  A last short run with
+the errors of the encrypted ReLUs in the loop (--approximate) makes the network insensitive to them.  Checkpoints and a log
+(JSON lines) go to training/NAME.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +35,9 @@ from rich.progress import track
 from trainingset import MEAN, STD, TrainingSet, augment, normalise, test_pictures, training_set
 
 from lowmem_resnet20.architecture import RESNET20
-from lowmem_resnet20.plain import PlainNetwork, ResNet, calibrate, fold
-from lowmem_resnet20.scaling import fold_units, trunks
+from lowmem_resnet20.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.plain import Activation, PlainNetwork, ResNet, calibrate, fold, relu
+from lowmem_resnet20.scaling import fold_units, scale, trunks
 from lowmem_resnet20.weights import Weights, load_weights, save_weights
 
 FOLDER = Path(__file__).resolve().parents[1] / "training"
@@ -63,6 +67,34 @@ class TailPenalty:
         return F.relu(x)
 
 
+class ApproximatedReLU:
+    """An activation with the error that a parameter set's series makes.  Gradients are those of the exact ReLU.
+
+    units: of the ReLUs' inputs by channel, as :func:`.scaling.scale` gives them for a reach of 1.
+    """
+
+    ENTRIES = 4096
+
+    def __init__(self, set_: ParameterSet, units: Mapping[str, torch.Tensor]) -> None:
+        reach = set_.refresh.reach
+        x = np.linspace(-reach, reach, self.ENTRIES)
+        self.errors = torch.from_numpy((set_.refresh.approximated_relu(x) - np.maximum(x, 0)) / reach).float()
+        self.units = units
+
+    def __call__(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        unit = self.units[name].to(x.device)
+        with torch.no_grad():
+            place = ((x / unit).clamp(-1, 1) + 1) * ((self.ENTRIES - 1) / 2)
+            error = self.errors.to(x.device)[place.round().int()] * unit
+        return F.relu(x) + error
+
+
+def approximations(weights: Weights, numbers: list[int]) -> list[Activation]:
+    """The ReLUs of the sets of these numbers, and the exact one."""
+    units = {name: torch.from_numpy(u).float()[:, None, None] for name, u in scale(weights).units.items()}
+    return [*(ApproximatedReLU(parameter_set(number), units) for number in numbers), relu]
+
+
 def network(wide: int) -> ResNet:
     """ResNet20, or one with so many times its channels."""
     return ResNet(replace(RESNET20, channels=tuple(wide * c for c in RESNET20.channels)))
@@ -84,6 +116,7 @@ class Run:
         self.args, self.epoch = args, 0
         self.device = torch.device(args.device)
         self.model = network(args.wide).to(self.device, memory_format=torch.channels_last)
+        self.activations: list[Activation] = [relu]
         self.teacher = averaged(FOLDER / args.teacher, self.device) if args.teacher else None
         if args.start:
             self.model.load_state_dict(averaged(FOLDER / args.start, self.device).state_dict())
@@ -104,8 +137,9 @@ class Run:
         x, y = x.to(self.device), y.to(self.device)
         penalty = TailPenalty()
         penalised = self.args.tail_penalty and self.schedule.last_epoch % PENALTY_EVERY == 0
+        activation = penalty if penalised else self.activations[self.schedule.last_epoch % len(self.activations)]
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(x, penalty) if penalised else self.model(x)
+            logits = self.model(x) if activation is relu else self.model(x, activation)
         loss = F.cross_entropy(logits.float(), y, label_smoothing=self.args.smoothing)
         if self.teacher:
             loss = torch.lerp(loss, self._distance_from_teacher(x, logits), self.args.distil)
@@ -150,18 +184,27 @@ class Run:
         self.average, self.epoch = parts["average"], parts["epoch"]
 
 
+def divided(args: argparse.Namespace, pictures: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the pictures kept for the log and, in order, of the others."""
+    count = len(pictures.labels)
+    held_out = torch.randperm(count, generator=torch.Generator().manual_seed(1))[: args.held_out]
+    trained_on = torch.ones(count, dtype=torch.bool)
+    trained_on[held_out] = False
+    return held_out, torch.nonzero(trained_on)[:, 0]
+
+
 def train(args: argparse.Namespace, pictures: TrainingSet) -> Run:
     """Train to args.epochs, going on from the run's checkpoint if it has one; the same seed gives the same run."""
     folder = args.folder
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     labels = pictures.labels
-    held_out = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))[: args.held_out]
-    kept = torch.ones(len(labels), dtype=torch.bool)
-    kept[held_out] = False
-    again = pictures.exact[kept[pictures.exact]].repeat(args.exact_repeats - 1)
-    epoch = torch.cat([torch.nonzero(kept)[:, 0], again])
+    held_out, kept = divided(args, pictures)
+    again = pictures.exact[torch.isin(pictures.exact, kept)].repeat(args.exact_repeats - 1)
+    epoch = torch.cat([kept, again])
     run = Run(args, steps_an_epoch=len(epoch) // args.batch)
+    if args.approximate:
+        run.activations = approximations(calibrated(run.average, pictures), args.approximate)
     if checkpoint.exists():
         run.load(checkpoint)
     while run.epoch < args.epochs:
@@ -213,19 +256,47 @@ def accuracy(model: ResNet, pictures: torch.Tensor, labels: torch.Tensor) -> flo
     return right / len(labels)
 
 
+@torch.no_grad()
+def soup(args: argparse.Namespace, pictures: TrainingSet, batches: int = 40) -> dict[str, torch.Tensor]:
+    """The mean of several runs' networks, its batch norm's statistics taken anew from training pictures.
+
+    Runs of which one started from the other lie in one basin of the loss, and their mean does better than each
+    (Wortsman et al., "Model soups", 2022).
+    """
+    device = torch.device(args.device)
+    states = [averaged(FOLDER / name, device).state_dict() for name in args.soup]
+    model = network(1).to(device, memory_format=torch.channels_last)
+    counts = {name: value for name, value in states[0].items() if not value.is_floating_point()}
+    model.load_state_dict({n: sum(s[n] for s in states) / len(states) for n in states[0] if n not in counts} | counts)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    generator, (_, kept) = torch.Generator().manual_seed(args.seed), divided(args, pictures)
+    order = kept[torch.randperm(len(kept), generator=generator)]
+    for batch in order.split(args.batch)[:batches]:
+        shown = pictures.shown(batch, args.jpeg, args.transplant, generator)
+        model.train()(augment(shown, generator, args.cutout).to(device))
+    return model.state_dict()
+
+
 # --- results ----------------------------------------------------------------------------------------------
 
 
 def export(run: Run, path: Path, pictures: TrainingSet, count: int = 20_000) -> None:
-    """Fold the averaged model and calibrate its bounds on ``count`` training pictures, clean and JPEG.
+    """Write the averaged model, folded and calibrated."""
+    save_weights(path, unit_bounds(calibrated(run.average, pictures, count)))
+
+
+def calibrated(state: Mapping[str, torch.Tensor], pictures: TrainingSet, count: int = 2_000) -> Weights:
+    """The folded network of a state dict, its bounds calibrated on ``count`` training pictures, clean and JPEG.
 
     They are drawn from all over the set, for files of pictures may be sorted by class.
     """
-    parameters = fold(run.average)
     chosen = torch.randperm(len(pictures.labels), generator=torch.Generator().manual_seed(2))[:count]
     sources = pictures.clean, pictures.jpeg
     batches = (source[batch].numpy() / 255 for source in sources for batch in chosen.split(250))
-    save_weights(path, unit_bounds(calibrate(parameters, MEAN, STD, batches)))
+    return calibrate(fold(state), MEAN, STD, batches)
 
 
 def unit_bounds(weights: Weights) -> Weights:
@@ -273,6 +344,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--distil", type=float, default=0.7, help="part of the loss that the teacher sets")
     parser.add_argument("--temperature", type=float, default=3.0, help="softens the teacher's answers")
     parser.add_argument("--tail-penalty", type=float, default=0.1)
+    parser.add_argument(
+        "--approximate", type=int, nargs="*", default=[], metavar="SET", help="train with these sets' ReLUs in turn"
+    )
     parser.add_argument("--averaging", type=float, default=0.998, help="decay of the weight average, by step")
     parser.add_argument("--held-out", type=int, default=1000, help="training pictures kept for the log")
     parser.add_argument("--restore", action="store_true", help="clean the JPEG pictures by a network first")
@@ -284,6 +358,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight file when trained")
     parser.add_argument("--now", action="store_true", help="with --export: from the last checkpoint, without training")
+    parser.add_argument("--soup", nargs="+", metavar="NAME", help="with --export: the mean of these runs' networks")
     parser.add_argument("--evaluate", type=Path, metavar="FILE", help="only measure a weight file")
     args = parser.parse_args(argv)
     args.folder = FOLDER / args.run
@@ -300,7 +375,10 @@ def main() -> None:
     if args.export and args.wide > 1:
         raise SystemExit("only ResNet20 itself can be exported")
     pictures = training_set(args.data, args.restore and not args.now)
-    if args.now:
+    if args.soup:
+        run = Run(args, steps_an_epoch=1)
+        run.average = soup(args, pictures)
+    elif args.now:
         run = Run(args, steps_an_epoch=1)
         run.load(args.folder / "checkpoint.pt")
     else:

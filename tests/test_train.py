@@ -189,3 +189,41 @@ def test_a_run_starts_from_another(tmp_path, monkeypatch):
     for name, value in second.model.state_dict().items():
         assert torch.equal(value, first.average[name]), name
         assert torch.equal(value, second.average[name]), name
+
+
+def test_an_approximated_relu_is_the_sets_series_with_the_exact_gradient():
+    weights = random_weights(RESNET20)
+    approximated, exact = train.approximations(weights, [6])
+    assert exact is train.relu
+    unit = train.scale(weights).units["conv1"]
+    x = torch.linspace(-1, 1, 64).repeat(1, len(unit), 1, 1).mul(torch.from_numpy(unit).float()[:, None, None])
+    x.requires_grad_()
+    found = approximated("conv1", x)
+    found.sum().backward()
+    assert torch.equal(x.grad, (x > 0).float())
+    set_ = train.parameter_set(6)
+    reach = set_.refresh.reach
+    expected = set_.refresh.approximated_relu(np.linspace(-reach, reach, 64)) / reach
+    assert np.abs(found.detach().numpy() / unit[:, None, None] - expected).max() < 1e-4
+    assert np.abs(expected - np.maximum(np.linspace(-1, 1, 64), 0)).max() > 1e-3
+
+
+def test_training_with_approximated_relus(tmp_path):
+    data = as_training_set(pictures())
+    run = train.train(arguments(tmp_path, 1, approximate=[1, 6], cutout=0), data)
+    assert [type(a).__name__ for a in run.activations] == ["ApproximatedReLU", "ApproximatedReLU", "function"]
+
+
+def test_a_soup_is_the_mean_of_runs_with_statistics_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "FOLDER", tmp_path)
+    data = as_training_set(pictures())
+    first = train.train(arguments(tmp_path, 1, run="first"), data)
+    second = train.train(arguments(tmp_path, 1, run="second", start="first", seed=7), data)
+    mixed = train.soup(arguments(tmp_path, 1, soup=["first", "second"]), data)
+    weights = "layer1.0.conv1.weight"
+    assert torch.allclose(mixed[weights], (first.average[weights] + second.average[weights]) / 2)
+    again = train.soup(arguments(tmp_path, 1, soup=["first", "second"]), data)
+    for name, value in mixed.items():
+        assert torch.equal(value, again[name]), name
+    means = [state["bn1.running_mean"] for state in (mixed, first.average, second.average)]
+    assert not torch.equal(means[0], (means[1] + means[2]) / 2)

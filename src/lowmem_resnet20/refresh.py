@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from .errors import PlanError
-from .relu import FOURIER_REACH, evaluate_fourier, identity_fourier, relu_fourier, relu_series
+from .relu import FOURIER_REACH, evaluate_fourier, evaluate_series, identity_fourier, relu_fourier, relu_series
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator
@@ -78,6 +78,10 @@ class ChebyshevRefresh:
         refreshed(x)
         return ev.chebyshev(x, tuple(factor * c for c in relu_series(self.degree)))
 
+    def approximated_relu(self, x: np.ndarray) -> np.ndarray:
+        """The series at ``x``, in the clear."""
+        return evaluate_series(relu_series(self.degree), x)
+
     def in_the_clear(self, x: np.ndarray, factor: float) -> np.ndarray:
         """What the checkpoint after the refresh would hold without its noise."""
         return x
@@ -121,9 +125,13 @@ class FunctionalRefresh:
         """factor * max(0, x), refreshed.  There is nothing between the two to show."""
         return ev.bootstrap_function(x, tuple(factor * c for c in relu_fourier(self.degree)))
 
+    def approximated_relu(self, x: np.ndarray) -> np.ndarray:
+        """The series at ``x``, in the clear."""
+        return evaluate_fourier(relu_fourier(self.degree), x)
+
     def in_the_clear(self, x: np.ndarray, factor: float) -> np.ndarray:
         """What the checkpoint after the refresh would hold without its noise."""
-        return factor * evaluate_fourier(relu_fourier(self.degree), x)
+        return factor * self.approximated_relu(x)
 
     def __str__(self) -> str:
         return f"Fourier, degree {self.degree}, inside the refresh"
