@@ -229,7 +229,7 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
             dim1=(2, 2),
             most_copies=8,
             refresh_deviation=1.0e-4,
-            server_bytes=round(5.0 * _GIB),
+            server_bytes=round(4.9 * _GIB),
         ),
         ParameterSet(
             number=6,
@@ -241,7 +241,7 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
             dim1=(4, 8),
             most_copies=8,
             refresh_deviation=1.0e-4,
-            server_bytes=round(6.4 * _GIB),
+            server_bytes=round(6.0 * _GIB),
         ),
     )
 }
