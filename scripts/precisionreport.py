@@ -105,8 +105,15 @@ def draw_ranges(axes: Axes, inspection: Inspection) -> None:
         )
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_title("range of the decrypted values after each layer")
-    axes.legend(ncols=3)
+    _legend_above(axes)
     _layer_ticks(axes, inspection)
+
+
+def _legend_above(axes: Axes) -> None:
+    """A legend in a line above all values."""
+    least, largest = axes.get_ylim()
+    axes.set_ylim(least, largest + 0.2 * (largest - least))
+    axes.legend(ncols=len(COLOURS), loc="upper center")
 
 
 def _layer_ticks(axes: Axes, inspection: Inspection) -> None:
@@ -130,7 +137,7 @@ def draw_times(axes: Axes, inspection: Inspection) -> None:
     firsts = [i for i, step in enumerate(steps) if i == 0 or step.stage != steps[i - 1].stage]
     axes.set_xticks(firsts, [steps[i].stage for i in firsts], rotation=40, ha="right", fontsize=8)
     axes.set_title(f"seconds of each step of the server, {format_seconds(inspection.run.seconds)} in all")
-    axes.legend()
+    _legend_above(axes)
 
 
 def draw_memory(axes: Axes, inspection: Inspection) -> None:

@@ -254,8 +254,8 @@ def inspect_checkpoints(
     widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint
     precisions = []
-    for relu, unit in scaled.units.items():
-        found = {}
+    for relu in set_.architecture.relu_channels():  # in the network's order
+        unit, found = scaled.units[relu], {}
         for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
             path = checkpoints / f"{layer}.ct"
             ciphertext, facts = read_ciphertext(path, CHECKPOINT, manifest.keys)

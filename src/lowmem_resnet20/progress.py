@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: A rest is estimated once steps like so many of those to come have been seen.
-SEEN_BEFORE_ESTIMATE = 0.9
+SEEN_BEFORE_ESTIMATE = 0.75
 
 
 @dataclass(frozen=True)
