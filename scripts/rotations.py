@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lowmem_resnet20 import network
 from lowmem_resnet20.context import bootstrapping_rotations, power_of_two_rotations
-from lowmem_resnet20.evaluator import Planned, PlanningEvaluator
+from lowmem_resnet20.evaluator import Planned, PlanningEvaluator, signed
 from lowmem_resnet20.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.progress import format_bytes
 
@@ -63,10 +63,6 @@ def explain(set_: ParameterSet) -> dict[int, dict[int, set[str]]]:
         for step in steps:
             purposes[stage].setdefault(step, set()).add(BOOTSTRAPPING)
     return purposes
-
-
-def signed(step: int, slots: int) -> int:
-    return step - slots if step > slots // 2 else step
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import openfhe
 
 from .context import BINARY
-from .errors import CiphertextError
+from .errors import CiphertextError, on_one_line
 from .files import atomic_write, os_fault
 from .trial import check_ciphertext
 
@@ -67,7 +67,7 @@ def _load(path: Path, payload: bytes) -> Any:
     try:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
     except RuntimeError as error:
-        raise CiphertextError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
 def _split(path: Path) -> tuple[Facts, bytes]:

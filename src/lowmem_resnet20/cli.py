@@ -30,7 +30,7 @@ from .errors import (
     Reported,
     UsageError,
 )
-from .files import os_fault
+from .files import make_folder, os_fault
 from .interrupt import ends_at_once, on_interrupt, wait_if_ending
 from .memory import peak_resident_bytes
 from .progress import format_bytes, format_seconds, make_progress
@@ -389,10 +389,7 @@ def _outputs(output: Path, names: list[str], several: bool) -> list[Path]:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:
         raise UsageError(f"two files would be named {repeated}", "rename one, or give one at a time")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_fault(error, "write", output) from error
+    make_folder(output)
     return [output / name for name in names]
 
 

@@ -26,7 +26,7 @@ from .context import (
     write_relinearisation_key,
     write_rotation_keys,
 )
-from .errors import CiphertextError, KeyFolderError, PlanError
+from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
 from .files import atomic_path, new_folder
 from .keystore import (
     BOOTSTRAPPING_KEYS,
@@ -209,7 +209,7 @@ def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.n
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
-        raise CiphertextError(f"{path} does not decrypt: {' '.join(str(error).split())}") from error
+        raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
 
 
 # --- precision --------------------------------------------------------------------------------------------

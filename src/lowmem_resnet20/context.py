@@ -21,7 +21,7 @@ except ImportError as error:  # an ABI of another Python, or too old a glibc
         "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer)",
     ) from error
 
-from .errors import KeyFolderError, PlanError
+from .errors import KeyFolderError, PlanError, on_one_line
 from .parameters import ParameterSet
 
 BINARY = openfhe.BINARY
@@ -53,7 +53,7 @@ def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -
     try:
         return enable(openfhe.GenCryptoContext(parameters))
     except RuntimeError as error:
-        raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {_one_line(error)}") from error
+        raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {on_one_line(error)}") from error
 
 
 def enable(context: Any) -> Any:
@@ -174,8 +174,4 @@ def _trying(call: Callable, path: Path) -> Any:
     try:
         return call()
     except RuntimeError as error:
-        raise KeyFolderError(f"{path} cannot be read: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error

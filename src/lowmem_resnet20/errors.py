@@ -24,6 +24,11 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+def on_one_line(error: Exception) -> str:
+    """A library's message, however many lines it has."""
+    return " ".join(str(error).split())
+
+
 class LowmemError(Exception):
     """Root of the tree: ``message`` for the user, ``hint`` for the way out (may be empty)."""
 

@@ -121,7 +121,7 @@ class PlanningEvaluator(_Counting):
         return Planned(slots, x.levels)
 
     def rotate(self, x: Planned, steps: Sequence[int]) -> list[Planned]:
-        self.rotations[self.stage].update(_signed(step, self.set.full_slots) for step in steps)
+        self.rotations[self.stage].update(signed(step, self.set.full_slots) for step in steps)
         return [x] * len(steps)
 
     def add(self, x: Planned, y: Planned) -> Planned:
@@ -176,7 +176,7 @@ class ClearEvaluator(_Counting):
         return Clear(copies[0].copy(), x.levels)
 
     def rotate(self, x: Clear, steps: Sequence[int]) -> list[Clear]:
-        self.rotations[self.stage].update(_signed(step, self.set.full_slots) for step in steps)
+        self.rotations[self.stage].update(signed(step, self.set.full_slots) for step in steps)
         return [Clear(np.roll(x.values, -step), x.levels) for step in steps]
 
     def add(self, x: Clear, y: Clear) -> Clear:
@@ -211,7 +211,7 @@ class ClearEvaluator(_Counting):
         return values + self.random.normal(0, self.noise, len(values)) if self.noise else values
 
 
-def _signed(step: int, full_slots: int) -> int:
+def signed(step: int, full_slots: int) -> int:
     """A rotation as the least absolute step that does the same on all slots of the ring."""
     step %= full_slots
     return step - full_slots if step > full_slots // 2 else step

@@ -87,6 +87,12 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             _rename_folder(temporary, target)
 
 
+def make_folder(path: Path, *, parents: bool = True) -> None:
+    """Make a folder if it is missing, and those it lies in.  Errors: EnvironmentFault."""
+    with _os_errors("write", path):
+        path.mkdir(parents=parents, exist_ok=True)
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits.  Errors: EnvironmentFault if it cannot be read."""
     digest = hashlib.sha256()

@@ -16,7 +16,7 @@ from typing import Any
 
 from .ciphertexts import STATE, Facts, read_ciphertext, write_ciphertext
 from .errors import CiphertextError
-from .files import atomic_write, os_fault
+from .files import atomic_write, make_folder, os_fault
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -49,7 +49,7 @@ class Unfinished:
 
     def save(self, part: str, state: Sequence[Any]) -> None:
         """Keep the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
-        self._make_folder()
+        make_folder(self.folder, parents=False)
         names = [f"{part}-{i}.ct" for i in range(len(state))]
         for name, ciphertext in zip(names, state, strict=True):
             write_ciphertext(self.folder / name, ciphertext, Facts(STATE, self.run.keys, part))
@@ -76,12 +76,6 @@ class Unfinished:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise os_fault(error, "write", self.folder) from error
 
     def _check(self, text: bytes, parts: Sequence[str]) -> tuple[str, list[str]]:
         try:

@@ -23,11 +23,11 @@ from .context import (
     set_up_bootstrapping,
 )
 from .encrypted import EncryptedEvaluator
-from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError
-from .files import os_fault, sha256
+from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
+from .files import make_folder, sha256
 from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
 from .memory import available_bytes, return_freed_memory
-from .network import Network, Part, input_channels, plan
+from .network import Network, Part, Plan, input_channels, plan
 from .parameters import PICTURE_LEVELS, ParameterSet
 from .progress import Progress, Step, format_bytes
 from .resume import Run, Unfinished
@@ -92,10 +92,11 @@ def evaluate(
     for picture in pictures:
         with picture.trying():
             picture.read(folder / SERVER / CONTEXT, manifest.keys, weights, resume)
-    progress.expect(_steps(set_, pictures))
+    planned = plan(set_)
+    progress.expect(_steps(planned, pictures))
     try:
         load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, stages.context)
-        for stage in sorted(plan(set_).rotations):
+        for stage in sorted(planned.rotations):
             waiting = [picture for picture in pictures if picture.has_work(stage)]
             if waiting:
                 progress.step(*_loading(stage))
@@ -129,13 +130,6 @@ def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
             raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_fault(error, "write", path) from error
-
-
 def _label(index: int, count: int) -> str:
     """Goes before the stage where there are several pictures."""
     return f"{index + 1}/{count} " if count > 1 else ""
@@ -145,9 +139,9 @@ def _loading(stage: int) -> tuple[str, str]:
     return "keys", f"rotation keys and bootstrapping, stage {stage}"
 
 
-def _steps(set_: ParameterSet, pictures: Sequence[_Picture]) -> list[Step]:
+def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
     """All that will be shown, in order."""
-    planned, steps = plan(set_), []
+    steps = []
     for stage in sorted(planned.rotations):
         waiting = [picture for picture in pictures if picture.has_work(stage)]
         steps += [Step(*_loading(stage), "loading")] if waiting else []
@@ -182,7 +176,7 @@ class _Picture:
         done, self.state = kept or ("", (picture,))
         self.ahead = parts[[part.name for part in parts].index(done) + 1 :] if kept else parts
         if job.checkpoints is not None:
-            _make_folder(job.checkpoints)
+            make_folder(job.checkpoints)
 
     def has_work(self, stage: int) -> bool:
         return not self.outcome.error and any(part.stage == stage for part in self.ahead)
@@ -211,8 +205,9 @@ class _Picture:
         except (CiphertextError, EnvironmentFault) as error:
             self.outcome.error = error
         except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
-            message = " ".join(str(error).split())
-            self.outcome.error = CiphertextError(f"{self.outcome.job.ciphertext} cannot be evaluated: {message}")
+            self.outcome.error = CiphertextError(
+                f"{self.outcome.job.ciphertext} cannot be evaluated: {on_one_line(error)}"
+            )
 
 
 def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from .architecture import RESNET20, Architecture
-from .errors import WeightsError
+from .errors import WeightsError, on_one_line
 from .files import atomic_write, os_fault
 
 FORMAT = "lowmem-resnet20 1"
@@ -76,7 +76,7 @@ def load_weights(path: Path, architecture: Architecture = RESNET20) -> Weights:
     try:
         tensors = parse_safetensors(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        raise WeightsError(f"{path} is damaged: {on_one_line(error)}") from None
     bounds = {name[: -len(_BOUND)]: tensors.pop(name) for name in list(tensors) if name.endswith(_BOUND)}
     weights = Weights(architecture, tensors, mean, std, bounds)
     check_weights(weights, str(path))
