@@ -48,7 +48,7 @@ def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float,
 
 def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:
     """(n, classes) logits, on all cores."""
-    work = partial(evaluate, set_, weights, scale(weights, set_.refresh.reach), noise)
+    work = partial(evaluate, set_, weights, scale(weights, set_.refresh), noise)
     title = f"set {set_.number}, noise {noise:.1e}"
     with ProcessPoolExecutor() as pool:
         results = pool.map(work, enumerate(pictures.x), chunksize=8)

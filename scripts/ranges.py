@@ -4,8 +4,8 @@
     scripts/ranges.py PICTURES [--count N] [--weights FILE] [--plot FILE.png]
 
 PICTURES as scripts/accuracy.py takes them.  Values are shown as the plain network has them, beside the calibrated bound
-(the largest of all channels), and what part of their channel's range, MARGIN times its bound, they reach: above 1 the
-encrypted ReLU would be out of its range.
+(the largest of all channels), and what part of their channel's range in sets 1 to 4, 1.25 times its bound, they reach: above 1
+the encrypted ReLU would be out of its range.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.scaling import MARGIN
+from lowmem_resnet20.refresh import ChebyshevRefresh
 from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
 
 BINS = 101
@@ -44,7 +44,7 @@ class Range:
 
     def add(self, values: np.ndarray, bound: np.ndarray) -> None:
         """values: (n, channels, width, width); bound: (channels,)"""
-        relative = values / (MARGIN * bound[:, None, None])
+        relative = values / (ChebyshevRefresh.margin * bound[:, None, None])
         counts, _ = np.histogram(relative, BINS, (-1, 1))
         self.histogram = counts if self.histogram is None else self.histogram + counts
         self.least, self.largest = min(self.least, values.min()), max(self.largest, values.max())

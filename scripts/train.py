@@ -70,29 +70,28 @@ class TailPenalty:
 class ApproximatedReLU:
     """An activation with the error that a parameter set's series makes.  Gradients are those of the exact ReLU.
 
-    units: of the ReLUs' inputs by channel, as :func:`.scaling.scale` gives them for a reach of 1.
+    weights: a network whose bounds are those of the one in training, or nearly.
     """
 
     ENTRIES = 4096
 
-    def __init__(self, set_: ParameterSet, units: Mapping[str, torch.Tensor]) -> None:
-        reach = set_.refresh.reach
+    def __init__(self, set_: ParameterSet, weights: Weights) -> None:
+        reach, units = set_.refresh.reach, scale(weights, set_.refresh).units
         x = np.linspace(-reach, reach, self.ENTRIES)
         self.errors = torch.from_numpy((set_.refresh.approximated_relu(x) - np.maximum(x, 0)) / reach).float()
-        self.units = units
+        self.ranges = {name: torch.from_numpy(reach * u).float()[:, None, None] for name, u in units.items()}
 
     def __call__(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        unit = self.units[name].to(x.device)
+        range_ = self.ranges[name].to(x.device)
         with torch.no_grad():
-            place = ((x / unit).clamp(-1, 1) + 1) * ((self.ENTRIES - 1) / 2)
-            error = self.errors.to(x.device)[place.round().int()] * unit
+            place = ((x / range_).clamp(-1, 1) + 1) * ((self.ENTRIES - 1) / 2)
+            error = self.errors.to(x.device)[place.round().int()] * range_
         return F.relu(x) + error
 
 
 def approximations(weights: Weights, numbers: list[int]) -> list[Activation]:
     """The ReLUs of the sets of these numbers, and the exact one."""
-    units = {name: torch.from_numpy(u).float()[:, None, None] for name, u in scale(weights).units.items()}
-    return [*(ApproximatedReLU(parameter_set(number), units) for number in numbers), relu]
+    return [*(ApproximatedReLU(parameter_set(number), weights) for number in numbers), relu]
 
 
 def network(wide: int) -> ResNet:

@@ -80,7 +80,9 @@ assert "lowmem_resnet20.client" not in sys.modules
 def test_logits(keys, result):
     logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
-    clear = Network(INSECURE_SET, scale(WEIGHTS), ClearEvaluator(INSECURE_SET), NoObserver()).run(slots)
+    clear = Network(INSECURE_SET, scale(WEIGHTS, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET), NoObserver()).run(
+        slots
+    )
     assert logits.shape == (10,)
     assert np.abs(logits - clear.values[:10]).max() < 1e-3  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.1  # and the ReLU's approximation
@@ -115,7 +117,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     evaluate(tmp_path / "exp6", tmp_path / "p.ct", tmp_path, set_, checkpoints=tmp_path / "c")
     logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
-    clear = Network(set_, scale(WEIGHTS, set_.refresh.reach), ClearEvaluator(set_), NoObserver()).run(slots)
+    clear = Network(set_, scale(WEIGHTS, set_.refresh), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
     pytest.importorskip("torch")

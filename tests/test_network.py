@@ -20,8 +20,7 @@ from lowmem_resnet20.network import Network, NoObserver, pack_picture, plan
 from lowmem_resnet20.parameters import PARAMETER_SETS
 from lowmem_resnet20.picture import read_picture
 from lowmem_resnet20.refresh import ChebyshevRefresh
-from lowmem_resnet20.relu import evaluate_fourier, evaluate_series, relu_fourier, relu_series
-from lowmem_resnet20.scaling import MARGIN, scale
+from lowmem_resnet20.scaling import scale
 from lowmem_resnet20.weights import default_weights_path, load_weights
 
 MINIATURES = [INSECURE_SET, INSECURE_FUNCTIONAL_SET, replace(INSECURE_SET, most_copies=4)]
@@ -35,18 +34,17 @@ SETS = pytest.mark.parametrize(
 def run_clear(set_, weights, pixels, observer=None):
     ev = ClearEvaluator(set_)
     picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
-    logits = Network(set_, scale(weights, set_.refresh.reach), ev, observer or NoObserver()).run(picture)
+    logits = Network(set_, scale(weights, set_.refresh), ev, observer or NoObserver()).run(picture)
     return ev, logits
 
 
 def approximated(weights, set_):
     """The ReLU that the encrypted network computes, on real values (channels, width, width)."""
-    units = scale(weights, set_.refresh.reach).units
-    series, evaluate = (relu_series, evaluate_series) if set_.refresh.reach == 1 else (relu_fourier, evaluate_fourier)
+    units = scale(weights, set_.refresh).units
 
     def activation(name, x):
         unit = units[name][:, None, None]
-        return evaluate(series(set_.refresh.degree), x / unit) * unit
+        return set_.refresh.approximated_relu(x / unit) * unit
 
     return activation
 
@@ -106,7 +104,7 @@ def test_no_level_is_wasted():
 
 
 def test_scaled_pre_activations_lie_in_range():
-    """On the pictures of calibration they reach 1 / MARGIN at most, and here a third less."""
+    """On the pictures of calibration they reach 1 / margin at most, and here a third less."""
     weights = random_weights(ARCHITECTURE, seed=3)
     seen = {}
 
@@ -121,14 +119,14 @@ def test_scaled_pre_activations_lie_in_range():
             replace(INSECURE_SET, refresh=ChebyshevRefresh(200)), weights, random_picture(ARCHITECTURE, random), Watch()
         )
     assert set(seen) == set(weights.bounds)
-    assert 0.3 / MARGIN < max(seen.values()) < 0.75 / MARGIN
+    assert 0.3 < max(seen.values()) * INSECURE_SET.refresh.margin < 0.75
 
 
 def test_checkpoint_values_times_their_units_are_the_networks():
     weights = random_weights(ARCHITECTURE)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
     expected = forward(weights, pixels, approximated(weights, INSECURE_SET))
-    scaled, worst = scale(weights), {}
+    scaled, worst = scale(weights, INSECURE_SET.refresh), {}
 
     class Compare(NoObserver):
         def value(self, name, x):
@@ -150,7 +148,7 @@ def test_noise_is_added_at_each_refresh():
     weights, pixels = random_weights(ARCHITECTURE), random_picture(ARCHITECTURE, np.random.default_rng(2))
     picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
     results = [
-        Network(INSECURE_SET, scale(weights), ClearEvaluator(INSECURE_SET, noise), NoObserver())
+        Network(INSECURE_SET, scale(weights, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET, noise), NoObserver())
         .run(picture)
         .values[:10]
         for noise in (0.0, 1e-5, 1e-3)

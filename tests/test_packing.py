@@ -86,23 +86,24 @@ def test_convolution_of_few_repeating_channels(set_):
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("copies", [1, 2])
 def test_downsample(set_, stage, copies):
-    """Both branches of a downsampling block, gathered into the next stage's packing, shortcut rescaled."""
+    """Both branches of a downsampling block, gathered into the next stage's packing, rescaled."""
     channels, width = geometry(set_, stage)
     random = np.random.default_rng(stage)
     x = random.normal(size=(channels, width, width))
     kernel, shortcut = random.normal(size=(2 * channels, channels, 3, 3)), random.normal(size=(2 * channels, channels))
-    bias, shortcut_bias, factors = random.normal(size=(3, 2 * channels))
+    bias, shortcut_bias, *factors = random.normal(size=(4, 2 * channels))
     ev = ClearEvaluator(set_)
     ev.enter_stage(stage)
     packing = DownsamplePacking(kernel, bias, shortcut, shortcut_bias, width)
     both = convolve_packed(ev, Clear(pack(x), copies), packing, copies)
     fresh = ev.bootstrap(both)
-    main, short = gather(ev, fresh, GatherPacking(channels, width, factors))
+    main, short = gather(ev, fresh, GatherPacking(channels, width, np.array(factors)))
     expected = convolve(x, kernel, bias, 2), convolve(x, shortcut[:, :, None, None], shortcut_bias, 2)
+    expected = [values * factor[:, None, None] for values, factor in zip(expected, factors)]
     half = width // 2
     assert len(main.values) == len(short.values) == set_.architecture.stage_slots(stage + 1)
     assert np.abs(unpack(main.values, 2 * channels, half) - expected[0]).max() < 1e-11
-    assert np.abs(unpack(short.values, 2 * channels, half) - expected[1] * factors[:, None, None]).max() < 1e-11
+    assert np.abs(unpack(short.values, 2 * channels, half) - expected[1]).max() < 1e-11
     assert main.levels == short.levels == 0  # lowered to the three it needs, and all three spent
 
 

@@ -16,7 +16,7 @@ from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.network import plan
 from lowmem_resnet20.parameters import PARAMETER_SETS
 from lowmem_resnet20.progress import Ended, SilentProgress
-from lowmem_resnet20.scaling import MARGIN
+from lowmem_resnet20.refresh import ChebyshevRefresh
 from lowmem_resnet20.serverprocess import ServerRun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -83,7 +83,7 @@ def test_ranges(tmp_path):
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())
     assert conv1.rms == pytest.approx(np.sqrt((expected**2).mean()))
     assert conv1.histogram.sum() == expected.size == conv1.count
-    relative = np.abs(expected) / (MARGIN * weights.bounds["conv1"][:, None, None])
+    relative = np.abs(expected) / (ChebyshevRefresh.margin * weights.bounds["conv1"][:, None, None])
     assert conv1.reached == pytest.approx(relative.max())
     assert len(ranges.bars(conv1.histogram)) == 25
     ranges.plot(found, tmp_path / "r.png")

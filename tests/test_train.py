@@ -195,14 +195,14 @@ def test_an_approximated_relu_is_the_sets_series_with_the_exact_gradient():
     weights = random_weights(RESNET20)
     approximated, exact = train.approximations(weights, [6])
     assert exact is train.relu
-    unit = train.scale(weights).units["conv1"]
+    set_ = train.parameter_set(6)
+    reach = set_.refresh.reach
+    unit = reach * train.scale(weights, set_.refresh).units["conv1"]
     x = torch.linspace(-1, 1, 64).repeat(1, len(unit), 1, 1).mul(torch.from_numpy(unit).float()[:, None, None])
     x.requires_grad_()
     found = approximated("conv1", x)
     found.sum().backward()
     assert torch.equal(x.grad, (x > 0).float())
-    set_ = train.parameter_set(6)
-    reach = set_.refresh.reach
     expected = set_.refresh.approximated_relu(np.linspace(-reach, reach, 64)) / reach
     assert np.abs(found.detach().numpy() / unit[:, None, None] - expected).max() < 1e-4
     assert np.abs(expected - np.maximum(np.linspace(-1, 1, 64), 0)).max() > 1e-3

@@ -181,7 +181,7 @@ def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: 
     encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
     slots = _decrypt(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
-    if not np.abs(logits).max() <= largest_logit(weights):
+    if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
             "the picture may be unlike those the weights were calibrated on, or the server used other weights",
@@ -249,7 +249,7 @@ def inspect_checkpoints(
     manifest, context = _open(folder, set_)
     secret_key = _read_secret_key(folder)
     expected = PlainNetwork(weights).layers(pixels)
-    scaled = scale(weights, set_.refresh.reach)
+    scaled = scale(weights, set_.refresh)
     widths = {"conv1": set_.architecture.width}
     widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint

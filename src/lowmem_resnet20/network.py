@@ -129,7 +129,7 @@ class Network(Generic[X]):
         self.observer.step(stage, f"{name} refresh")
         both = self.set.refresh.identity(self.ev, both)
         self.observer.step(stage, f"{name} gather")
-        factors = self.scaled.shortcut_factors[block.name]
+        factors = self.scaled.gather_factors[block.name]
         main, shortcut = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
         return self.ev.lower(main, 0), self.ev.lower(shortcut, 0)
 
@@ -201,5 +201,5 @@ def _unscaled(architecture: Architecture) -> Scaled:
     parameters = {name: np.zeros(shape) for name, shape in architecture.parameter_shapes().items()}
     relus = architecture.relu_channels()
     ones = {name: np.ones(channels) for name, channels in relus.items()}
-    shortcuts = {block.name: np.ones(block.out_channels) for block in architecture.blocks()}
-    return Scaled(architecture, parameters, dict.fromkeys(relus, 1.0), shortcuts, ones)
+    factors = {block.name: np.ones((2, block.out_channels)) for block in architecture.blocks()}
+    return Scaled(architecture, parameters, dict.fromkeys(relus, 1.0), factors, ones)

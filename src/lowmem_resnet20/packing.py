@@ -174,12 +174,12 @@ class GatherPacking:
 
     channels, width: of the stage before; half = width // 2.  Three steps of one product each, on indices
     ``block | row | column``: columns ``(2c + j)`` to ``(j, c)``, rows and column halves to quarter pictures
-    ``(i, j, r, c)``, and quarters to channels.  ``shortcut_factors``: (2C,) factors for the shortcut's channels.
+    ``(i, j, r, c)``, and quarters to channels.  ``factors``: (2, 2C) for the channels of main branch and shortcut.
     """
 
     channels: int
     width: int
-    shortcut_factors: np.ndarray
+    factors: np.ndarray
 
     @property
     def half(self) -> int:
@@ -208,10 +208,7 @@ class GatherPacking:
     def branch(self, upper: int, shortcut: int) -> np.ndarray:
         """(slots,) mask of one branch (0 main, 1 shortcut) in the lower or upper half of the blocks."""
         mask = np.zeros((2, self.channels // 2, 2, 2, self.quarter))
-        mask[upper, :, shortcut] = 1
-        if shortcut:
-            factors = np.asarray(self.shortcut_factors).reshape(self.channels // 2, 2, 2)[:, upper]
-            mask[upper, :, 1] = factors[:, :, None]
+        mask[upper, :, shortcut] = self.factors[shortcut].reshape(-1, 2, 2)[:, upper, :, None]
         return mask.reshape(-1)
 
 

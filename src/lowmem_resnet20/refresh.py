@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from .errors import PlanError
-from .relu import FOURIER_REACH, evaluate_fourier, evaluate_series, identity_fourier, relu_fourier, relu_series
+from .relu import (
+    FOURIER_REACH,
+    IDENTITY_REACH,
+    evaluate_fourier,
+    evaluate_series,
+    identity_fourier,
+    relu_fourier,
+    relu_series,
+)
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator
@@ -46,8 +54,11 @@ class ChebyshevRefresh:
 
     degree: int
 
-    #: Inputs lie in [-reach, reach]; ``checkpoint`` names the one that shows the refresh's result.
-    reach = 1.0
+    #: Inputs lie in [-reach, reach], of a refresh without ReLU in [-identity_reach, identity_reach]; ``checkpoint``
+    #: names the one that shows the refresh's result.
+    reach = identity_reach = 1.0
+    #: How far beyond its calibrated bound a pre-activation may reach; out of range the series grows without bound.
+    margin = 1.25
     functional = False
     checkpoint = "refresh"
 
@@ -93,14 +104,16 @@ class ChebyshevRefresh:
 @dataclass(frozen=True)
 class FunctionalRefresh:
     """One functional bootstrapping: slots to coefficients, modulus raise, coefficients to slots, complex exponential
-    and the ReLU as a Fourier series of ``degree`` on [-1/2, 1/2].
+    and the ReLU as a Fourier series of ``degree`` and period 2.
 
     Source: ePrint 2026/367, as OpenFHE 1.6 implements it (EvalFEFuncBootstrap).
     """
 
     degree: int
 
-    reach = FOURIER_REACH
+    reach, identity_reach = FOURIER_REACH, IDENTITY_REACH
+    #: Less than a Chebyshev series', for this one stays small out of range.
+    margin = 1.15
     functional = True
     checkpoint = "relu"
     relu_levels = 0

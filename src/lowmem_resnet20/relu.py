@@ -13,10 +13,12 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 #: Standard deviation of a scaled pre-activation, and the weight of a value anywhere in range beside it.
-TYPICAL_DEVIATION = 0.2
-UNIFORM_WEIGHT = 0.1
-#: A Fourier series refreshes inputs in [-FOURIER_REACH, FOURIER_REACH], half of its period.
-FOURIER_REACH = 0.5
+TYPICAL_DEVIATION = 0.1
+UNIFORM_WEIGHT = 0.01
+#: A Fourier series of period 2 refreshes inputs in [-reach, reach]; near 1 its ReLU falls from 1 to 0.
+FOURIER_REACH = 0.9
+#: That of the series which only refreshes, which is short and so keeps away from the jump.
+IDENTITY_REACH = 0.5
 #: Least squares penalties, as a part of the mean square of the basis: they keep coefficients, and so noise, small.
 _RELU_RIDGE, _IDENTITY_RIDGE = 1e-6, 1e-12
 
@@ -47,7 +49,7 @@ def evaluate_series(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarra
 
 @cache
 def relu_fourier(degree: int) -> tuple[complex, ...]:
-    """Fourier coefficients c_0 .. c_degree of an approximation of max(0, m) on [-1/2, 1/2].
+    """Fourier coefficients c_0 .. c_degree of an approximation of max(0, m) on [-0.9, 0.9].
 
     The value is ``2 Re(sum_j c_j exp(i pi j m))``, OpenFHE's convention: cosines make |m|/2, sines m/2.
     """
@@ -62,8 +64,9 @@ def relu_fourier(degree: int) -> tuple[complex, ...]:
 
 @cache
 def identity_fourier(degree: int) -> tuple[complex, ...]:
-    """Fourier coefficients of an approximation of m on [-1/2, 1/2], as those of :func:`relu_fourier`."""
-    m = FOURIER_REACH * np.sin(np.linspace(-np.pi / 2, np.pi / 2, 4097))  # denser at the ends, where errors are largest
+    """Fourier coefficients of an approximation of m on [-0.5, 0.5], as those of :func:`relu_fourier`."""
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 4097)
+    m = IDENTITY_REACH * np.sin(angles)  # denser at the ends, where errors are largest
     sines = np.sin(np.pi * np.outer(m, np.arange(degree + 1)))
     return tuple(-0.5j * _ridge_fit(sines, m, _IDENTITY_RIDGE))
 

@@ -2,7 +2,8 @@
 
 The encrypted value of a channel is its real value divided by the channel's *unit*.  Units are folded
 into weights and biases, so they cost nothing; a pre-activation's unit is its calibrated bound with a
-margin, over the reach of the set's refresh, so the encrypted pre-activation lies in [-reach, reach].
+margin, over the reach of the set's refresh, so the encrypted pre-activation lies in [-reach, reach].  What a
+downsampling block refreshes without a ReLU lies within the reach of that; gathering it changes the unit.
 
 A shortcut adds two vectors, so both must have the same unit: within a stage the trunk's unit is one profile
 over the channels times one number for each block.  The ReLU between two blocks multiplies by the ratio of their
@@ -17,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .architecture import Architecture, Block
+from .refresh import Refresh
 from .weights import Weights
 
-#: How far beyond its calibrated bound a pre-activation may reach.
-MARGIN = 1.25
 #: Least bound of a channel, as a part of its layer's largest: a channel quiet in calibration may wake up.
 LEAST_BOUND = 0.1
 
@@ -30,7 +30,8 @@ class Scaled:
     """A network ready to be packed.
 
     parameters: scaled weights by name, float64; relu_factors: by ReLU, the number its result is multiplied by;
-    shortcut_factors: by downsampling block, (channels,) from the unit its shortcut is refreshed in to the trunk's;
+    gather_factors: by downsampling block, (2, channels) from the units in which main branch and shortcut are refreshed to
+    those of the ReLU of the one and of the trunk;
     units: (channels,) by ReLU, real value = encrypted value * unit before the ReLU, and
     * unit / relu_factor after it.
     """
@@ -38,33 +39,34 @@ class Scaled:
     architecture: Architecture
     parameters: Mapping[str, np.ndarray]
     relu_factors: Mapping[str, float]
-    shortcut_factors: Mapping[str, np.ndarray]
+    gather_factors: Mapping[str, np.ndarray]
     units: Mapping[str, np.ndarray]
 
     def output_unit(self, relu: str) -> np.ndarray:
         return self.units[relu] / self.relu_factors[relu]
 
 
-def scale(weights: Weights, reach: float = 1.0) -> Scaled:
-    """Choose units from the calibrated bounds and fold them into the parameters.
-
-    reach: what a refresh takes lies in [-reach, reach].
-    """
-    units, relu_factors = _units(weights, MARGIN / reach)
+def scale(weights: Weights, refresh: Refresh) -> Scaled:
+    """Choose units from the calibrated bounds and the refresh's margin, and fold them into the parameters."""
+    reach, identity_reach = refresh.reach, refresh.identity_reach
+    units, relu_factors = _units(weights, refresh.margin / reach)
     outputs = {relu: unit / relu_factors[relu] for relu, unit in units.items()}
-    shortcuts, source = {}, "conv1"
+    inputs, shortcuts, factors, source = dict(units), {}, {}, "conv1"
     for block in weights.architecture.blocks():
+        first, second = f"{block.name}.conv1", f"{block.name}.conv2"
         if block.stride == 2:
-            shortcuts[block.name] = _shortcut_reach(weights.parameters, block, units[source] * reach) / reach
-        source = f"{block.name}.conv2"
-    factors = {name: unit / units[f"{name}.conv2"] for name, unit in shortcuts.items()}
-    parameters = fold_units(weights, units, outputs, shortcuts)
+            inputs[first] = units[first] * (reach / identity_reach)
+            shortcut = _shortcut_reach(weights.parameters, block, units[source] * reach) / identity_reach
+            shortcuts[block.name] = shortcut
+            factors[block.name] = np.stack([inputs[first] / units[first], shortcut / units[second]])
+        source = second
+    parameters = fold_units(weights, inputs, outputs, shortcuts)
     return Scaled(weights.architecture, parameters, relu_factors, factors, units)
 
 
-def largest_logit(weights: Weights) -> float:
-    """What no logit exceeds in absolute value while every value stays within its bound and margin."""
-    last = MARGIN * _reach(weights.bounds[trunks(weights.architecture)[-1][-1]])
+def largest_logit(weights: Weights, margin: float) -> float:
+    """What no logit exceeds in absolute value while every value stays within ``margin`` times its bound."""
+    last = margin * _reach(weights.bounds[trunks(weights.architecture)[-1][-1]])
     weight, bias = (np.abs(np.asarray(weights.parameters[f"fc.{part}"], np.float64)) for part in ("weight", "bias"))
     return float((weight @ last + bias).max())
 
