@@ -119,6 +119,18 @@ def clear_rotation_keys() -> None:
     openfhe.CryptoContext.ClearEvalAutomorphismKeys()
 
 
+def held_rotation_keys() -> dict[str, Any]:
+    """The rotation keys of this process, by tag, to be held again once they have been cleared."""
+    return openfhe.CryptoContext.GetAllEvalAutomorphismKeys()
+
+
+def hold_rotation_keys(keys: dict[str, Any]) -> None:
+    """Add ``keys`` to those this process holds.  OpenFHE adds to the collection it was given first, so that has to
+    be another than ``keys``."""
+    for tag, collection in keys.items():
+        openfhe.CryptoContext.InsertEvalAutomorphismKey(collection, tag)
+
+
 def clear_relinearisation_keys() -> None:
     """Forget all relinearisation keys of this process."""
     openfhe.ClearEvalMultKeys()

@@ -233,7 +233,7 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
         ),
         ParameterSet(
             number=6,
-            refresh=FunctionalRefresh(27),
+            refresh=FunctionalRefresh(13),
             scaling_bits=36,
             first_modulus_bits=37,
             large_digits=2,

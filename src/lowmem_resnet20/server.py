@@ -17,6 +17,8 @@ from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, wr
 from .context import (
     clear_relinearisation_keys,
     clear_rotation_keys,
+    held_rotation_keys,
+    hold_rotation_keys,
     load_relinearisation_key,
     load_rotation_keys,
     read_context,
@@ -84,7 +86,7 @@ def evaluate(
     stages = _Stages(folder / SERVER, set_, manifest)
     evaluator = evaluator_type(set_, stages.context, stages.load)
     progress.step("keys", "encrypted pictures")
-    scaled = scale(weights, set_.refresh.reach)
+    scaled = scale(weights, set_.refresh)
     pictures = []
     for i, job in enumerate(jobs):
         observer = _Observer(progress, evaluator, job.checkpoints, manifest.keys, _label(i, len(jobs)))
@@ -219,11 +221,12 @@ def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> N
 
 @dataclass
 class _Stages:
-    """Rotation keys and bootstrapping of one stage at a time."""
+    """Rotation keys and bootstrapping of one stage at a time.  shared: the keys of every stage, read once."""
 
     folder: Path
     set: ParameterSet
     manifest: Manifest
+    shared: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.context = read_context(self.folder / CONTEXT)
@@ -238,8 +241,16 @@ class _Stages:
             reading.result()
 
     def _read_rotation_keys(self, stage: int) -> None:
+        of_every_stage = set.intersection(*map(set, self.manifest.stages.values()))
+        if self.shared is None:
+            for name in of_every_stage:
+                load_rotation_keys(self.folder / name, self.context)
+            self.shared = held_rotation_keys()
+            clear_rotation_keys()
         for name in self.manifest.stages[str(stage)]:
-            load_rotation_keys(self.folder / name, self.context)
+            if name not in of_every_stage:
+                load_rotation_keys(self.folder / name, self.context)
+        hold_rotation_keys(self.shared)
 
     def clear(self) -> None:
         clear_rotation_keys()
