@@ -241,7 +241,7 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
             dim1=(4, 8),
             most_copies=8,
             refresh_deviation=1.0e-4,
-            server_bytes=round(6.0 * _GIB),
+            server_bytes=round(5.7 * _GIB),
         ),
     )
 }
