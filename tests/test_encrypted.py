@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,21 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
         evaluate(keys, picture, tmp_path)
         results.append(client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS))
     assert np.abs(results[0] - results[1]).max() < 1e-5
+
+
+def test_keys_of_every_stage_are_read_once_and_others_by_stage(keys, picture, tmp_path, monkeypatch):
+    read, load = Counter(), server.load_rotation_keys
+
+    def counted(path, context):
+        read[path.name] += 1
+        load(path, context)
+
+    monkeypatch.setattr(server, "load_rotation_keys", counted)
+    evaluate(keys, picture, tmp_path)
+    stages = client.open_folder(keys / "server", INSECURE_SET).stages.values()
+    users = Counter(name for names in stages for name in names)
+    assert read == {name: 1 if count == len(stages) else count for name, count in users.items()}
+    assert {1, 3} <= set(users.values())
 
 
 @pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET], ids=["bootstrapping", "functional"])
