@@ -49,7 +49,7 @@ def evaluate_series(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarra
 
 @cache
 def relu_fourier(degree: int) -> tuple[complex, ...]:
-    """Fourier coefficients c_0 .. c_degree of an approximation of max(0, m) on [-0.9, 0.9].
+    """Fourier coefficients c_0 .. c_degree of an approximation of max(0, m) within FOURIER_REACH.
 
     The value is ``2 Re(sum_j c_j exp(i pi j m))``, OpenFHE's convention: cosines make |m|/2, sines m/2.
     """
@@ -64,7 +64,7 @@ def relu_fourier(degree: int) -> tuple[complex, ...]:
 
 @cache
 def identity_fourier(degree: int) -> tuple[complex, ...]:
-    """Fourier coefficients of an approximation of m on [-0.5, 0.5], as those of :func:`relu_fourier`."""
+    """Fourier coefficients of an approximation of m within IDENTITY_REACH, as those of :func:`relu_fourier`."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, 4097)
     m = IDENTITY_REACH * np.sin(angles)  # denser at the ends, where errors are largest
     sines = np.sin(np.pi * np.outer(m, np.arange(degree + 1)))
