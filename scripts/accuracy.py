@@ -22,19 +22,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pictureset import Pictures, read_pictures
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lowmem_resnet20.architecture import CIFAR10_CLASSES
-from lowmem_resnet20.evaluator import Clear, ClearEvaluator
-from lowmem_resnet20.network import Network, NoObserver, pack_picture
-from lowmem_resnet20.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.scaling import Scaled, scale
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
+from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.scaling import Scaled, scale
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from pictureset import Pictures, read_pictures
 
 
 def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:

@@ -23,12 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.context import new_context, set_up_bootstrapping
-from lowmem_resnet20.encrypted import EncryptedEvaluator
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.memory import resident_bytes
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.progress import format_bytes
+from lowmem_resnet20.fhe.context import new_context, set_up_bootstrapping
+from lowmem_resnet20.fhe.openfhe_evaluator import EncryptedEvaluator
+from lowmem_resnet20.machine.memory import resident_bytes
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.terminal.progress import format_bytes
 
 
 def variation(set_: ParameterSet, changes: dict[str, str]) -> ParameterSet:

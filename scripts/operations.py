@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client, server
-from lowmem_resnet20.encrypted import EncryptedEvaluator
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.picture import read_picture
-from lowmem_resnet20.progress import SilentProgress
-from lowmem_resnet20.weights import default_weights_path, load_weights
+from lowmem_resnet20.fhe.openfhe_evaluator import EncryptedEvaluator
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import SilentProgress
 
 #: The kind of each of the evaluator's methods that takes time.
 KINDS = {

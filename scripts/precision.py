@@ -14,17 +14,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from precisionreport import Inspection, write_plot, write_report
 from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.picture import find_picture, read_picture
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.progress import make_progress
+from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.model.picture import find_picture, read_picture
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from lowmem_resnet20.serverprocess import run_server
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import make_progress
+from precisionreport import Inspection, write_plot, write_report
 
 
 def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path) -> Inspection:
@@ -37,7 +38,7 @@ def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path)
         words = ["evaluate", str(set_.number), str(encrypted), "output", str(result), "checkpoints", str(checkpoints)]
         words += ["keys", str(folder.parent.absolute()), "weights", str(weights_path.absolute()), "verbose", "1"]
         run = run_server(words, sys.stderr)
-        layers = client.inspect_checkpoints(folder, set_, checkpoints, weights, pixels)
+        layers = inspect_checkpoints(folder, set_, checkpoints, weights, pixels)
         logits = client.decrypt_logits(folder, set_, result, weights)
     plain = PlainNetwork(weights).logits(pixels)
     return Inspection(set_, picture, pixels, plain, logits, layers, run)

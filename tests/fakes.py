@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +13,13 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-import lowmem_resnet20
 from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.files import atomic_write, new_folder
+from lowmem_resnet20.machine.files import atomic_write, new_folder
 
 LOGITS = np.array([-0.5, -2.25, 1, 2, -1.5, 9.125, -1, -1, -0.25, -1.5])
 PLAIN_LOGITS = LOGITS + np.array([0.25, *[0.0] * 9])
 
 calls: list[tuple] = []
-
-
-@dataclass(frozen=True)
-class LayerPrecision:
-    name: str
-    least: float
-    largest: float
-    worst: float
-    rms: float
-    bits: float
-    deviation: float
-    bootstrap: bool
 
 
 def generate_keys(set_, folder: Path, progress) -> None:
@@ -52,12 +40,13 @@ def decrypt_logits(folder: Path, set_, ciphertext: Path, weights) -> np.ndarray:
     return LOGITS
 
 
-def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels) -> list[LayerPrecision]:
+def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels) -> list[str]:
     calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape))
-    return [
-        LayerPrecision("conv1", -1.5, 2.25, 1e-4, 1e-5, 13.3, 1e-6, False),
-        LayerPrecision("conv1.refresh", -1.5, 2.25, 2e-4, 1e-5, 12.3, 1e-6, True),
-    ]
+    return ["conv1", "conv1.refresh"]
+
+
+def table(layers: list[str]) -> str:
+    return "\n".join(layers)
 
 
 def self_test(progress) -> None:
@@ -109,11 +98,12 @@ def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None)
 
 
 MODULES = {
-    "client": (generate_keys, encrypt_picture, decrypt_logits, inspect_checkpoints, self_test),
+    "client": (generate_keys, encrypt_picture, decrypt_logits, self_test),
+    "inspection": (inspect_checkpoints, table),
     "server": (Job, evaluate),
-    "plain": (PlainNetwork,),
-    "weights": (load_weights, default_weights_path),
-    "importing": (import_weights,),
+    "model.plain": (PlainNetwork,),
+    "network.weights": (load_weights, default_weights_path),
+    "model.importing": (import_weights,),
 }
 
 
@@ -125,4 +115,5 @@ def install() -> None:
         for member in members:
             setattr(module, member.__name__, member)
         sys.modules[module.__name__] = module
-        setattr(lowmem_resnet20, name, module)
+        package, _, last = module.__name__.rpartition(".")
+        setattr(importlib.import_module(package), last, module)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowmem_resnet20.architecture import Architecture
-from lowmem_resnet20.parameters import ParameterSet
-from lowmem_resnet20.refresh import ChebyshevRefresh, FunctionalRefresh
-from lowmem_resnet20.weights import Weights
+from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.parameters import ParameterSet
+from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh
+from lowmem_resnet20.network.weights import Weights
 
 ARCHITECTURE = Architecture(width=16, channels=(4, 8, 16), blocks_per_stage=1)
 

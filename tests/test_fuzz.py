@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.ciphertexts import PICTURE, read_ciphertext
 from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.keystore import CONTEXT
-from lowmem_resnet20.progress import SilentProgress
+from lowmem_resnet20.fhe.ciphertexts import PICTURE, read_ciphertext
+from lowmem_resnet20.fhe.keystore import CONTEXT
+from lowmem_resnet20.terminal.progress import SilentProgress
+from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 WEIGHTS = random_weights(ARCHITECTURE)
 FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -114,7 +114,7 @@ import sys
 from pathlib import Path
 from miniature import INSECURE_SET, random_weights
 from lowmem_resnet20 import server
-from lowmem_resnet20.progress import SilentProgress
+from lowmem_resnet20.terminal.progress import SilentProgress
 folder = Path(sys.argv[1])
 job = server.Job(folder / "p.ct", folder / "r.ct")
 server.evaluate(folder / "forged", INSECURE_SET, [job], random_weights(), SilentProgress())

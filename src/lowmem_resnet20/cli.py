@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from . import __version__, words
+from . import __version__
 from .errors import (
     CiphertextError,
     EnvironmentFault,
@@ -30,19 +30,20 @@ from .errors import (
     Reported,
     UsageError,
 )
-from .files import make_folder, os_fault
-from .interrupt import ends_at_once, on_interrupt, wait_if_ending
-from .memory import peak_resident_bytes
-from .progress import format_bytes, format_seconds, make_progress
-from .report import Classification, Printer
-from .words import DEFAULT_PICTURE, PROGRAM, Request
+from .machine.files import make_folder, os_fault
+from .machine.interrupt import ends_at_once, on_interrupt, wait_if_ending
+from .machine.memory import peak_resident_bytes
+from .terminal import words
+from .terminal.progress import format_bytes, format_seconds, make_progress
+from .terminal.report import Classification, Printer
+from .terminal.words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .parameters import ParameterSet
-    from .plain import PlainNetwork
-    from .weights import Weights
+    from .model.plain import PlainNetwork
+    from .network.parameters import ParameterSet
+    from .network.weights import Weights
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
@@ -166,7 +167,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
                     if several:
                         printer.say(str(item.path))
                     left = _checkpoints(checkpoints, path, several)
-                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, item.pixels))
+                    _print_precision(printer, folder, set_, left, weights, item.pixels)
     peaks = {"server": server.peak_bytes, "client": peak_resident_bytes()}
     if request.verbose >= 0:
         seconds = {s: sum(i.seconds.get(s, 0.0) for i in items) for s in ("encrypt", "evaluate", "decrypt")}
@@ -257,14 +258,14 @@ def _decrypt(request: Request, printer: Printer) -> None:
                 item.plain = Classification.of(plain.logits(pixels)) if plain else None
                 left = _checkpoints(request.checkpoints, ciphertext, several)
                 if left:
-                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, pixels))
+                    _print_precision(printer, folder, set_, left, weights, pixels)
             logits = client.decrypt_logits(folder, set_, ciphertext, weights)
             _print_classification(request, printer, item, Classification.of(logits), {}, several)
     each.end()
 
 
 def _import_weights(request: Request, printer: Printer) -> None:
-    from .importing import import_weights
+    from .model.importing import import_weights
 
     seconds: dict[str, float] = {}
     with _timed(seconds, "import"):
@@ -305,7 +306,7 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
 
 
 def _parameter_set(request: Request) -> ParameterSet:
-    from .parameters import parameter_set
+    from .network.parameters import parameter_set
 
     return parameter_set(request.set_number)
 
@@ -315,7 +316,7 @@ def _key_folder(request: Request) -> Path:
 
 
 def _weights(request: Request) -> Weights:
-    from .weights import default_weights_path, load_weights
+    from .network.weights import default_weights_path, load_weights
 
     return load_weights(request.weights or default_weights_path())
 
@@ -364,7 +365,7 @@ class _Each:
 
 def _pictures(request: Request) -> list[_Item]:
     """The pictures named, folders opened."""
-    from .picture import pictures_in
+    from .model.picture import pictures_in
 
     return [_Item(path) for named in request.inputs or (DEFAULT_PICTURE,) for path in pictures_in(named)]
 
@@ -399,13 +400,13 @@ def _checkpoints(checkpoints: Path | None, ciphertext: Path, several: bool) -> P
 
 
 def _pixels(request: Request, path: Path) -> np.ndarray:
-    from .picture import find_picture, read_picture
+    from .model.picture import find_picture, read_picture
 
     return read_picture(find_picture(path), resize=request.resize)
 
 
 def _plain_model(weights: Weights) -> PlainNetwork:
-    from .plain import PlainNetwork
+    from .model.plain import PlainNetwork
 
     return PlainNetwork(weights)
 
@@ -458,6 +459,14 @@ def _print_classification(
     if plain:
         line["plain"] = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
     printer.json(line | extra)
+
+
+def _print_precision(
+    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray
+) -> None:
+    from . import inspection
+
+    printer.say(inspection.table(inspection.inspect_checkpoints(folder, set_, checkpoints, weights, pixels)))
 
 
 def _report_cost(

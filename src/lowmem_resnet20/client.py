@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openfhe
 
-from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
-from .context import (
+from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
+from .fhe.ciphertexts import LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
+from .fhe.context import (
     BINARY,
     bootstrapping_rotations,
     clear_relinearisation_keys,
@@ -26,9 +26,7 @@ from .context import (
     write_relinearisation_key,
     write_rotation_keys,
 )
-from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
-from .files import atomic_path, new_folder
-from .keystore import (
+from .fhe.keystore import (
     BOOTSTRAPPING_KEYS,
     CLIENT,
     CONTEXT,
@@ -40,13 +38,13 @@ from .keystore import (
     open_folder,
     write_manifest,
 )
-from .memory import return_freed_memory
-from .network import pack_picture, plan
-from .packing import unpack
-from .parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
-from .progress import Progress, Step
-from .scaling import largest_logit, scale
-from .weights import Weights
+from .machine.files import atomic_path, new_folder
+from .machine.memory import return_freed_memory
+from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
+from .network.resnet20 import pack_picture, plan
+from .network.scaling import largest_logit
+from .network.weights import Weights
+from .terminal.progress import Progress, Step
 
 SECRET_KEY = "secret.key"
 
@@ -161,7 +159,7 @@ def encrypt_picture(
 
     The ciphertext holds the colours and one empty channel, on no more primes than the first convolution needs.
     """
-    manifest, context = _open(folder, set_)
+    manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
     normalised = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
     slots = pack_picture(set_.architecture, normalised)
@@ -176,10 +174,10 @@ def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: 
     Errors: CiphertextError too where they are larger than the network of ``weights`` can give: a value that left the
     range of its ReLU's series grows without bound, and what comes out is noise.
     """
-    manifest, context = _open(folder, set_)
-    secret_key = _read_secret_key(folder)
+    manifest, context = open_client(folder, set_)
+    secret_key = read_secret_key(folder)
     encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
-    slots = _decrypt(context, secret_key, encrypted, ciphertext)
+    slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
     if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
         raise CiphertextError(
@@ -189,12 +187,12 @@ def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: 
     return logits
 
 
-def _open(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
+def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
     manifest = open_folder(folder / CLIENT, set_)
     return manifest, read_context(folder / CLIENT / CONTEXT)
 
 
-def _read_secret_key(folder: Path) -> Any:
+def read_secret_key(folder: Path) -> Any:
     path = folder / CLIENT / SECRET_KEY
     if path.stat().st_mode & 0o077:
         raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
@@ -204,88 +202,12 @@ def _read_secret_key(folder: Path) -> Any:
     return secret_key
 
 
-def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
+def decrypt_slots(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
         raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
-
-
-# --- precision --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LayerPrecision:
-    """Values of one layer and their error, in the unit of the network's real values.
-
-    least, largest: of the decrypted values; worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
-    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
-    refresh, compared with what it does to its own input, or a layer, compared with the plain model.
-    """
-
-    name: str
-    least: float
-    largest: float
-    worst: float
-    high: float
-    mean: float
-    rms: float
-    bits: float
-    mean_bits: float
-    deviation: float
-    bootstrap: bool
-
-
-def inspect_checkpoints(
-    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray
-) -> list[LayerPrecision]:
-    """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
-
-    ``pixels``: the picture that was encrypted, (colours, width, width) in [0, 1].
-    """
-    from .plain import PlainNetwork
-
-    manifest, context = _open(folder, set_)
-    secret_key = _read_secret_key(folder)
-    expected = PlainNetwork(weights).layers(pixels)
-    scaled = scale(weights, set_.refresh)
-    widths = {"conv1": set_.architecture.width}
-    widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
-    shown = set_.refresh.checkpoint
-    precisions = []
-    for relu in set_.architecture.relu_channels():  # in the network's order
-        unit, found = scaled.units[relu], {}
-        for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
-            path = checkpoints / f"{layer}.ct"
-            ciphertext, facts = read_ciphertext(path, CHECKPOINT, manifest.keys)
-            if facts.layer != layer:
-                raise CiphertextError(f"{path} is the checkpoint of another layer")
-            slots = _decrypt(context, secret_key, ciphertext, path)
-            found[layer] = unpack(slots, len(unit), widths[relu])
-        output = scaled.output_unit(relu)
-        refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
-        unit_shown = output if shown == "relu" else unit
-        precisions += [
-            _compare(relu, found[relu], expected[relu] / unit[:, None, None], unit),
-            _compare(f"{relu}.refresh", found[f"{relu}.{shown}"], refreshed, unit_shown, bootstrap=True),
-            _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"] / output[:, None, None], output),
-        ]
-    return precisions
-
-
-def _compare(
-    name: str, found: np.ndarray, expected: np.ndarray, unit: np.ndarray, *, bootstrap: bool = False
-) -> LayerPrecision:
-    """found, expected: (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
-    deviation = float(np.sqrt(np.mean((found - expected) ** 2)))
-    found, expected = (values * unit[:, None, None] for values in (found, expected))
-    error = np.abs(found - expected)
-    reach, worst, mean = float(np.abs(expected).max()), float(error.max()), float(error.mean())
-    bits, mean_bits = (float(np.log2(reach / e)) if e and reach else float("inf") for e in (worst, mean))
-    high, rms = float(np.quantile(error, 0.99)), float(np.sqrt(np.mean(error**2)))
-    least, largest = float(found.min()), float(found.max())
-    return LayerPrecision(name, least, largest, worst, high, mean, rms, bits, mean_bits, deviation, bootstrap)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

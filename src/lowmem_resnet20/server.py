@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
-from .context import (
+from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
+from .fhe.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
+from .fhe.context import (
     clear_relinearisation_keys,
     clear_rotation_keys,
     held_rotation_keys,
@@ -24,17 +25,16 @@ from .context import (
     read_context,
     set_up_bootstrapping,
 )
-from .encrypted import EncryptedEvaluator
-from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
-from .files import make_folder, sha256
-from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
-from .memory import available_bytes, return_freed_memory
-from .network import Network, Part, Plan, input_channels, plan
-from .parameters import PICTURE_LEVELS, ParameterSet
-from .progress import Progress, Step, format_bytes
-from .resume import Run, Unfinished
-from .scaling import scale
-from .weights import Weights
+from .fhe.keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
+from .fhe.openfhe_evaluator import EncryptedEvaluator
+from .fhe.resume import Run, Unfinished
+from .machine.files import make_folder, sha256
+from .machine.memory import available_bytes, return_freed_memory
+from .network.parameters import PICTURE_LEVELS, ParameterSet
+from .network.resnet20 import Network, Part, Plan, input_channels, plan
+from .network.scaling import scale
+from .network.weights import Weights
+from .terminal.progress import Progress, Step, format_bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate(
     """Evaluate the network on each encrypted picture; writes the encrypted logits.
 
     All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
-    the network what there is of a picture is kept beside its output (see :mod:`.resume`); ``resume`` goes on from
+    the network what there is of a picture is kept beside its output (see :mod:`.fhe.resume`); ``resume`` goes on from
     there.  folder: keys/expN, of which server/ alone is read.
 
     Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import ExitCode, Reported, ServerError
-from .interrupt import on_interrupt
-from .progress import Ended
+from .machine.interrupt import on_interrupt
+from .terminal.progress import Ended
 
 _SIGNAL_HINTS = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
@@ -34,7 +34,7 @@ class ServerRun:
     """What one run of the server took, and what it printed.
 
     peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each; code: of the first picture that
-    failed; steps: those it went through, as :class:`.progress.Ended`.
+    failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
     """
 
     seconds: float

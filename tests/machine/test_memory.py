@@ -1,0 +1,32 @@
+"""Memory of this process and what the machine has to spare."""
+
+import mmap
+
+from lowmem_resnet20.machine import memory
+from lowmem_resnet20.machine.memory import peak_resident_bytes, resident_bytes
+
+
+def test_memory_is_this_process():
+    before = resident_bytes()
+    with mmap.mmap(-1, 64 << 20) as block:  # new pages, whatever earlier tests have freed
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
+        assert resident_bytes() - before > 48 << 20
+        assert peak_resident_bytes() >= resident_bytes() - (1 << 20)
+    assert resident_bytes() - before < 48 << 20
+    assert peak_resident_bytes() - before > 48 << 20
+
+
+def test_available_memory_is_of_the_order_of_the_machine():
+    assert 1 << 26 < memory.available_bytes() < 1 << 50
+
+
+def test_a_control_group_is_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    machine = memory.available_bytes()
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() > machine // 2
+    (tmp_path / "memory.max").write_text("100000000\n")
+    (tmp_path / "memory.current").write_text("70000000\n")
+    (tmp_path / "memory.stat").write_text("anon 40000000\nactive_file 10000000\ninactive_file 20000000\n")
+    assert memory.available_bytes() == 60_000_000
