@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ..errors import CiphertextError
+from ..machine import child
 
 #: What the child may take, bytes of address space and seconds: many times what a ciphertext needs.
 MOST_BYTES = 8 << 30
@@ -20,7 +21,7 @@ MOST_SECONDS = 120
 
 def check_ciphertext(path: Path, context: Path) -> None:
     """Errors: CiphertextError if the bytes in ``path`` are no ciphertext of the context in the file ``context``."""
-    command = [sys.executable, "-m", f"{__package__}.trial", str(context), str(path)]
+    command = child.command("fhe.trial", str(context), str(path))
     try:
         done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=MOST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
