@@ -54,13 +54,8 @@ def read_ciphertext(path: Path, kind: str, keys: str, *, context: Path | None = 
     if facts.keys != keys:
         raise CiphertextError(f"{path} was encrypted under other keys", "use the key folder it was made with")
     if context is not None:
-        check_ciphertext(path, context)
+        check_ciphertext(path, payload, context)
     return _load(path, payload), facts
-
-
-def load_payload(path: Path) -> Any:
-    """A ciphertext of any kind and keys."""
-    return _load(path, _split(path)[1])
 
 
 def _load(path: Path, payload: bytes) -> Any:
