@@ -36,6 +36,7 @@ from .machine.memory import peak_resident_bytes
 from .terminal import words
 from .terminal.progress import format_bytes, format_seconds, make_progress
 from .terminal.report import Classification, Printer
+from .terminal.streams import occupy_closed_descriptors
 from .terminal.words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
@@ -62,14 +63,15 @@ def main(
 
     argv: the words, sys.argv's by default; evaluate: what does that command, by default in a process of its own.
     """
+    occupy_closed_descriptors()
     printer = Printer(stdout or sys.stdout, stderr or sys.stderr)
     with ends_at_once():
         try:
             commands = _COMMANDS | ({"evaluate": evaluate} if evaluate else {})
             _run(sys.argv[1:] if argv is None else argv, printer, commands)
-            _flush(printer.stdout)
+            printer.results.finish()
         except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it
-            _let_go(printer.stdout)
+            printer.results.let_go()
             return ExitCode.FAILURE
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
@@ -104,11 +106,13 @@ def _parser() -> _Parser:
 
 def _run(argv: Sequence[str], printer: Printer, commands: dict[str, Callable[[Request, Printer], None]]) -> None:
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    unknown = [word for word in argv[:end] if word not in _FLAGS and re.match(r"-(?![0-9]+$)", word)]
+    given = parser.parse_intermixed_args([*(word for word in argv[:end] if word not in unknown), *argv[end:]])
     if given.help or given.words[:1] == ["help"]:
-        printer.stdout.write(parser.format_help())
+        printer.text(parser.format_help())
     elif given.version:
-        printer.stdout.write(f"{PROGRAM} {__version__}\n")
+        printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
         raise words.unknown(unknown[0])
     else:
@@ -540,21 +544,3 @@ def _explain_import(error: ImportError) -> LowmemError:
     if package == "openfhe":
         return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", _OPENFHE_HINT)
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")
-
-
-def _flush(stdout: TextIO) -> None:
-    try:
-        stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _let_go(stdout)
-        raise os_fault(error, "write", "the result") from error
-
-
-def _let_go(stdout: TextIO) -> None:
-    """Send what is still buffered nowhere, or the interpreter would fail on it again as it exits."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stdout.fileno())
-        os.close(nowhere)
