@@ -15,11 +15,13 @@ import pytest
 from lowmem_resnet20 import client
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault
 from lowmem_resnet20.fhe import trial
-from lowmem_resnet20.fhe.ciphertexts import PICTURE, read_ciphertext
+from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext
+from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import CONTEXT
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
+WEIGHTS = random_weights(ARCHITECTURE)
 CHECK = """
 import sys
 from pathlib import Path
@@ -35,9 +37,8 @@ except Exception as error:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trial")
     client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
-    weights = random_weights(ARCHITECTURE)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
-    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, weights.mean, weights.std, folder / "p.ct")
+    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS, folder / "p.ct", "picture")
     (folder / "payload").write_bytes((folder / "p.ct").read_bytes().split(b"\n", 2)[2])
     return folder
 
@@ -118,7 +119,7 @@ def test_where_no_process_can_be_started(monkeypatch):
 
 def test_the_bytes_that_were_read_are_tried(folder, context, monkeypatch):
     """The file is another one by then: no second reading of it can be of what is loaded afterwards."""
-    keys = client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys
+    ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
     path, tried = folder / "changing.ct", []
     path.write_bytes((folder / "p.ct").read_bytes())
     check = trial.check_ciphertext
@@ -129,7 +130,7 @@ def test_the_bytes_that_were_read_are_tried(folder, context, monkeypatch):
         check(*arguments)
 
     monkeypatch.setattr("lowmem_resnet20.fhe.ciphertexts.check_ciphertext", changed_before)
-    read_ciphertext(path, PICTURE, keys, context=context)
+    read_ciphertext(path, PICTURE, ours, context=context)
     assert tried == [(folder / "payload").read_bytes()]
 
 

@@ -26,7 +26,7 @@ _SYNONYMS = {
     **dict.fromkeys(("classify", "infer", "inference", "predict", "run"), "load_keys"),
     **dict.fromkeys(("keygen", "genkeys", "gen_keys", "generate"), "generate_keys"),
     **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
-    **dict.fromkeys(("version", "V"), "--version"),
+    **dict.fromkeys(("version", "about"), "--version"),
     "selftest": "test",
     "out": "output",
     "o": "output",
@@ -67,7 +67,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.  Fields that the command does not take keep their defaults."""
+    """What the user asked for.  Fields that the command does not take keep their defaults.
+
+    into_folder: output was written with a slash at its end.
+    """
 
     command: str
     set_number: int = 0
@@ -76,6 +79,7 @@ class Request:
     destination: Path = Path()
     inputs: tuple[Path, ...] = ()
     output: Path = Path()
+    into_folder: bool = False
     keys: Path = Path("keys")
     weights: Path | None = None
     checkpoints: Path | None = None
@@ -97,7 +101,9 @@ def _path(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        folder = re.fullmatch(r"(?:.*/)?(?:exp|set)?([0-9])/?", text)  # such as keys/exp1, which holds the keys of set 1
+        folder = re.fullmatch(
+            r"(?:.*/)?(?:exp|set)?([0-9])/?", text
+        )  # such as keys/exp1, which holds the keys of set 1
         hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
         raise UsageError(f"{text!r} is not the number of a parameter set", hint)
     return int(text)
@@ -226,6 +232,8 @@ def parse(words: Sequence[str]) -> Request:
         if not values and word in OPTIONS:
             fields[word] = True
         for value in values:
+            if value.field == "output" and rest and rest[0].endswith("/"):
+                fields["into_folder"] = True
             fields[value.field] = _take(word, value, rest)
     command = _command(seen)
     return Request(command.name, **fields)
@@ -252,7 +260,7 @@ def unknown(word: str) -> UsageError:
     first, *more = word.split() or [""]
     suffix = Path(word).suffix.lower()
     if equals and _close(name):
-        hint = f"did you mean: {_close(name)[0]} {value}?".replace(" ?", "?")
+        hint = f"did you mean: {_assigned(_close(name)[0], value)}?"
     elif more and _close(first):
         hint = f"without quotes around all of it: {' '.join([_close(first)[0], *more])}"
     elif word.startswith("-") and (suffix or os.path.lexists(word)):
@@ -268,9 +276,15 @@ def unknown(word: str) -> UsageError:
     return UsageError(f"unknown word {word!r}", hint)
 
 
+def _assigned(word: str, value: str) -> str:
+    """How ``word=value`` is written here."""
+    takes = OPTIONS[word].value if word in OPTIONS else COMMANDS[word].values if word in COMMANDS else ()
+    return f"{word} {value}" if takes and value else word
+
+
 def _close(word: str) -> list[str]:
     """The known word that is most like this one, or begins like it, or means the same, if any does."""
-    word = word.lstrip("-").replace("-", "_").lower()
+    word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
     if word in _SYNONYMS:
         return [_SYNONYMS[word]]
     begins = [known for known in (*OPTIONS, *COMMANDS) if word and known.startswith(word)]
