@@ -14,8 +14,9 @@ import pytest
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
 from lowmem_resnet20.fhe.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
-from lowmem_resnet20.fhe.context import bootstrapping_rotations, clear_rotation_keys, new_context, set_up_bootstrapping
+from lowmem_resnet20.fhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.fhe.openfhe_evaluator import EncryptedEvaluator
+from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture

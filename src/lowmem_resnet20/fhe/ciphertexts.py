@@ -10,13 +10,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import openfhe
 
 from ..errors import CiphertextError, on_one_line
 from ..machine.files import atomic_write, os_fault
-from .context import BINARY
+from .library import BINARY, Ciphertext, openfhe
 from .trial import check_ciphertext
 
 MAGIC = b"lowmem-resnet20 ciphertext 1\n"
@@ -36,14 +33,14 @@ class Facts:
     layer: str = ""
 
 
-def write_ciphertext(path: Path, ciphertext: Any, facts: Facts) -> None:
+def write_ciphertext(path: Path, ciphertext: Ciphertext, facts: Facts) -> None:
     """Write whole or not at all."""
     payload = openfhe.Serialize(ciphertext, BINARY)
     line = json.dumps(asdict(facts) | {"sha256": hashlib.sha256(payload).hexdigest()})
     atomic_write(path, MAGIC + line.encode() + b"\n" + payload)
 
 
-def read_ciphertext(path: Path, kind: str, keys: str, *, context: Path | None = None) -> tuple[Any, Facts]:
+def read_ciphertext(path: Path, kind: str, keys: str, *, context: Path | None = None) -> tuple[Ciphertext, Facts]:
     """A ciphertext of the expected kind under the expected keys.  Errors: CiphertextError, EnvironmentFault.
 
     ``context``: the file of its context, for a ciphertext from someone else: it is loaded in a child process first.
@@ -58,12 +55,12 @@ def read_ciphertext(path: Path, kind: str, keys: str, *, context: Path | None = 
     return _load(path, payload), facts
 
 
-def load_payload(path: Path) -> Any:
+def load_payload(path: Path) -> Ciphertext:
     """A ciphertext of any kind and keys."""
     return _load(path, _split(path)[1])
 
 
-def _load(path: Path, payload: bytes) -> Any:
+def _load(path: Path, payload: bytes) -> Ciphertext:
     try:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
     except RuntimeError as error:

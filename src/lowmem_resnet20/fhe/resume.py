@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import CiphertextError
 from ..machine.files import atomic_write, make_folder, os_fault
 from .ciphertexts import STATE, Facts, read_ciphertext, write_ciphertext
+from .library import Ciphertext
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -47,7 +47,7 @@ class Unfinished:
     def beside(cls, output: Path, run: Run) -> Unfinished:
         return cls(output.with_name(output.name + ".unfinished"), run)
 
-    def save(self, part: str, state: Sequence[Any]) -> None:
+    def save(self, part: str, state: Sequence[Ciphertext]) -> None:
         """Keep the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
         make_folder(self.folder, parents=False)
         names = [f"{part}-{i}.ct" for i in range(len(state))]
@@ -59,7 +59,7 @@ class Unfinished:
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
-    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Any, ...]] | None:
+    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Ciphertext, ...]] | None:
         """The last complete part, one of ``parts``, and the ciphertexts after it; None if nothing was kept.
 
         Errors: CiphertextError if it is of another run, or damaged.
@@ -92,7 +92,7 @@ class Unfinished:
                 raise CiphertextError(f"{self.folder} was left by another run: its {name} differ(s)", _AFRESH)
         return part, names
 
-    def _read(self, name: str, part: str) -> Any:
+    def _read(self, name: str, part: str) -> Ciphertext:
         path = self.folder / name
         ciphertext, facts = read_ciphertext(path, STATE, self.run.keys)
         if facts.layer != part:
