@@ -160,3 +160,34 @@ def test_the_rest_is_shown():
             progress.step("b", name)
             clock.now += 60
     assert ["min 0 s left" in line for line in stream.getvalue().splitlines()] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("display", [RichProgress, LineProgress])
+def test_the_rest_may_be_gone_while_it_is_shown(display):
+    """The live line is drawn in a thread of its own: here the work begins anew each time the clock is asked."""
+
+    class Restarting(SetClock):
+        restarts = False
+
+        def __call__(self) -> float:
+            if self.restarts:
+                self.restarts = False
+                progress.start("anew")
+            return self.now
+
+    clock, stream = Restarting(), Terminal()
+    with display(stream, clock) as progress:
+        for _ in range(2):
+            progress.start("evaluating")
+            progress.expect([Step("b", name, "refresh") for name in ("one", "two", "three")])
+            progress.step("b", "one")
+            clock.now += 60
+            progress.step("b", "two")
+            assert progress.rest is not None
+            clock.restarts = True
+            assert progress.rest is not None  # known when it was asked for
+            assert progress.rest is None
+            shown = progress._line if display is RichProgress else (lambda: progress._show_step("b", "two", 1.0))
+            progress.expect([Step("b", "three", "refresh")])
+            clock.restarts = True
+            shown()
