@@ -163,31 +163,29 @@ def test_the_rest_is_shown():
 
 
 @pytest.mark.parametrize("display", [RichProgress, LineProgress])
-def test_the_rest_may_be_gone_while_it_is_shown(display):
-    """The live line is drawn in a thread of its own: here the work begins anew each time the clock is asked."""
+@pytest.mark.parametrize("asked", [1, 2, 3, 4])
+def test_the_rest_may_be_gone_while_it_is_shown(display, asked):
+    """The live line is drawn in a thread of its own: here other work begins as it asks the clock, now or later."""
 
     class Restarting(SetClock):
-        restarts = False
+        waits = 0
 
         def __call__(self) -> float:
-            if self.restarts:
-                self.restarts = False
+            self.waits -= 1
+            if self.waits == 0:
                 progress.start("anew")
             return self.now
 
     clock, stream = Restarting(), Terminal()
     with display(stream, clock) as progress:
-        for _ in range(2):
-            progress.start("evaluating")
-            progress.expect([Step("b", name, "refresh") for name in ("one", "two", "three")])
-            progress.step("b", "one")
-            clock.now += 60
-            progress.step("b", "two")
-            assert progress.rest is not None
-            clock.restarts = True
-            assert progress.rest is not None  # known when it was asked for
-            assert progress.rest is None
-            shown = progress._line if display is RichProgress else (lambda: progress._show_step("b", "two", 1.0))
-            progress.expect([Step("b", "three", "refresh")])
-            clock.restarts = True
-            shown()
+        progress.start("evaluating")
+        progress.expect([Step("b", name, "refresh") for name in ("one", "two", "three")])
+        progress.step("b", "one")
+        clock.now += 60
+        progress.step("b", "two")
+        assert progress.rest == 120
+        clock.waits = asked
+        if display is RichProgress:
+            progress._line()
+        else:
+            progress._show_step("b", "two", 1.0)
