@@ -29,8 +29,8 @@ MADE = [
     "python -m pip install --quiet --quiet --disable-pip-version-check --editable .[plain,report,test]",
     "python -c import openfhe",
 ]
-KEYS = "python -m lowmem_resnet20 generate_keys 6"
-CLASSIFIED = "python -m lowmem_resnet20 load_keys 6 input inputs/vale.jpg plain verbose 0"
+KEYS = "python -I -m lowmem_resnet20 generate_keys 6"
+CLASSIFIED = "python -I -m lowmem_resnet20 load_keys 6 input inputs/vale.jpg plain verbose 0"
 CHECKS = [
     "python -m ruff check src scripts tests",
     "python -m ruff format --check src scripts tests",
