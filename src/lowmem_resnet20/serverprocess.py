@@ -33,8 +33,9 @@ _SIGNAL_HINTS: dict[int, str] = {
 class ServerRun:
     """What one run of the server took, and what it answered.
 
-    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each job, in their order: seconds, and
-    error, hint and exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
+    peak_bytes: the most memory it had in RAM, as it says itself (what the system tells of a child starts from the peak
+    of its parent); pictures: its line of JSON for each job, in their order: seconds, peak_bytes, and error, hint and
+    exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
     """
 
     seconds: float
@@ -63,18 +64,18 @@ def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
         )
         try:
             stderr.writelines(server.stderr or ())
-            _, status, usage = os.wait4(server.pid, 0)
+            server.wait()
         except BaseException:
             server.kill()
             server.wait()
             raise
-        server.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
         lines = _parse(stdout.read())
     pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
     _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
     steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, steps)
+    peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
+    return ServerRun(time.monotonic() - started, peak_bytes, pictures, steps)
 
 
 def _parse(text: bytes) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from ..network.resnet20 import computation
 from ..network.scaling import scale
 from ..network.weights import Weights
 from .envelope import Belonging, Facts, read_envelope, write_envelope
-from .library import BINARY, Ciphertext, openfhe
+from .library import BINARY, ERRORS, Ciphertext, openfhe
 from .trial import check_ciphertext
 
 
@@ -55,5 +55,5 @@ def load_payload(path: Path) -> Ciphertext:
 def _load(path: Path, payload: bytes) -> Ciphertext:
     try:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
-    except RuntimeError as error:
+    except ERRORS as error:
         raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error

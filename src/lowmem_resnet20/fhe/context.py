@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError, on_one_line
 from ..network.parameters import ParameterSet
-from .library import BINARY, Context, PublicKey, openfhe
+from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 
 T = TypeVar("T")
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
@@ -127,14 +127,14 @@ def load_rotation_keys(path: Path, context: Context) -> None:
     _load(context.DeserializeEvalAutomorphismKey, path)
 
 
-def _read(reader: Callable[[str, object], tuple[T, bool]], path: Path) -> T:
+def _read(reader: Callable[[str | bytes, object], tuple[T, bool]], path: Path) -> T:
     obj, read = _trying(lambda: reader(str(path), BINARY), path)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return obj
 
 
-def _load(reader: Callable[[str, object], bool], path: Path) -> None:
+def _load(reader: Callable[[str | bytes, object], bool], path: Path) -> None:
     if not _trying(lambda: reader(str(path), BINARY), path):
         raise KeyFolderError(f"{path} cannot be read")
 
@@ -142,5 +142,5 @@ def _load(reader: Callable[[str, object], bool], path: Path) -> None:
 def _trying(call: Callable[[], T], path: Path) -> T:
     try:
         return call()
-    except RuntimeError as error:
+    except ERRORS as error:
         raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
