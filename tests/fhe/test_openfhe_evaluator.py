@@ -18,6 +18,7 @@ from lowmem_resnet20.fhe.context import bootstrapping_rotations, clear_rotation_
 from lowmem_resnet20.fhe.openfhe_evaluator import EncryptedEvaluator
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -25,7 +26,6 @@ from miniature import (
     ARCHITECTURE,
     INSECURE_FUNCTIONAL_SET,
     INSECURE_SET,
-    forward,
     random_picture,
     random_weights,
 )

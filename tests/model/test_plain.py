@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from miniature import ARCHITECTURE, forward, random_picture, random_weights
+from lowmem_resnet20.network.forward import forward
+from miniature import ARCHITECTURE, random_picture, random_weights
 
 torch = pytest.importorskip("torch")
 
