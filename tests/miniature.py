@@ -52,19 +52,21 @@ def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, np
 
 
 def random_weights(architecture: Architecture = ARCHITECTURE, seed: int = 0) -> Weights:
-    """Random parameters with bounds measured on random pictures, by the network in numpy, half as high again:
+    """Random parameters with bounds and largest logit measured on random pictures, by the network in numpy, half as high again:
     the few random pictures stand for the many that real weights are calibrated on."""
     random = np.random.default_rng(seed)
     parameters = random_parameters(architecture, seed)
     mean, std = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
     zeros = {name: np.zeros(channels, np.float32) for name, channels in architecture.relu_channels().items()}
-    weights = Weights(architecture, parameters, mean, std, zeros)
-    bounds = dict(zeros)
+    weights = Weights(architecture, parameters, mean, std, zeros, 0.0)
+    bounds, largest_logit = dict(zeros), 0.0
     for _ in range(8):
-        for name, values in forward(weights, random_picture(architecture, random)).items():
+        found = forward(weights, random_picture(architecture, random))
+        largest_logit = max(largest_logit, 1.5 * float(np.abs(found["fc"]).max()))
+        for name, values in found.items():
             if name in bounds:
                 bounds[name] = np.maximum(bounds[name], 1.5 * np.abs(values).max((1, 2)).astype(np.float32))
-    return Weights(architecture, parameters, mean, std, bounds)
+    return Weights(architecture, parameters, mean, std, bounds, largest_logit)
 
 
 def random_picture(architecture: Architecture, random: np.random.Generator) -> np.ndarray:

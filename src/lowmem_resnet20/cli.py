@@ -43,10 +43,14 @@ if TYPE_CHECKING:
 
     from .model.plain import PlainNetwork
     from .network.parameters import ParameterSet
+    from .network.ranges import Foreseen
     from .network.weights import Weights
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
+_RANGE_HINT = "give import_weights pictures like this one to calibrate on"
+_PICTURES_HINT = "give hundreds of pictures, of all classes"
+_DIFFERENCE_HINT = "its values left their range, or this is another picture's result, or one of other weights"
 _OPENFHE_HINT = (
     "OpenFHE has wheels for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
 )
@@ -149,6 +153,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
             with each.trying(item.path):
                 item.pixels = _pixels(request, item.path)
                 item.plain = Classification.of(plain.logits(item.pixels)) if request.plain else None
+                _foresee(printer, item, set_, weights)
                 with _timed(item.seconds, "encrypt"):
                     client.encrypt_picture(folder, set_, item.pixels, weights.mean, weights.std, picture)
         encrypted = [picture for item, picture in zip(items, pictures, strict=True) if item.seconds]
@@ -163,6 +168,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
                 item.seconds["evaluate"] = own[str(path)] if several else server.seconds
                 with _timed(item.seconds, "decrypt"):
                     item.logits = client.decrypt_logits(folder, set_, path, weights)
+                _compare(printer, item, weights)
                 if request.verbose >= 2:
                     if several:
                         printer.say(str(item.path))
@@ -189,10 +195,12 @@ def _encrypt(request: Request, printer: Printer) -> None:
     each = _Each(request, printer, several)
     for item, output in zip(items, _outputs(request.output, [i.file for i in items], several), strict=True):
         with each.trying(item.path):
-            pixels = _pixels(request, item.path)
+            item.pixels = _pixels(request, item.path)
+            _foresee(printer, item, set_, weights)
             with _timed(item.seconds, "encrypt"):
-                client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, output)
-            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"])
+                client.encrypt_picture(folder, set_, item.pixels, weights.mean, weights.std, output)
+            facts = item.checked() if request.json else None
+            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
     each.end()
 
 
@@ -254,13 +262,15 @@ def _decrypt(request: Request, printer: Printer) -> None:
     for item, ciphertext in zip(items, ciphertexts, strict=True):
         with each.trying(ciphertext):
             if request.inputs:
-                pixels = _pixels(request, item.path)
-                item.plain = Classification.of(plain.logits(pixels)) if plain else None
+                item.pixels = _pixels(request, item.path)
+                item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
+                _foresee(printer, item, set_, weights)
                 left = _checkpoints(request.checkpoints, ciphertext, several)
                 if left:
-                    _print_precision(printer, folder, set_, left, weights, pixels)
-            logits = client.decrypt_logits(folder, set_, ciphertext, weights)
-            _print_classification(request, printer, item, Classification.of(logits), {}, several)
+                    _print_precision(printer, folder, set_, left, weights, item.pixels)
+            item.logits = client.decrypt_logits(folder, set_, ciphertext, weights)
+            _compare(printer, item, weights)
+            _print_classification(request, printer, item, Classification.of(item.logits), {}, several)
     each.end()
 
 
@@ -276,6 +286,9 @@ def _import_weights(request: Request, printer: Printer) -> None:
         "largest bound": round(report.largest_bound, 4),
         "difference": report.difference,
     }
+    if report.too_few:
+        message = f"only {report.useful_pictures} of the pictures differ and have more than one colour"
+        printer.warning(f"{message}: the values of others may leave the ranges found", _PICTURES_HINT)
     _print_written(request, printer, "weights", request.destination, seconds["import"], facts)
 
 
@@ -323,11 +336,14 @@ def _weights(request: Request) -> Weights:
 
 @dataclass
 class _Item:
-    """A picture on its way: what is known of it so far.  seconds: by step of the protocol."""
+    """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
+    seconds: by step of the protocol."""
 
     path: Path
     pixels: np.ndarray | None = None
     plain: Classification | None = None
+    foreseen: Foreseen | None = None
+    warnings: list[str] = field(default_factory=list)
     logits: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -335,6 +351,13 @@ class _Item:
     def file(self) -> str:
         """The name of its ciphertext among those of other pictures."""
         return f"{self.path.name}.ct"
+
+    def checked(self) -> dict[str, Any]:
+        """For programs: how far into its range the picture's largest value comes, where, and what was said of it."""
+        if self.foreseen is None:
+            return {}
+        reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
+        return {"range": reached, "warnings": self.warnings}
 
 
 class _Each:
@@ -405,6 +428,31 @@ def _pixels(request: Request, path: Path) -> np.ndarray:
     return read_picture(find_picture(path), resize=request.resize)
 
 
+def _foresee(printer: Printer, item: _Item, set_: ParameterSet, weights: Weights) -> None:
+    """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
+    from .network.ranges import foresee
+
+    item.foreseen = foresee(weights, set_.refresh, item.pixels)
+    if not item.foreseen.in_range:
+        reached = f"{item.foreseen.reached:.2f} times what set {set_.number} can take, at {item.foreseen.layer}"
+        _warn(printer, item, f"{item.path} comes to {reached}: the result may be wrong", _RANGE_HINT)
+
+
+def _compare(printer: Printer, item: _Item, weights: Weights) -> None:
+    """Warn where the decrypted logits are not those of the picture, if it is known."""
+    from .network.ranges import alike
+
+    if item.foreseen and not alike(weights, item.logits, item.foreseen):
+        difference = float(abs(item.logits - item.foreseen.logits).max())
+        message = f"{item.path}: a logit is {difference:.2f} from the plain network's: the result may be wrong"
+        _warn(printer, item, message, _DIFFERENCE_HINT)
+
+
+def _warn(printer: Printer, item: _Item, message: str, hint: str) -> None:
+    item.warnings.append(message)
+    printer.warning(message, hint)
+
+
 def _plain_model(weights: Weights) -> PlainNetwork:
     from .model.plain import PlainNetwork
 
@@ -455,7 +503,7 @@ def _print_classification(
     line: dict[str, Any] = {"set": request.set_number}
     if several or request.command == "load_keys" or request.inputs:
         line["input"] = str(item.path)
-    line |= result.as_json()
+    line |= result.as_json() | item.checked()
     if plain:
         line["plain"] = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
     printer.json(line | extra)

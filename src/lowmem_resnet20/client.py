@@ -41,8 +41,8 @@ from .fhe.keystore import (
 from .machine.files import atomic_path, new_folder
 from .machine.memory import return_freed_memory
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
+from .network.ranges import are_logits
 from .network.resnet20 import pack_picture, plan
-from .network.scaling import largest_logit
 from .network.weights import Weights
 from .terminal.progress import Progress, Step
 
@@ -171,15 +171,16 @@ def encrypt_picture(
 def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights) -> np.ndarray:
     """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client.
 
-    Errors: CiphertextError too where they are larger than the network of ``weights`` can give: a value that left the
-    range of its ReLU's series grows without bound, and what comes out is noise.
+    Errors: CiphertextError too where they are far larger than any logit that ``weights`` were calibrated with: a value
+    that left the range of a Chebyshev series grows without bound, and what comes out is noise.  One that left the range
+    of a Fourier series does not show here (see :mod:`.network.ranges`).
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
-    if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
+    if not are_logits(weights, logits):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
             "the picture may be unlike those the weights were calibrated on, or the server used other weights",

@@ -13,7 +13,7 @@ from ..errors import CiphertextError, LowmemError
 from ..network.architecture import CIFAR10_CLASSES
 from .words import PROGRAM
 
-_GREEN, _RED, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[0m"
+_GREEN, _RED, _YELLOW, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,16 @@ class Printer:
 
     def error(self, error: LowmemError) -> None:
         """The ``error:`` line on stderr, and the ``hint:`` line where there is one."""
-        self.say(f"{PROGRAM}: {self._coloured('error:', _RED, self.stderr)} {one_line(error.message)}")
-        if error.hint:
-            self.say(f"hint: {one_line(error.hint)}")
+        self._say_with_hint(self._coloured("error:", _RED, self.stderr), error.message, error.hint)
+
+    def warning(self, message: str, hint: str) -> None:
+        """The ``warning:`` line on stderr, and the ``hint:`` line: of a result that is given all the same."""
+        self._say_with_hint(self._coloured("warning:", _YELLOW, self.stderr), message, hint)
+
+    def _say_with_hint(self, kind: str, message: str, hint: str) -> None:
+        self.say(f"{PROGRAM}: {kind} {one_line(message)}")
+        if hint:
+            self.say(f"hint: {one_line(hint)}")
 
     def json(self, result: Mapping[str, Any]) -> None:
         self.stdout.write(json.dumps(result, allow_nan=False) + "\n")
