@@ -91,12 +91,13 @@ def test_logits(keys, result):
 
 
 def test_numbers_beyond_any_logit_are_refused(keys, result):
-    """What comes out when a value left its range: here, of weights whose logits are a thousand times smaller."""
-    parameters = dict(WEIGHTS.parameters)
-    for part in ("fc.weight", "fc.bias"):
-        parameters[part] = parameters[part] / 1000
+    """From twice the largest calibrated logit on, as when a value left the range of a Chebyshev series."""
+    logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
+    half = float(np.abs(logits).max()) / 2
+    just = client.decrypt_logits(keys, INSECURE_SET, result, replace(WEIGHTS, largest_logit=1.01 * half))
+    assert (just == logits).all()
     with pytest.raises(CiphertextError, match="no logits of this network"):
-        client.decrypt_logits(keys, INSECURE_SET, result, replace(WEIGHTS, parameters=parameters))
+        client.decrypt_logits(keys, INSECURE_SET, result, replace(WEIGHTS, largest_logit=0.99 * half))
 
 
 def test_checkpoints(keys, result):
