@@ -13,6 +13,7 @@ from PIL import Image
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.machine.memory import peak_resident_bytes
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.forward import forward
@@ -41,13 +42,13 @@ def miniature_command(*words: str) -> list[dict]:
 
 
 def load_keys(folder: Path, path: Path, checkpoints: Path | None) -> dict:
-    pixels, job = read_picture(path, WIDTH), server.Job(path.with_suffix(".ct"), path.with_suffix(".out"), checkpoints)
-    client.encrypt_picture(folder, INSECURE_SET, pixels, WEIGHTS.mean, WEIGHTS.std, job.ciphertext)
+    pixels, job = read_picture(path, WIDTH), Job(path.with_suffix(".ct"), path.with_suffix(".out"), checkpoints)
+    picture = client.encrypt_picture(folder, INSECURE_SET, pixels, WEIGHTS, job.ciphertext, str(path))
     started = time.monotonic()
     [outcome] = server.evaluate(folder, INSECURE_SET, [job], WEIGHTS, SilentProgress())
     assert outcome.error is None
     seconds = {"encrypt": 0.5, "evaluate": time.monotonic() - started, "decrypt": 0.25}
-    result = Classification.of(client.decrypt_logits(folder, INSECURE_SET, job.output, WEIGHTS))
+    result = Classification.of(client.decrypt_logits(folder, INSECURE_SET, job.output, WEIGHTS, picture))
     plain = Classification.of(forward(WEIGHTS, pixels)["fc"])
     peaks = {"server": peak_resident_bytes(), "client": 1 << 20}
     compared = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
