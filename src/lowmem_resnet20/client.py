@@ -49,6 +49,7 @@ from .network.weights import Weights
 from .terminal.progress import Progress, Step
 
 SECRET_KEY = "secret.key"
+_OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def decrypt_logits(
     if not are_logits(weights, logits):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
-            "the picture may be unlike those the weights were calibrated on, or the server used other weights",
+            _OUT_OF_RANGE_HINT,
         )
     return logits
 
@@ -223,7 +224,8 @@ def decrypt_slots(context: Any, secret_key: Any, ciphertext: Any, path: Path) ->
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
-        raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
+        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
+        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
 
 # --- self-test --------------------------------------------------------------------------------------------

@@ -350,3 +350,13 @@ def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
     write_ciphertext(tmp_path / "c.ct", ciphertext, Facts.of(ours, CHECKPOINT, layer="conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
         read_ciphertext(tmp_path / "c.ct", LOGITS, ours)
+
+
+def test_noise_that_openfhe_refuses_to_decode_is_told_in_our_words(keys, tmp_path):
+    """So end values far out of range of a Chebyshev series; here, what another key's ciphertext decrypts to."""
+    context = client.read_context(keys / "client" / "context.bin")
+    plaintext = context.MakeCKKSPackedPlaintext(np.ones(256), 1, 0, None, 256)
+    ciphertext = context.Compress(context.Encrypt(context.KeyGen().publicKey, plaintext), 2)
+    with pytest.raises(CiphertextError, match=r"r.ct does not decrypt: .* approximation error is too high") as caught:
+        client.decrypt_slots(context, client.read_secret_key(keys), ciphertext, tmp_path / "r.ct")
+    assert "ckkspacked" not in caught.value.message and "left its range" in caught.value.hint
