@@ -76,16 +76,15 @@ class Arithmetic(Protocol, Generic[X]):
         """i times the values, exactly: the product with X^(N/2).  Towers, scale kept."""
 
     def combination(self, xs: Sequence[X], constants: Sequence[complex], scale: float) -> X:
-        """sum_j constants[j] * xs[j]; the constants as round(scale * real) + round(scale * imaginary) X^(N/2).
+        """sum_j constants[j] * xs[j] at ``scale``, not rescaled.
 
-        The xs agree in scale.  Scale: theirs * ``scale``; not rescaled.
+        With f = scale / scale(xs[j]), which may differ from one j to another, a constant is encoded as
+        round(f * real) + round(f * imaginary) X^(N/2).
         """
 
     def weighted_sum(self, xs: Sequence[X], vector_of: VectorOf, scale: float) -> X:
-        """sum_j vector_of(j) * xs[j], slot by slot; the vectors encoded at ``scale``.
-
-        The xs agree in scale.  Scale: theirs * ``scale``; not rescaled.
-        """
+        """sum_j vector_of(j) * xs[j], slot by slot, at ``scale``, not rescaled; each vector is encoded at
+        scale / scale(xs[j])."""
 
     def sum_of_products(self, pairs: Sequence[tuple[X, X]]) -> X:
         """sum_j x_j * y_j, relinearised once, for the sum; a pair of one handle twice is a square.
@@ -101,8 +100,7 @@ class Arithmetic(Protocol, Generic[X]):
         """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation (automorphism 2N - 1)."""
 
     def transform(self, x: X, transform: SlotTransform, scale: float) -> X:
-        """``transform`` of the slots, its vectors encoded at ``scale`` modulo QP.  Scale: scale(x) * ``scale``; not
-        rescaled.
+        """``transform`` of the slots at ``scale``, not rescaled; its vectors are encoded at scale / scale(x), modulo QP.
 
         Hoisted twice: the digits of ``x`` are raised once for all baby steps, which stay modulo QP, as do their
         products and sums; each giant step lowers one polynomial of its sum from QP to Q to switch its key, and the sum
