@@ -31,7 +31,6 @@ from .transforms import (
     coefficients_to_slots,
     slots_to_coefficients,
     split,
-    split_upwards,
 )
 
 #: Bound on a coefficient after raising, in units of q_0.  Under 32 nonzero coefficients of the sparse secret it is a sum of
@@ -95,7 +94,7 @@ class RefreshPlan:
 class Transforms:
     """The matrices of a refresh of ``slots`` slots, in baby and giant steps.
 
-    turn: the rotation left for between the two, which for Horner's rule turns back what both move the slots by.
+    turn: the rotation between the two that makes up for what both move the slots by.
     """
 
     slots: int
@@ -112,12 +111,9 @@ def prepare(plan: RefreshPlan, ring_dimension: int, slots: int) -> Transforms:
     first = slots_to_coefficients(slots, down.for_slots(slots), 1.0)
     second = coefficients_to_slots(slots, up.for_slots(slots), factor)
     first_babies, second_babies = down.babies[: len(first)], up.babies[: len(second)][::-1]
-    if plan.steps is Steps.HOISTED:
-        to_coefficients, to_slots = map(split, first, first_babies), map(split, second, second_babies)
-        return Transforms(slots, list(to_coefficients), 0, list(to_slots))
-    to_coefficients, before = split_upwards(first, first_babies, 0)
-    _, moved = split_upwards(second, second_babies, 0)
-    to_slots, _ = split_upwards(second, second_babies, -moved)
+    to_coefficients, before = split(first, first_babies, 0)
+    _, moved = split(second, second_babies, 0)
+    to_slots, _ = split(second, second_babies, -moved)
     return Transforms(slots, to_coefficients, (-moved - before) % (slots // 2), to_slots)
 
 

@@ -117,35 +117,23 @@ def coefficients_to_slots(slots: int, groups: Sequence[int], factor: float) -> l
     return [Matrix(diagonals, half) for diagonals in matrices]
 
 
-def split(matrix: Matrix, babies: int) -> SlotTransform:
-    """Baby steps 0 .. babies - 1 strides and giant steps by multiples of so many, for all to be hoisted.
+def split(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tuple[list[SlotTransform], int]:
+    """The product of ``matrices``, the first to be applied first, in steps that only go up from 0.
 
-    Offsets are multiples of a stride; they are taken around 0, which keeps them few, unless they are all there are.
-    """
-    stride = _stride(matrix)
-    wraps = stride * len(matrix.diagonals) == matrix.period
-    offsets = {o if wraps else _centred(o, matrix.period): vector for o, vector in matrix.diagonals.items()}
-    return _split(offsets, stride, babies)
-
-
-def split_upwards(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tuple[list[SlotTransform], int]:
-    """The product of ``matrices`` with baby and giant steps that only go up from 0, for :func:`apply_by_horner`.
-
-    A matrix with offsets -J .. J strides is replaced by itself and a rotation by J strides after it, so that its
-    offsets begin at 0; what comes later is turned to fit, so one rotation is left for the end.  ``shift``: how far the
-    slots are rotated before; returned with the transforms: after.
+    Offsets of a matrix are multiples of a stride, baby steps 0 .. ``babies`` - 1 strides, giant steps multiples of
+    ``babies`` strides; so the giant steps of one matrix are often baby steps of the next, and share their keys.  Offsets
+    -J .. J strides are moved up to begin at 0, which rotates the result by J strides more; what comes later is turned to
+    fit, so one rotation is left for the end.  ``shift``: how far the slots are rotated before; returned with the
+    transforms: after.
     """
     transforms = []
     for matrix, size in zip(matrices, babies, strict=True):
-        stride = _stride(matrix)
+        stride = int(np.gcd.reduce([matrix.period, *matrix.diagonals]))
         wraps = stride * len(matrix.diagonals) == matrix.period
-        turned = {
-            o if wraps else _centred(o, matrix.period): np.roll(vector, -shift)
-            for o, vector in matrix.diagonals.items()
-        }
-        lowest = min(turned)
-        upwards = {offset - lowest: np.roll(vector, lowest) for offset, vector in turned.items()}
-        transforms.append(_split(upwards, stride, size))
+        offsets = {o: o if wraps else _centred(o, matrix.period) for o in matrix.diagonals}
+        lowest = min(offsets.values())
+        raised = {offsets[o] - lowest: np.roll(v, lowest - shift) for o, v in matrix.diagonals.items()}
+        transforms.append(_split(raised, stride, size))
         shift -= lowest
     return transforms, shift
 
@@ -176,11 +164,6 @@ def _split(matrix: Diagonals, stride: int, babies: int) -> SlotTransform:
     return SlotTransform(
         tuple(baby * stride for baby in small), tuple(giant * babies * stride for giant in large), vectors
     )
-
-
-def _stride(matrix: Matrix) -> int:
-    """The greatest power of two that divides every offset."""
-    return int(np.gcd.reduce([matrix.period, *matrix.diagonals]))
 
 
 def _centred(offset: int, period: int) -> int:
