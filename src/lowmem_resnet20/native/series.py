@@ -90,7 +90,7 @@ def decompose(basis: Basis, coefficients: Sequence[complex]) -> Sum:
     coefficients = np.asarray(coefficients, complex)
     depth = levels(len(coefficients) - 1)
     choices = [_decompose(basis, coefficients, depth, linear) for linear in range(1, MOST_LINEAR + 1)]
-    return min(choices, key=lambda choice: choice.products + len(_made(choice.powers())))
+    return min(choices, key=lambda choice: choice.products + len(made(choice.powers())))
 
 
 def evaluate(ev: Arithmetic[X], basis: Basis, x: X, coefficients: Sequence[complex], scale: float) -> X:
@@ -98,7 +98,7 @@ def evaluate(ev: Arithmetic[X], basis: Basis, x: X, coefficients: Sequence[compl
     than ``x``."""
     series = decompose(basis, coefficients)
     powers = {1: x}
-    for j in _made(series.powers()):
+    for j in made(series.powers()):
         powers[j] = ev.rescale(basis.third(ev, x, powers[2]) if j == 3 else basis.doubled(ev, powers[j // 2]))
     return _evaluate(ev, powers, series, ev.towers(x) - levels(len(coefficients) - 1), scale)
 
@@ -140,7 +140,7 @@ def _decompose(basis: Basis, coefficients: np.ndarray, depth: int, most_linear: 
     return Sum({**linear, **further}, tuple(parts))
 
 
-def _made(powers: set[int]) -> list[int]:
+def made(powers: set[int]) -> list[int]:
     """The p_j to make, in order, so that ``powers`` are there: 2, 3 if it is wanted, 4, 8 .."""
     highest = max(powers, default=1)
     doubled = {1 << k for k in range(1, highest.bit_length()) if 1 << k <= highest}
