@@ -10,8 +10,8 @@ import numpy as np
 import openfhe
 
 from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys, enable
-from lowmem_resnet20.native.openfhe_files import read_ring
-from lowmem_resnet20.native.ring import Ring
+from lowmem_resnet20.native.openfhe_files import read_chain
+from lowmem_resnet20.native.chain import Chain
 
 LOG2_DIMENSION, SLOTS, DEPTH = 10, 256, 10
 STEPS = (1, 2, -3)
@@ -40,7 +40,7 @@ class SmallRing:
 
     context: Any
     pair: Any
-    ring: Ring
+    chain: Chain
     relinearisation: Path
     rotations: Path
 
@@ -65,7 +65,7 @@ def small_ring(folder: Path) -> SmallRing:
     relinearisation, rotations = folder / "relinearisation.key", folder / "rotations.key"
     assert context.SerializeEvalMultKey(str(relinearisation), BINARY, tag)
     assert context.SerializeEvalAutomorphismKey(str(rotations), BINARY, tag)
-    return SmallRing(context, pair, read_ring(serialised(context)), relinearisation, rotations)
+    return SmallRing(context, pair, read_chain(serialised(context)), relinearisation, rotations)
 
 
 def serialised(obj: Any) -> bytes:

@@ -21,7 +21,7 @@ from lowmem_resnet20.native.archive import Reader
 from lowmem_resnet20.native.openfhe_files import (
     read_ciphertext,
     read_relinearisation_key,
-    read_ring,
+    read_chain,
     read_rotation_keys,
     write_ciphertext,
 )
@@ -61,7 +61,7 @@ def json_residues(obj) -> np.ndarray:
 @pytest.mark.parametrize("level", [0, 1, 4, DEPTH])
 def test_a_fresh_ciphertext_is_read_and_rewritten_byte_for_byte(small, level):
     data = serialised(small.encrypt(VALUES, level))
-    found = read_ciphertext(data, small.ring)
+    found = read_ciphertext(data, small.chain)
     assert found.residues.shape == (2, DEPTH + 1 - level, 1 << LOG2_DIMENSION)
     assert (found.slots, found.level, found.noise_degree) == (SLOTS, level, 1)
     assert rewritten(found) == data
@@ -78,8 +78,8 @@ def test_results_of_every_shape_come_back_equal_from_openfhe(small):
         "few towers": small.context.Compress(ciphertext, 2),
     }
     for name, result in results.items():
-        found = read_ciphertext(serialised(result), small.ring)
-        assert np.array_equal(found.residues.reshape(-1, small.ring.dimension), json_residues(result)), name
+        found = read_ciphertext(serialised(result), small.chain)
+        assert np.array_equal(found.residues.reshape(-1, small.chain.dimension), json_residues(result)), name
         back = openfhe.DeserializeCiphertextString(rewritten(found), BINARY)
         assert np.array_equal(json_residues(back), json_residues(result)), name
         for fact in ("GetLevel", "GetNoiseScaleDeg", "GetSlots", "GetScalingFactor", "GetKeyTag", "GetEncodingType"):
@@ -88,10 +88,10 @@ def test_results_of_every_shape_come_back_equal_from_openfhe(small):
 
 def test_what_is_written_at_another_level_decrypts(small):
     """The server's result has fewer towers than the picture it was written from."""
-    found = read_ciphertext(serialised(small.encrypt(VALUES, 1)), small.ring)
-    low = read_ciphertext(serialised(small.encrypt(-VALUES, 8)), small.ring)
+    found = read_ciphertext(serialised(small.encrypt(VALUES, 1)), small.chain)
+    low = read_ciphertext(serialised(small.encrypt(-VALUES, 8)), small.chain)
     data = write_ciphertext(
-        found.envelope, low.residues, slots=SLOTS, level=8, noise_degree=1, scale=small.ring.scaling_factors()[8]
+        found.envelope, low.residues, slots=SLOTS, level=8, noise_degree=1, scale=small.chain.scaling_factors()[8]
     )
     values = small.decrypt(openfhe.DeserializeCiphertextString(data, BINARY))
     assert np.abs(values + VALUES).max() < 1e-6
@@ -101,31 +101,31 @@ def test_what_is_written_at_another_level_decrypts(small):
 
 def test_scaling_factors_are_openfhes(small):
     found = [small.encrypt(VALUES, level).GetScalingFactor() for level in range(DEPTH + 1)]
-    assert list(small.ring.scaling_factors()) == found
+    assert list(small.chain.scaling_factors()) == found
 
 
 def test_the_relinearisation_key_is_read(small):
-    key = read_relinearisation_key(small.relinearisation.read_bytes(), small.ring)
+    key = read_relinearisation_key(small.relinearisation.read_bytes(), small.chain)
     (held,) = small.context.GetEvalMultKeyVector(small.pair.secretKey.GetKeyTag())
-    towers = len(small.ring.q) + 4
-    assert (key.digits, len(key.primes), key.primes[: DEPTH + 1]) == (2, towers, small.ring.q)
+    towers = len(small.chain.q) + 4
+    assert (key.digits, len(key.primes), key.primes[: DEPTH + 1]) == (2, towers, small.chain.q)
     assert key.tag == held.GetKeyTag()
     halves = [[[key.residues(half, d, t) for t in range(towers)] for d in range(2)] for half in "ab"]
-    assert np.array_equal(np.reshape(halves, (-1, small.ring.dimension)), json_residues(held))
+    assert np.array_equal(np.reshape(halves, (-1, small.chain.dimension)), json_residues(held))
 
 
 def test_rotation_keys_are_found_in_a_memory_map_without_reading_them(small):
     with open(small.rotations, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         tracemalloc.start()
-        keys = read_rotation_keys(data, small.ring)
+        keys = read_rotation_keys(data, small.chain)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < len(data) / 20
-        order = 2 * small.ring.dimension
+        order = 2 * small.chain.dimension
         assert {pow(5, step, order) for step in STEPS} | {order - 1, order - 2, order - 4} <= keys.keys()
         assert (keys[order - 2].digits, keys[order - 2].primes) == (2, keys[5].primes)
         into_sparse = keys[order - 4]
-        assert into_sparse.digits == 1 and into_sparse.primes[0] == small.ring.q[0]
+        assert into_sparse.digits == 1 and into_sparse.primes[0] == small.chain.q[0]
         assert into_sparse.tag != keys[5].tag
         key = keys[5]
         assert all(key.residues("b", 1, t).max() < prime.value for t, prime in enumerate(key.primes))
@@ -133,9 +133,9 @@ def test_rotation_keys_are_found_in_a_memory_map_without_reading_them(small):
 
 
 def test_the_ring_is_the_contexts(small):
-    assert read_ring(serialised(small.context)) == small.ring
-    assert (small.ring.digits, small.ring.digit_towers, len(small.ring.q)) == (2, 6, DEPTH + 1)
-    assert [small.ring.digits_at(towers) for towers in (1, 6, 7, 11)] == [1, 1, 2, 2]
+    assert read_chain(serialised(small.context)) == small.chain
+    assert (small.chain.digits, small.chain.digit_towers, len(small.chain.q)) == (2, 6, DEPTH + 1)
+    assert [small.chain.digits_at(towers) for towers in (1, 6, 7, 11)] == [1, 1, 2, 2]
 
 
 def test_a_ciphertext_of_other_parameters_is_refused(small):
@@ -143,7 +143,7 @@ def test_a_ciphertext_of_other_parameters_is_refused(small):
     plaintext = other.MakeCKKSPackedPlaintext(VALUES, 1, 0, None, SLOTS)
     data = serialised(other.Encrypt(other.KeyGen().publicKey, plaintext))
     with pytest.raises(CiphertextError, match="belongs to other parameters"):
-        read_ciphertext(data, small.ring)
+        read_ciphertext(data, small.chain)
 
 
 @pytest.mark.parametrize("kind", ["public key", "context", "key map", "empty", "text", "zeros", "JSON"])
@@ -158,25 +158,25 @@ def test_what_is_no_ciphertext_is_refused(small, kind):
         "JSON": lambda: openfhe.Serialize(small.context, openfhe.JSON).encode(),
     }[kind]()
     with pytest.raises(CiphertextError, match="^the ciphertext cannot be read: "):
-        read_ciphertext(data, small.ring)
+        read_ciphertext(data, small.chain)
     with pytest.raises(KeyFolderError):
-        read_rotation_keys(data, small.ring)
+        read_rotation_keys(data, small.chain)
 
 
 def test_a_residue_as_large_as_its_prime_is_refused(small, sealed):
-    found = read_ciphertext(sealed, small.ring)
-    last, prime = found.residues[0, 0, -1], small.ring.q[0].value
+    found = read_ciphertext(sealed, small.chain)
+    last, prime = found.residues[0, 0, -1], small.chain.q[0].value
     place = sealed.index(last.tobytes() + struct.pack("<Q", prime))
     for value, refused in ((prime - 1, False), (prime, True), ((1 << 64) - 1, True)):
         data = sealed[:place] + struct.pack("<Q", value) + sealed[place + 8 :]
         if refused:
             with pytest.raises(CiphertextError, match=f"not below its prime {prime}"):
-                read_ciphertext(data, small.ring)
+                read_ciphertext(data, small.chain)
         else:
-            assert read_ciphertext(data, small.ring).residues[0, 0, -1] == value
+            assert read_ciphertext(data, small.chain).residues[0, 0, -1] == value
 
 
-def fields(monkeypatch, read, data, ring) -> list[tuple[int, int]]:
+def fields(monkeypatch, read, data, chain) -> list[tuple[int, int]]:
     """Where the fields of a file stand, values of polynomials left out: place and size."""
     places = []
 
@@ -187,7 +187,7 @@ def fields(monkeypatch, read, data, ring) -> list[tuple[int, int]]:
             return super().take(size)
 
     monkeypatch.setattr(openfhe_files, "Reader", Recorder)
-    read(data, ring)
+    read(data, chain)
     monkeypatch.undo()
     return places
 
@@ -197,26 +197,26 @@ def test_each_field_cut_or_made_enormous_is_refused_without_memory(small, sealed
 
     Zeros may be legal.  Ones are only where the context tells what its maker had set up for bootstrapping.
     """
-    places = fields(monkeypatch, read_ciphertext, sealed, small.ring)
+    places = fields(monkeypatch, read_ciphertext, sealed, small.chain)
     assert len(places) > 200
     accepted = []
     for at, size in places:
         for data in (sealed[:at], sealed[: at + size - 1]):
             with pytest.raises(CiphertextError):
-                read_ciphertext(data, small.ring)
+                read_ciphertext(data, small.chain)
         if size <= 8:
-            if quietly_read(sealed[:at] + b"\xff" * size + sealed[at + size :], small.ring):
+            if quietly_read(sealed[:at] + b"\xff" * size + sealed[at + size :], small.chain):
                 accepted.append((at, size))
-            quietly_read(sealed[:at] + bytes(size) + sealed[at + size :], small.ring)
+            quietly_read(sealed[:at] + bytes(size) + sealed[at + size :], small.chain)
     scheme = sealed.index(b"lbcrypto::FHECKKSRNS")
     assert all(scheme < at < sealed.index(small.pair.secretKey.GetKeyTag().encode()) for at, _ in accepted)
 
 
-def quietly_read(data: bytes, ring) -> bool:
+def quietly_read(data: bytes, chain) -> bool:
     """Whether a ciphertext is accepted; if so it is sound.  Never more memory than a few times its size."""
     tracemalloc.start()
     try:
-        found = read_ciphertext(data, ring)
+        found = read_ciphertext(data, chain)
     except CiphertextError as error:
         assert "\n" not in str(error) and len(str(error)) < 300
         return False
@@ -224,9 +224,9 @@ def quietly_read(data: bytes, ring) -> bool:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 3 * len(data) + (1 << 16)
-    primes = np.array([prime.value for prime in ring.q[: found.residues.shape[1]]], np.uint64)
+    primes = np.array([prime.value for prime in chain.q[: found.residues.shape[1]]], np.uint64)
     assert (found.residues < primes[None, :, None]).all() and np.isfinite(found.scale)
-    assert read_ciphertext(rewritten(found), ring).slots == found.slots
+    assert read_ciphertext(rewritten(found), chain).slots == found.slots
     return True
 
 
@@ -251,30 +251,30 @@ def edited(data: bytes, places: list[tuple[int, int]], edits) -> bytes:
 
 
 def test_altered_ciphertexts_are_refused_or_sound(small, sealed, monkeypatch):
-    places = fields(monkeypatch, read_ciphertext, sealed, small.ring)
+    places = fields(monkeypatch, read_ciphertext, sealed, small.chain)
 
     @FUZZ
     @given(EDITS)
     def altered(edits):
-        quietly_read(edited(sealed, places, edits), small.ring)
+        quietly_read(edited(sealed, places, edits), small.chain)
 
     altered()
 
 
 def test_altered_keys_are_refused_or_sound(small, monkeypatch):
     whole = small.relinearisation.read_bytes()
-    places = fields(monkeypatch, read_relinearisation_key, whole, small.ring)
+    places = fields(monkeypatch, read_relinearisation_key, whole, small.chain)
 
     @FUZZ
     @given(EDITS)
     def altered(edits):
         data = edited(whole, places, edits)
         try:
-            key = read_relinearisation_key(data, small.ring)
+            key = read_relinearisation_key(data, small.chain)
         except KeyFolderError as error:
             assert "\n" not in str(error)
         else:
-            assert key.primes[: len(small.ring.q)] == small.ring.q
+            assert key.primes[: len(small.chain.q)] == small.chain.q
 
     altered()
 
@@ -283,8 +283,8 @@ def test_altered_keys_are_refused_or_sound(small, monkeypatch):
 @given(st.binary(max_size=400))
 def test_random_bytes_are_refused(small, data):
     with pytest.raises(CiphertextError):
-        read_ciphertext(data, small.ring)
+        read_ciphertext(data, small.chain)
     with pytest.raises(KeyFolderError):
-        read_rotation_keys(b"\x01" + data, small.ring)
+        read_rotation_keys(b"\x01" + data, small.chain)
     with pytest.raises(KeyFolderError):
-        read_ring(data)
+        read_chain(data)

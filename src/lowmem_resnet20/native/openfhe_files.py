@@ -7,7 +7,7 @@ OpenFHE's BINARY is an :mod:`.archive`.  Fields in order, as the ``save`` of eac
 * EvalKeyRelinImpl: context, key tag, polynomials a, polynomials b: one a digit, modulo QP.
 * Key files: a map of the key tag to a list of keys (relinearisation) or to a map of automorphism indices to keys.
 
-Nothing is believed: sizes are compared with the ring before anything is read, residues with their primes.  A result's
+Nothing is believed: sizes are compared with the chain before anything is read, residues with their primes.  A result's
 file begins with the bytes that the client's ciphertext began with, so the context in it is the client's own.
 """
 
@@ -32,7 +32,7 @@ from .openfhe_objects import (
     read_polynomials,
     write_polynomials,
 )
-from .ring import Prime, Ring
+from .chain import Chain, Prime
 
 _CKKS_PACKED = 4
 _MOST_DIGITS, _MOST_KEYS = 64, 4096
@@ -93,8 +93,8 @@ class FileKey:
             return checked_residues(getattr(self, half)[digit].values[tower], self.primes[tower].value)
 
 
-def read_ring(context: Any) -> Ring:
-    """The ring in the file of a crypto context, without the primes of P, which only keys have.
+def read_chain(context: Any) -> Chain:
+    """The chain in the file of a crypto context, without its special primes, which only keys have.
 
     Errors: KeyFolderError.
     """
@@ -103,15 +103,15 @@ def read_ring(context: Any) -> Ring:
         reader.declared()
         found = reader.shared(read_context)
         reader.end()
-        return found.ring
+        return found.chain
 
 
-def read_ciphertext(data: Any, ring: Ring) -> FileCiphertext:
-    """A ciphertext of this ring.  Errors: CiphertextError for whatever is not one, wholly."""
+def read_ciphertext(data: Any, chain: Chain) -> FileCiphertext:
+    """A ciphertext of this chain.  Errors: CiphertextError for whatever is not one, wholly."""
     with _refusing(CiphertextError, "the ciphertext"):
         reader = Reader(data)
         reader.declared()
-        ciphertext = reader.shared(lambda reader: _ciphertext(reader, ring))
+        ciphertext = reader.shared(lambda reader: _ciphertext(reader, chain))
         reader.end()
         return ciphertext
 
@@ -132,7 +132,7 @@ def write_ciphertext(
     return writer.bytes()
 
 
-def read_rotation_keys(data: Any, ring: Ring) -> dict[int, FileKey]:
+def read_rotation_keys(data: Any, chain: Chain) -> dict[int, FileKey]:
     """By automorphism index, the keys in a file.  ``data`` may be a memory map: no residue is read yet.
 
     Two indices are no automorphisms: bootstrapping's key into the sparse secret is at 2N-4, the one back at 2N-2.
@@ -141,21 +141,21 @@ def read_rotation_keys(data: Any, ring: Ring) -> dict[int, FileKey]:
     with _refusing(KeyFolderError, "the key file"):
         reader = Reader(data)
         tag = _map_tag(reader)
-        keys = reader.shared(lambda reader: _key_map(reader, ring))
+        keys = reader.shared(lambda reader: _key_map(reader, chain))
         reader.end()
-        into_sparse = 2 * ring.dimension - 4  # bears the sparse secret's tag
+        into_sparse = 2 * chain.dimension - 4  # bears the sparse secret's tag
         if any(key.tag != tag for index, key in keys.items() if index != into_sparse):
             raise Malformed("its keys are of several pairs")
         return keys
 
 
-def read_relinearisation_key(data: Any, ring: Ring) -> FileKey:
+def read_relinearisation_key(data: Any, chain: Chain) -> FileKey:
     """The key that brings a product of two ciphertexts back to two polynomials.  Errors: KeyFolderError."""
     with _refusing(KeyFolderError, "the key file"):
         reader = Reader(data)
         tag = _map_tag(reader)
         reader.exactly("<Q", (1,), "the number of relinearisation keys")
-        key = _key_pointer(reader, ring)
+        key = _key_pointer(reader, chain)
         reader.end()
         if key.tag != tag:
             raise Malformed("its keys are of several pairs")
@@ -170,21 +170,21 @@ def _refusing(error: type[LowmemError], subject: str) -> Iterator[None]:
         raise error(f"{subject} cannot be read: {malformed}") from malformed
 
 
-def _ciphertext(reader: Reader, ring: Ring) -> FileCiphertext:
+def _ciphertext(reader: Reader, chain: Chain) -> FileCiphertext:
     reader.version("CiphertextImpl", 1)
-    context, tag = read_crypto_object(reader, ring)
+    context, tag = read_crypto_object(reader, chain)
     envelope = Envelope(reader.before(reader.at), reader.objects, context.basis)
-    polynomials = read_polynomials(reader, ring.dimension, _MOST_POLYNOMIALS, "polynomials")
+    polynomials = read_polynomials(reader, chain.dimension, _MOST_POLYNOMIALS, "polynomials")
     slots, level, hops, noise_degree, scale, integer_scale, encoding = reader.unpack("<4IdQI")
     reader.shared(_no_metadata)
-    primes = ring.q[: max(0, len(ring.q) - level)]
+    primes = chain.q[: max(0, len(chain.q) - level)]
     if len(polynomials) < _FEWEST_POLYNOMIALS or any(polynomial.primes != primes for polynomial in polynomials):
         raise Malformed(f"its polynomials are not {_FEWEST_POLYNOMIALS} of level {level}")
     if (hops, integer_scale, encoding) != (0, 1, _CKKS_PACKED) or noise_degree not in (1, 2):
         raise Malformed("it holds no packed values of CKKS")
-    if slots.bit_count() != 1 or 2 * slots > ring.dimension or not (math.isfinite(scale) and scale >= 1):
+    if slots.bit_count() != 1 or 2 * slots > chain.dimension or not (math.isfinite(scale) and scale >= 1):
         raise Malformed(f"{slots} slots of scale {scale:g}")
-    residues = np.empty((len(polynomials), len(primes), ring.dimension), np.uint64)
+    residues = np.empty((len(polynomials), len(primes), chain.dimension), np.uint64)
     for i, polynomial in enumerate(polynomials):
         for j, values in enumerate(polynomial.values):
             residues[i, j] = checked_residues(values, primes[j].value)
@@ -201,26 +201,26 @@ def _map_tag(reader: Reader) -> str:
     return reader.text()
 
 
-def _key_map(reader: Reader, ring: Ring) -> dict[int, FileKey]:
+def _key_map(reader: Reader, chain: Chain) -> dict[int, FileKey]:
     keys: dict[int, FileKey] = {}
     for _ in range(reader.count(_MOST_KEYS, "keys")):
         index = reader.u32()
-        if index >= 2 * ring.dimension or index in keys:
+        if index >= 2 * chain.dimension or index in keys:
             raise Malformed(f"an automorphism index {index}")
-        keys[index] = _key_pointer(reader, ring)
+        keys[index] = _key_pointer(reader, chain)
     return keys
 
 
-def _key_pointer(reader: Reader, ring: Ring) -> FileKey:
+def _key_pointer(reader: Reader, chain: Chain) -> FileKey:
     reader.named("lbcrypto::EvalKeyRelinImpl<lbcrypto::DCRTPoly>")
-    return reader.shared(lambda reader: _key(reader, ring))
+    return reader.shared(lambda reader: _key(reader, chain))
 
 
-def _key(reader: Reader, ring: Ring) -> FileKey:
+def _key(reader: Reader, chain: Chain) -> FileKey:
     for class_ in ("EvalKeyRelinImpl", "EvalKeyImpl", "Key"):
         reader.version(class_)
-    _, tag = read_crypto_object(reader, ring)
-    a, b = (read_polynomials(reader, ring.dimension, _MOST_DIGITS, "digits") for _ in range(2))
+    _, tag = read_crypto_object(reader, chain)
+    a, b = (read_polynomials(reader, chain.dimension, _MOST_DIGITS, "digits") for _ in range(2))
     bases = {polynomial.primes for polynomial in (*a, *b)}
     if len(a) != len(b) or len(bases) != 1:
         raise Malformed("the halves of a key do not fit together")

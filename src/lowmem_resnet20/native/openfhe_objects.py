@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .archive import DECLARED, Malformed, Reader, Writer
-from .ring import LARGEST_DIMENSION, Prime, Ring
+from .chain import LARGEST_DIMENSION, MOST_PRIMES, SMALLEST_DIMENSION, Chain, Prime
 
 _EVALUATION_FORMAT = 0
 _HYBRID, _FLEXIBLEAUTO = 2, 2
 #: PKE, key switching, levelled and advanced arithmetic, bootstrapping; the number of CKKSRNS.
 _FEATURES, _CKKSRNS = 0x5B, 1
-_MOST_TOWERS, _MOST_SETUPS = 64, 32
+_MOST_SETUPS = 32
 
 
 class Tower(NamedTuple):
@@ -50,9 +50,9 @@ class Context(NamedTuple):
     digits: int
 
     @property
-    def ring(self) -> Ring:
-        """Without the primes of P, which no context holds."""
-        return Ring(self.basis.dimension, self.basis.primes, (), self.digits)
+    def chain(self) -> Chain:
+        """Without the special primes, which no context holds."""
+        return Chain(self.basis.dimension, self.digits, self.basis.primes)
 
 
 class Polynomial(NamedTuple):
@@ -72,13 +72,13 @@ def read_context(reader: Reader) -> Context:
     return context
 
 
-def read_crypto_object(reader: Reader, ring: Ring) -> tuple[Context, str]:
-    """The base of ciphertexts and keys: the context, which has to be this ring's, and the key tag."""
+def read_crypto_object(reader: Reader, chain: Chain) -> tuple[Context, str]:
+    """The base of ciphertexts and keys: the context, which has to be this chain's, and the key tag."""
     reader.version("CryptoObject")
     reader.declared()
     context = reader.shared(read_context)
-    found = context.ring
-    if (found.dimension, found.q, found.digits) != (ring.dimension, ring.q, ring.digits):
+    found = context.chain
+    if (found.dimension, found.q, found.digits) != (chain.dimension, chain.q, chain.digits):
         raise Malformed("it belongs to other parameters")
     return context, reader.text()
 
@@ -137,7 +137,7 @@ def _write_basis(writer: Writer, dimension: int, towers: tuple[Tower, ...]) -> N
 
 def _polynomial(reader: Reader, dimension: int) -> Polynomial:
     reader.version("DCRTPoly")
-    vectors = [_vector(reader, dimension) for _ in range(reader.count(_MOST_TOWERS, "towers"))]
+    vectors = [_vector(reader, dimension) for _ in range(reader.count(MOST_PRIMES, "towers"))]
     reader.exactly("<I", (_EVALUATION_FORMAT,), "the format of a polynomial")
     reader.declared()
     basis = reader.shared(_basis)
@@ -210,7 +210,7 @@ def _basis(reader: Reader) -> Basis:
     reader.version("BigInteger")
     modulus, *unused = (_big_integer(reader) for _ in range(4))
     towers = []
-    for _ in range(reader.count(_MOST_TOWERS, "primes")):
+    for _ in range(reader.count(MOST_PRIMES, "primes")):
         reader.declared()
         towers.append(reader.shared(_tower))
     values = [tower.prime.value for tower in towers]
@@ -234,13 +234,13 @@ def _ring_dimension(reader: Reader, classes: tuple[str, ...]) -> int:
     for class_ in classes:
         reader.version(class_)
     order, dimension = reader.unpack("<2I")
-    if dimension.bit_count() != 1 or not 8 <= dimension <= LARGEST_DIMENSION or order != 2 * dimension:
+    if dimension.bit_count() != 1 or not SMALLEST_DIMENSION <= dimension <= LARGEST_DIMENSION or order != 2 * dimension:
         raise Malformed(f"a ring of dimension {dimension} and order {order}")
     return dimension
 
 
 def _big_integer(reader: Reader) -> int:
     """Limbs of 64 bits, least first, and the number of bits."""
-    value = int.from_bytes(reader.take(8 * reader.count(_MOST_TOWERS, "limbs")), "little")
+    value = int.from_bytes(reader.take(8 * reader.count(MOST_PRIMES, "limbs")), "little")
     reader.exactly("<I", (value.bit_length(),), "the length of an integer")
     return value
