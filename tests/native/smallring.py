@@ -10,8 +10,8 @@ import numpy as np
 import openfhe
 
 from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys, enable
-from lowmem_resnet20.native.openfhe_files import read_chain
 from lowmem_resnet20.native.chain import Chain
+from lowmem_resnet20.native.openfhe_files import read_chain
 
 LOG2_DIMENSION, SLOTS, DEPTH = 10, 256, 10
 STEPS = (1, 2, -3)

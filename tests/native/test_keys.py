@@ -85,7 +85,7 @@ def test_a_converted_key_holds_the_rows_its_level_needs(source, native):
 
 
 def test_planes_start_on_cache_lines_and_take_five_bytes_a_residue(native):
-    folder, plan, chain = native
+    folder, _, chain = native
     name = rotation_name(1, chain.dimension)
     key = open_key(folder / f"{name}.key", name, chain, TOWERS, "shuffled")
     for plane in (key.low, key.high, key.special):
@@ -111,7 +111,9 @@ def test_an_automorphism_permutes_what_openfhe_orders(small):
     exponents = np.array([2 * int(format(i, f"0{bits}b")[::-1], 2) + 1 for i in range(n)])
     for g in (automorphism(name, n) for name in (rotation_name(1, n), rotation_name(-3, n), CONJUGATION)):
         for j in (1, 5, n - 1):
-            assert np.array_equal(powers[exponents * j % (2 * n)][permutation(g, n)], powers[exponents * g * j % (2 * n)])
+            assert np.array_equal(
+                powers[exponents * j % (2 * n)][permutation(g, n)], powers[exponents * g * j % (2 * n)]
+            )
     assert np.array_equal(permutation(1, n), np.arange(n))
     assert [automorphism(name, n) for name in (RELINEARISATION, INTO_SPARSE, FROM_SPARSE)] == [1, 1, 1]
 

@@ -19,9 +19,9 @@ from lowmem_resnet20.errors import CiphertextError, KeyFolderError
 from lowmem_resnet20.native import openfhe_files
 from lowmem_resnet20.native.archive import Reader
 from lowmem_resnet20.native.openfhe_files import (
+    read_chain,
     read_ciphertext,
     read_relinearisation_key,
-    read_chain,
     read_rotation_keys,
     write_ciphertext,
 )

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import CiphertextError, KeyFolderError, LowmemError
 from .archive import Malformed, Reader, Writer
+from .chain import Chain, Prime
 from .openfhe_objects import (
     Basis,
     Polynomial,
@@ -32,7 +33,6 @@ from .openfhe_objects import (
     read_polynomials,
     write_polynomials,
 )
-from .chain import Chain, Prime
 
 _CKKS_PACKED = 4
 _MOST_DIGITS, _MOST_KEYS = 64, 4096
