@@ -25,7 +25,6 @@ from lowmem_resnet20.native.keys import (
     mapped_file,
     open_key,
     openfhe_index,
-    openfhe_order,
     permutation,
     rotation_name,
     write_key,
@@ -51,6 +50,10 @@ def source(small):
         yield keys, chain
 
 
+def openfhe_order(dimension: int) -> Order:
+    return Order("openfhe", np.arange(dimension))
+
+
 def shuffled(dimension: int) -> Order:
     return Order("shuffled", np.random.default_rng(1).permutation(dimension))
 
@@ -69,12 +72,12 @@ def native(source, tmp_path_factory):
 def test_a_converted_key_holds_the_rows_its_level_needs(source, native):
     keys, _ = source
     folder, plan, chain = native
-    order = shuffled(chain.dimension).places
+    order = shuffled(chain.dimension).order
     for name, towers in plan.items():
         key = open_key(folder / f"{name}.key", name, chain, towers, "shuffled")
         assert (key.header.towers, key.header.digits) == (towers, 2 if towers > chain.digit_towers else 1)
         original = keys[openfhe_index(name, chain.dimension)]
-        places = permutation(automorphism(name, chain.dimension), chain.dimension)[order]
+        places = permutation(automorphism(name, chain.dimension), chain.dimension)[np.argsort(order)]
         special = len(original.primes) - key.header.special
         for half, letter in enumerate("ba"):
             for digit in range(key.header.digits):

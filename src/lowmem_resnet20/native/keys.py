@@ -8,10 +8,9 @@ each, the first l towers of Q and all of P: cutting a key is leaving out rows.  
 * high: uint8 (2, digits, towers, N), their upper 8 bits;
 * special: uint64 (2, digits, k, N), residues modulo P.
 
-All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels' choice: the
-header names their order.  A rotation's key is stored with the inverse of its automorphism undone beforehand: row values K become
-K[permutation], as the automorphism permutes, so that key switching multiplies permuted digits and permutes nothing after.
-Residues modulo P are not packed: 60 bits leave little to gain.
+All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels' choice;
+the header names their order.  A rotation's key is stored as its automorphism permutes it: key switching multiplies it with
+permuted digits and permutes no results.  Residues modulo P are not packed: 60 bits leave little to gain.
 
 A file's size follows from its header, and the header from the chain: nothing else is mapped.  That residues are below
 their primes is checked when a key is converted; afterwards the manifest's digest vouches for the file.
@@ -52,11 +51,18 @@ def rotation_name(step: int, dimension: int) -> str:
     return f"{_ROTATION}{step % (dimension // 2)}"
 
 
+def rotation_step(name: str) -> int:
+    """The steps to the left that a rotation's key is for, 0 for another key."""
+    return int(name.removeprefix(_ROTATION)) if name.startswith(_ROTATION) else 0
+
+
+def key_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}{SUFFIX}"
+
+
 def automorphism(name: str, dimension: int) -> int:
     """g of the automorphism X -> X^g that a key is for: 5^step, -1 for conjugation, 1 for none."""
-    if name == CONJUGATION:
-        return 2 * dimension - 1
-    return pow(5, int(name.removeprefix(_ROTATION)), 2 * dimension) if name.startswith(_ROTATION) else 1
+    return 2 * dimension - 1 if name == CONJUGATION else pow(5, rotation_step(name), 2 * dimension)
 
 
 def openfhe_index(name: str, dimension: int) -> int:
@@ -65,14 +71,16 @@ def openfhe_index(name: str, dimension: int) -> int:
 
 
 class Order(NamedTuple):
-    """The order of residues in memory: position k holds OpenFHE's residue ``places[k]``; int64 (N,)."""
+    """An order of residues in memory: OpenFHE's residue i stands at ``order[i]``; int64 (N,)."""
 
     name: str
-    places: NDArray[np.int64]
+    order: NDArray[np.int64]
 
-
-def openfhe_order(dimension: int) -> Order:
-    return Order("openfhe", np.arange(dimension))
+    def sources(self, g: int) -> NDArray[np.int64]:
+        """By position, OpenFHE's residue that stands there once X -> X^g has permuted them."""
+        sources = np.empty_like(self.order)
+        sources[self.order] = permutation(g, len(self.order))
+        return sources
 
 
 def permutation(g: int, dimension: int) -> NDArray[np.int64]:
@@ -157,7 +165,7 @@ def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Ord
     Errors: KeyFolderError if the key does not fit the header, or has residues above their primes; OSError.
     """
     _check_source(key, header, chain)
-    places = permutation(automorphism(header.name, header.dimension), header.dimension)[order.places]
+    sources = order.sources(automorphism(header.name, header.dimension))
     first_special = len(key.primes) - header.special
     towers = [*range(header.towers), *range(first_special, len(key.primes))]
     rows = [(half, digit, i) for half in range(2) for digit in range(header.digits) for i in range(len(towers))]
@@ -167,7 +175,7 @@ def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Ord
 
         def convert(row: tuple[int, int, int]) -> None:
             half, digit, i = row
-            values = key.residues(_HALVES[half], digit, towers[i])[places]
+            values = key.residues(_HALVES[half], digit, towers[i])[sources]
             for at, part in _parts(header, half * header.digits + digit, i, values):
                 _write_at(file.fileno(), at, part)
 
@@ -273,4 +281,4 @@ def write_keys(folder: Path, keys: Mapping[int, FileKey], plan: Mapping[str, int
         if index not in keys:
             raise KeyFolderError(f"the {name} key is missing")
         header = Header.of(name, towers, chain, order.name, keys[index].tag)
-        write_key(folder / f"{name}{SUFFIX}", keys[index], header, chain, order)
+        write_key(key_path(folder, name), keys[index], header, chain, order)
