@@ -59,7 +59,7 @@ def small_ring(folder: Path) -> SmallRing:
     clear_rotation_keys()
     clear_relinearisation_keys()
     context.EvalMultKeyGen(pair.secretKey)
-    context.EvalBootstrapSetup([1, 1], [0, 0], SLOTS, 0, False)
+    context.EvalBootstrapSetup([8, 8], [0, 0], SLOTS, 0, False)
     context.EvalBootstrapKeyGen(pair.secretKey, SLOTS)
     context.EvalRotateKeyGen(pair.secretKey, list(STEPS))
     relinearisation, rotations = folder / "relinearisation.key", folder / "rotations.key"

@@ -218,7 +218,7 @@ def test_altered_chains_are_refused(source, tmp_path):
     path = tmp_path / "chain.json"
     sound = json.loads(chain.to_json())
 
-    @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from([None, *sound]), JSON)
     def altered(field, value):
         path.write_text(json.dumps(value if field is None else sound | {field: value}))

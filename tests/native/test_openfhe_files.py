@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -78,12 +80,18 @@ def test_results_of_every_shape_come_back_equal_from_openfhe(small):
         "few towers": small.context.Compress(ciphertext, 2),
     }
     for name, result in results.items():
-        found = read_ciphertext(serialised(result), small.chain)
+        found = read_ciphertext(serialised(result), small.chain, polynomials=len(result.GetElements()))
         assert np.array_equal(found.residues.reshape(-1, small.chain.dimension), json_residues(result)), name
         back = openfhe.DeserializeCiphertextString(rewritten(found), BINARY)
         assert np.array_equal(json_residues(back), json_residues(result)), name
         for fact in ("GetLevel", "GetNoiseScaleDeg", "GetSlots", "GetScalingFactor", "GetKeyTag", "GetEncodingType"):
             assert getattr(back, fact)() == getattr(result, fact)(), (name, fact)
+
+
+def test_a_ciphertext_of_three_polynomials_is_refused_where_two_are_expected(small):
+    ciphertext = small.encrypt(VALUES, 2)
+    with pytest.raises(CiphertextError, match="3 polynomials, more than 2"):
+        read_ciphertext(serialised(small.context.EvalMultNoRelin(ciphertext, ciphertext)), small.chain)
 
 
 def test_what_is_written_at_another_level_decrypts(small):
@@ -261,22 +269,40 @@ def test_altered_ciphertexts_are_refused_or_sound(small, sealed, monkeypatch):
     altered()
 
 
-def test_altered_keys_are_refused_or_sound(small, monkeypatch):
-    whole = small.relinearisation.read_bytes()
-    places = fields(monkeypatch, read_relinearisation_key, whole, small.chain)
+@pytest.mark.parametrize("file", ["relinearisation", "rotations"])
+def test_altered_keys_are_refused_or_sound(small, monkeypatch, file):
+    whole = getattr(small, file).read_bytes()
+    read = {"relinearisation": read_relinearisation_key, "rotations": read_rotation_keys}[file]
+    places = fields(monkeypatch, read, whole, small.chain)
 
-    @FUZZ
+    @settings(FUZZ, max_examples=FUZZ.max_examples // (1 + len(whole) // (1 << 20)))
     @given(EDITS)
     def altered(edits):
         data = edited(whole, places, edits)
         try:
-            key = read_relinearisation_key(data, small.chain)
+            keys = read(data, small.chain)
         except KeyFolderError as error:
-            assert "\n" not in str(error)
+            assert "\n" not in str(error) and len(str(error)) < 300
         else:
-            assert key.primes[: len(small.chain.q)] == small.chain.q
+            for key in keys.values() if isinstance(keys, dict) else [keys]:
+                assert key.primes[0] == small.chain.q[0] and len(key.a) == len(key.b) == key.digits
 
     altered()
+
+
+def test_an_index_out_of_range_or_twice_is_refused(small):
+    """The map's first entry begins behind endianness, number of pairs, tag, pointer and number of keys."""
+    whole = small.rotations.read_bytes()
+    at = 1 + 8 + 8 + 32 + 4 + 8
+    indices = sorted(read_rotation_keys(whole, small.chain))
+    assert struct.unpack_from("<I", whole, at)[0] in indices
+    for index, refused in ((2 * small.chain.dimension, True), (indices[-1], True), ((1 << 32) - 1, True), (3, False)):
+        data = whole[:at] + struct.pack("<I", index) + whole[at + 4 :]
+        if refused:
+            with pytest.raises(KeyFolderError, match=f"an automorphism index {index}$"):
+                read_rotation_keys(data, small.chain)
+        else:
+            assert index in read_rotation_keys(data, small.chain)
 
 
 @FUZZ
@@ -288,3 +314,11 @@ def test_random_bytes_are_refused(small, data):
         read_rotation_keys(b"\x01" + data, small.chain)
     with pytest.raises(KeyFolderError):
         read_chain(data)
+
+
+def test_files_are_read_without_openfhe():
+    program = (
+        "import sys, lowmem_resnet20.native.openfhe_files, lowmem_resnet20.native.keys; print('openfhe' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

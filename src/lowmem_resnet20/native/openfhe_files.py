@@ -36,8 +36,6 @@ from .openfhe_objects import (
 
 _CKKS_PACKED = 4
 _MOST_DIGITS, _MOST_KEYS = 64, 4096
-#: Polynomials of a ciphertext; three before relinearisation.
-_FEWEST_POLYNOMIALS, _MOST_POLYNOMIALS = 2, 3
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,15 @@ def read_chain(context: Any) -> Chain:
         return found.chain
 
 
-def read_ciphertext(data: Any, chain: Chain) -> FileCiphertext:
-    """A ciphertext of this chain.  Errors: CiphertextError for whatever is not one, wholly."""
+def read_ciphertext(data: Any, chain: Chain, *, polynomials: int = 2) -> FileCiphertext:
+    """A ciphertext of this chain; before relinearisation it has three polynomials.
+
+    Errors: CiphertextError for whatever is not wholly one.
+    """
     with _refusing(CiphertextError, "the ciphertext"):
         reader = Reader(data)
         reader.declared()
-        ciphertext = reader.shared(lambda reader: _ciphertext(reader, chain))
+        ciphertext = reader.shared(lambda reader: _ciphertext(reader, chain, polynomials))
         reader.end()
         return ciphertext
 
@@ -170,16 +171,16 @@ def _refusing(error: type[LowmemError], subject: str) -> Iterator[None]:
         raise error(f"{subject} cannot be read: {malformed}") from malformed
 
 
-def _ciphertext(reader: Reader, chain: Chain) -> FileCiphertext:
+def _ciphertext(reader: Reader, chain: Chain, count: int) -> FileCiphertext:
     reader.version("CiphertextImpl", 1)
     context, tag = read_crypto_object(reader, chain)
     envelope = Envelope(reader.before(reader.at), reader.objects, context.basis)
-    polynomials = read_polynomials(reader, chain.dimension, _MOST_POLYNOMIALS, "polynomials")
+    polynomials = read_polynomials(reader, chain.dimension, count, "polynomials")
     slots, level, hops, noise_degree, scale, integer_scale, encoding = reader.unpack("<4IdQI")
     reader.shared(_no_metadata)
     primes = chain.q[: max(0, len(chain.q) - level)]
-    if len(polynomials) < _FEWEST_POLYNOMIALS or any(polynomial.primes != primes for polynomial in polynomials):
-        raise Malformed(f"its polynomials are not {_FEWEST_POLYNOMIALS} of level {level}")
+    if len(polynomials) != count or any(polynomial.primes != primes for polynomial in polynomials):
+        raise Malformed(f"its polynomials are not {count} of level {level}")
     if (hops, integer_scale, encoding) != (0, 1, _CKKS_PACKED) or noise_degree not in (1, 2):
         raise Malformed("it holds no packed values of CKKS")
     if slots.bit_count() != 1 or 2 * slots > chain.dimension or not (math.isfinite(scale) and scale >= 1):
