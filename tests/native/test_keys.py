@@ -97,10 +97,7 @@ def test_planes_start_on_cache_lines_and_take_five_bytes_a_residue(native):
     assert (folder / f"{name}.key").stat().st_size == 4096 + sum(
         plane.nbytes for plane in (key.low, key.high, key.special)
     )
-    low, high, special = key.at(6, 1)
-    assert (low.shape, high.shape) == ((2, 1, 6, chain.dimension),) * 2
-    assert special.shape == (2, 1, 4, chain.dimension)
-    assert low.base is not None and np.shares_memory(low, key.low)
+    assert key.automorphism == 5
     before = key.low.copy()
     key.release()
     assert np.array_equal(key.low, before)

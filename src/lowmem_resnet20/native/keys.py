@@ -150,9 +150,10 @@ class NativeKey:
     special: NDArray[np.uint64]
     _map: mmap.mmap
 
-    def at(self, towers: int, digits: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint64]]:
-        """low, high and special as a polynomial of fewer towers needs them; views."""
-        return self.low[:, :digits, :towers], self.high[:, :digits, :towers], self.special[:, :digits]
+    @property
+    def automorphism(self) -> int:
+        """g of the automorphism X -> X^g that the key is permuted by."""
+        return automorphism(self.header.name, self.header.dimension)
 
     def release(self) -> None:
         """Let the memory go; what is touched again is read again."""
