@@ -198,6 +198,17 @@ class Array:
         """One element."""
         return Value(self.builder, self.builder.load(self._at(offset)))
 
+    def constant(self, number: int | float) -> Value:
+        """A number in every lane, of the elements' type."""
+        return Value(self.builder, ir.Constant(_DOUBLES if self.is_float else _INT64S, [number] * LANES))
+
+
+def at_address(address: Value, kind: str) -> Array:
+    """The array of float64, uint64, uint32 or uint8 that begins at an address."""
+    element = getattr(types, kind)
+    pointer = address.builder.inttoptr(address.value, _ELEMENTS[element].as_pointer())
+    return Array(address.builder, pointer, element)
+
 
 class Accumulator:
     """A vector that changes inside a :func:`repeated` loop; LLVM keeps it in a register."""

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from .compilation import compiled
 from .intrinsics import LANES, Array, Value, take, transpose, vectorised
+from .memory import aligned_copy
 from .residues import LargeModulus, SmallModulus
 
 RADIX = 16
@@ -463,37 +464,45 @@ def bit_reversed(size: int) -> NDArray[np.int64]:
     return order
 
 
-def _powers(base: int, count: int, p: int) -> NDArray:
-    """base^i modulo p, i < count, as Python integers."""
-    powers = np.array([1], object)
-    while len(powers) < count:
-        powers = np.concatenate([powers, powers * pow(base, len(powers), p) % p])
-    return powers[:count]
+class _PowersOf:
+    """psi^e modulo p for arrays of exponents, as Python integers: of two small tables, since few of 2n powers are needed."""
+
+    def __init__(self, psi: int, order: int, p: int) -> None:
+        self.order, self.p = order, p
+        self.low = np.array([pow(psi, e, p) for e in range(256)], object)
+        self.high = np.array([pow(psi, 256 * e, p) for e in range(-(-order // 256))], object)
+
+    def __call__(self, exponents: NDArray[np.int64]) -> NDArray:
+        high, low = np.divmod(exponents % self.order, 256)
+        return self.high[high] * self.low[low] % self.p
 
 
 def _roots_of_prime(n: int, p: int, psi: int) -> dict[str, NDArray]:
     """One prime's part of the tables, as Python integers; psi: a primitive root of unity of order 2n."""
     rows, columns = shape(n)
     outer, inner = rows // RADIX, columns // RADIX
-    powers = _powers(psi, 2 * n, p)
-    root = powers[bit_reversed(n)]  # of OpenFHE's butterfly tree: node m + i splits block i of m
+    power, node = _PowersOf(psi, 2 * n, p), bit_reversed(n)  # psi^node[m + i] splits block i of m in OpenFHE's tree
     layers = [(m, i) for m in (1, 2, 4, 8) for i in range(m)]
-
-    def padded(values: list[int]) -> list[int]:
-        return values + [0] * (RADIX - len(values))
-
-    lanes = np.arange(rows).reshape(-1, LANES)
-    e = 2 * bit_reversed(rows).reshape(-1, LANES) + 1
-    untwisted = [(m, k, inner // (2 * m)) for k in range(RADIX) for m in (1, 2, 4, 8) if m < inner]
-    last = {(k, m, i): root[rows * RADIX * m + k * m + i] * pow(psi, -half, p) % p
-            for m, k, half in untwisted for i in range(m)}  # fmt: skip
+    ms, places = np.array(layers).T
+    block, lane = np.arange(RADIX)[:, None], np.arange(rows).reshape(-1, 1, LANES)
+    first = node[[m + i for m, i in layers if m < outer]]
+    blocks = node[outer * ms + np.arange(outer)[:, None] * ms + places]
+    own = node[rows * ms[:, None] + lane * ms[:, None] + places[:, None]]
+    twist = (2 * bit_reversed(rows).reshape(-1, 1, LANES) + 1) * np.arange(inner)[:, None]
+    m, i = ms[ms < inner], places[ms < inner]
+    last = node[rows * RADIX * m + block * m + i] - inner // (2 * m)  # of row 0, whose e is 1, after its twist
     return {
-        "first": np.array(padded([root[m + i] for m, i in layers if m < outer]), object),
-        "blocks": np.array([padded([root[outer * m + k * m + i] for m, i in layers]) for k in range(outer)], object),
-        "rows_own": np.array([[root[rows * m + block * m + i] for m, i in layers] + [0 * block] for block in lanes], object),
-        "twist": np.array([[powers[(e_block * j) % (2 * n)] for j in range(inner)] for e_block in e], object),
-        "last": np.array([padded([last[k, m, i] for m, i in layers if m < inner]) for k in range(RADIX)], object),
+        "first": _padded(power(first)),
+        "blocks": _padded(power(blocks)),
+        "rows_own": np.concatenate([power(own), np.zeros((len(own), 1, LANES), object)], axis=1),
+        "twist": power(twist),
+        "last": _padded(power(last)),
     }
+
+
+def _padded(values: NDArray) -> NDArray:
+    """Rows of RADIX, filled up by zeros."""
+    return np.concatenate([values, np.zeros((*values.shape[:-1], RADIX - values.shape[-1]), object)], axis=-1)
 
 
 def make_tables(n: int, primes: list[int], roots: list[int], scales: list[int], dtype: Any) -> tuple[Tables, Tables]:
@@ -511,10 +520,14 @@ def with_scales(tables: Tables, n: int, primes: list[int], scales: list[int]) ->
     return tables._replace(scale=scale, scale_quotient=quotient)
 
 
+def one_prime(tables: Tables, i: int) -> Tables:
+    """The tables of one prime among several."""
+    fields = {name: getattr(tables, name) for name in Tables._fields}
+    return Tables(**{name: x[i : i + 1] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
+
+
 def _with_quotients(values: NDArray, primes: list[int], dtype: Any) -> tuple[NDArray, NDArray]:
     """Factors as they are stored, and floor(2^64 w / p) beside them where the arithmetic wants it."""
-    from .memory import aligned_copy
-
     stored = aligned_copy(values.astype(dtype))
     if dtype == np.float64:
         return stored, stored

@@ -19,7 +19,6 @@ from .intrinsics import (
     rint,
     select,
     signed_to_float,
-    unsigned_to_float,
 )
 
 #: Primes of Q lie between; all bounds of lazy ranges count on it.
@@ -70,11 +69,11 @@ class SmallModulus:
         return fma(-quotient, self.p, high) + fma(x, w, -high)
 
     def reduce(self, x: Value) -> Value:
-        """|x| < 2^52: congruent, at most p/2 and rounding (for |x| <= 2^49 p/2 + 1) in absolute value."""
+        """|x| <= 2^53: congruent, at most p/2 + 1 in absolute value: the quotient is below 2^18, its rounding moves it by less than 2^-34."""
         return fma(-rint(x * self.inverse), self.p, x)
 
     def canonical(self, x: Value) -> Value:
-        """|x| < 2^52: congruent, in [0, p).  Subtracting p floor(x / p) instead could give p itself."""
+        """|x| <= 2^53: congruent, in [0, p).  Subtracting p floor(x / p) instead could give p itself."""
         reduced = self.reduce(x)
         return select(reduced < 0.0, reduced + self.p, reduced)
 
@@ -120,23 +119,13 @@ class LargeModulus:
         2^-14: reduced sums are at most p/2 + 2^-14 p in absolute value, and exact modulo 2^64.  Needs no stored quotient, so a key takes
         half the memory of Shoup's form, and one pair of reductions serves any number of digits.
         """
-        reduced = high - rounded_to_integer(rint(high_estimate * self.inverse)) * self.p
-        estimate = fma(signed_to_float(reduced), reduced_scale(low_estimate), low_estimate)
+        reduced = high - rounded_to_integer(high_estimate * self.inverse) * self.p
+        estimate = fma(signed_to_float(reduced), low_estimate.like(float(1 << _HALF)), low_estimate)
         total = (reduced << _HALF) + low
-        total = total - rounded_to_integer(rint(estimate * self.inverse)) * self.p
+        total = total - rounded_to_integer(estimate * self.inverse) * self.p
         return select(total.is_negative(), total + self.p, total)
-
-
-def reduced_scale(like: Value) -> Value:
-    """2^30 as float64."""
-    return like.like(float(1 << _HALF))
 
 
 def halves(k: Value) -> tuple[Value, Value]:
     """A residue of 60 bits as two of 30, low and high."""
     return k & _LOW_HALF, k >> _HALF
-
-
-def product_estimate(y: Value, k: Value) -> tuple[Value, Value]:
-    """y k modulo 2^64, and rounded as float64, for k < 2^30."""
-    return y * k, unsigned_to_float(y) * integer_to_float(k)
