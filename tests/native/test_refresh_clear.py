@@ -8,7 +8,7 @@ from chains import clear_arithmetic, worst
 
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native import exponential
-from lowmem_resnet20.native.clear import RELINEARISATION
+from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
 from lowmem_resnet20.native.noise import Overflows, SchemeNoise
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
@@ -116,8 +116,8 @@ def union(plan, degree, towers):
     """Keys of all three stages' refreshes at full size."""
     keys = {}
     for slots in (1 << 14, 1 << 13, 1 << 12):
-        for index, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
-            keys[index] = max(most, keys.get(index, 0))
+        for name, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
+            keys[name] = max(most, keys.get(name, 0))
     return keys
 
 
@@ -126,9 +126,9 @@ def test_keys_of_the_shipped_plans():
     fast, lean = union(LEAST_TIME, 15, 22), union(FEWEST_KEYS, 27, 22)
     assert (len(fast), len(lean)) == (45, 14)
     for keys in (fast, lean):
-        assert keys[(2 << 16) - 4] == 1 and keys[(2 << 16) - 2] == 22
-    assert lean[RELINEARISATION] == 19 and lean[(2 << 16) - 1] == 20
-    assert fast[RELINEARISATION] == 18 and fast[(2 << 16) - 1] == 19
+        assert keys[INTO_SPARSE] == 1 and keys[FROM_SPARSE] == 22
+    assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
+    assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19
 
 
 def test_a_key_is_no_longer_than_its_use():

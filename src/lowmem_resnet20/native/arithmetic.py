@@ -97,7 +97,7 @@ class Arithmetic(Protocol, Generic[X]):
         kept.  Key: each step's."""
 
     def conjugate(self, x: X) -> X:
-        """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation (automorphism 2N - 1)."""
+        """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation."""
 
     def transform(self, x: X, transform: SlotTransform, scale: float) -> X:
         """``transform`` of the slots at ``scale``, not rescaled; its vectors are encoded at scale / scale(x), modulo QP.
@@ -110,7 +110,7 @@ class Arithmetic(Protocol, Generic[X]):
 
     def to_sparse(self, x: X) -> X:
         """``x`` under the sparse secret, for the raise of its modulus.  1 tower, before and after; scale kept.
-        Key: automorphism 2N - 4's, one digit modulo q_0 p_0."""
+        Key: into the sparse secret, one digit modulo q_0 and its own special primes."""
 
     def raise_modulus(self, x: X) -> X:
         """Of the one tower, each coefficient's residue in [-q_0/2, q_0/2), modulo all L + 1 primes.
@@ -119,4 +119,4 @@ class Arithmetic(Protocol, Generic[X]):
         """
 
     def to_dense(self, x: X) -> X:
-        """``x`` back from the sparse secret.  Towers, scale kept.  Key: automorphism 2N - 2's."""
+        """``x`` back from the sparse secret.  Towers, scale kept.  Key: from the sparse secret."""
