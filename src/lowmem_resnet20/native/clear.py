@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import PlanError
 from .arithmetic import SCALE_TOLERANCE, VectorOf
+from .chain import Chain
 from .embedding import coefficients_of_slots, slots_of_coefficients
 from .keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, rotation_name
 from .noise import Noise
@@ -30,14 +31,6 @@ class ClearText:
     slots: int
 
 
-def scale_chain(moduli: Sequence[int], top: float) -> tuple[float, ...]:
-    """(L + 1,) scale at 1 .. L + 1 towers; ``top`` at L + 1."""
-    scales = [top]
-    for modulus in reversed(moduli[1:]):
-        scales.append(scales[-1] ** 2 / modulus)
-    return tuple(reversed(scales))
-
-
 @dataclass
 class ClearArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`ClearText`.
@@ -46,15 +39,15 @@ class ClearArithmetic:
     and towers (also modulo P, where the name says QP).
     """
 
-    ring_dimension: int
-    moduli: Sequence[int]
-    top_scale: float
+    chain: Chain
     noise: Noise = field(default_factory=Noise)
     keys: dict[str, int] = field(default_factory=dict)
     operations: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._scales = scale_chain(self.moduli, self.top_scale)
+        self.ring_dimension = self.chain.dimension
+        self.moduli = tuple(prime.value for prime in self.chain.q)
+        self._scales = self.chain.scaling_factors()[::-1]
 
     def encrypt(self, vector: np.ndarray, towers: int) -> ClearText:
         """``vector`` repeated over the slots, at the scale of so many towers."""
