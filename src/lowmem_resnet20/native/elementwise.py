@@ -103,6 +103,24 @@ def add_constants(counter, jobs, scratch, out, x, constants, n, modulus, inverse
         job = take(counter)
 
 
+@vectorised
+def _add_element(out, o0, x, x0, m, m0, p, inverse):
+    out.store(o0, SmallModulus(p, inverse).canonical(x.load(x0) + m.load(m0)))
+
+
+@compiled
+def add_plaintext(counter, jobs, scratch, out, x, m, shift, n, modulus, inverse):
+    """out[i] = x[i] + m[i].  out, x: (towers, N); m: (towers, N >> shift)."""
+    pieces = n // PIECE
+    job = take(counter)
+    while job < jobs:
+        row, start = job // pieces, job % pieces * PIECE
+        for e in range(start, start + PIECE, LANES):
+            _add_element(out, row * n + e, x, row * n + e, m, row * (n >> shift) + (e // LANES >> shift) * LANES,
+                         modulus[row], inverse[row])  # fmt: skip
+        job = take(counter)
+
+
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +230,29 @@ def large_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
                 for e in range(start, start + PIECE, LANES):
                     _large_terms(out, (i * towers + t) * n + e, min(first, 1), places, factors, i * terms + first, count,
                                  t * n + e, t * (n >> shift) + (e // LANES >> shift) * LANES, modulus[t], inverse[t])  # fmt: skip
+        job = take(counter)
+
+
+@vectorised
+def _large_addition(out, o0, xs, j0, count, x0, p, inverse):
+    modulus = LargeModulus(p, inverse)
+    total = Accumulator(out.constant(0))
+    with repeated(count) as j:
+        total.value = modulus.add(total.value, at_address(xs.scalar(j0 + j), "uint64").load(x0))
+    out.store(o0, total.value)
+
+
+@compiled
+def large_additions(counter, jobs, scratch, out, xs, n, modulus, inverse):
+    """out[i] = sum_j xs[i, j], canonical.  out: (polynomials, k, N); xs: int64 (polynomials, terms), addresses of canonical residues, of out's own as well."""
+    pieces, polynomials, terms = n // PIECE, xs.shape[0], xs.shape[1]
+    places, towers = xs.reshape(-1), len(modulus)
+    job = take(counter)
+    while job < jobs:
+        t, start = job // pieces, job % pieces * PIECE
+        for i in range(polynomials):
+            for e in range(start, start + PIECE, LANES):
+                _large_addition(out, (i * towers + t) * n + e, places, i * terms, terms, t * n + e, modulus[t], inverse[t])
         job = take(counter)
 
 

@@ -12,65 +12,33 @@ share step 3 (:class:`Extended`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import PlanError
 from . import bases, elementwise, ntt
 from .memory import aligned
 from .ring import Ring
 
-#: The automorphism that changes nothing.
-IDENTITY = 1
+class SwitchingKey(Protocol):
+    """A key as kernels read it: cut to the towers it is used at, in this wing's order, permuted by its automorphism (:class:`.keys.NativeKey` is one).
 
+    automorphism: g of X -> X^g, 1 for relinearisation and the ways to and from the sparse secret.  low: uint32, high: uint8, both (2, digits, towers, N): the low
+    32 bits and the rest of the residues of b, then a, modulo q_0 .. q_(towers - 1); special: uint64 (2, digits, k, N): residues modulo the special primes.  All in [0, p),
+    C-contiguous, and writable because kernels are compiled for arrays that are; on cache lines.
 
-@dataclass(frozen=True, eq=False)
-class SwitchingKey:
-    """A key as kernels read it: cut to the towers it is used at, in this wing's order, permuted by its automorphism.
-
-    low: uint32, high: uint8, both (2, digits, towers, N): the low 32 bits and the rest of the residues of b, then a, modulo q_0 .. q_(towers - 1);
-    special: uint64 (2, digits, k, N): residues modulo the special primes.  All in [0, p), C-contiguous and writable (of a memory map: mode "c"), and best aligned to 64 bytes.
-
-    At k of N the residue of position automorphism(index)[k] stands, in the order of :class:`.ring.Ring`.  At fewer towers the first ones of the first digits are read.
+    At k of N the residue of position Ring.automorphism(g)[k] stands, in the order of :class:`.ring.Ring`.  At fewer towers the first ones of the first digits are read.
     """
 
-    index: int
     low: NDArray[np.uint32]
     high: NDArray[np.uint8]
     special: NDArray[np.uint64]
 
     @property
-    def digits(self) -> int:
-        return self.low.shape[1]
-
-    @property
-    def towers(self) -> int:
-        return self.low.shape[2]
-
-    @property
-    def bytes(self) -> int:
-        return self.low.nbytes + self.high.nbytes + self.special.nbytes
-
-
-def pack_key(ring: Ring, index: int, towers: int, residues: Callable[[int, int, int], NDArray[np.uint64]]) -> SwitchingKey:
-    """A key of automorphism ``index`` (IDENTITY for relinearisation and the return from the sparse secret), cut to ``towers``.
-
-    residues(half, digit, prime): uint64 (N,) in OpenFHE's order; half 0 is b, 1 is a; primes count through Q, then P.
-    """
-    n, k, digits = ring.dimension, len(ring.p), ring.digits_at(towers)
-    low, high = (aligned(2, digits, towers, n, dtype=dtype) for dtype in (np.uint32, np.uint8))
-    special = aligned(2, digits, k, n, dtype=np.uint64)
-    permutation = ring.automorphism(index)
-    for half in range(2):
-        for digit in range(digits):
-            for t in range(towers):
-                values = ring.from_openfhe(residues(half, digit, t), np.uint64)[permutation]
-                low[half, digit, t], high[half, digit, t] = values & 0xFFFFFFFF, values >> np.uint64(32)
-            for j in range(k):
-                special[half, digit, j] = ring.from_openfhe(residues(half, digit, len(ring.q) + j), np.uint64)[permutation]
-    return SwitchingKey(index, low, high, special)
+    def automorphism(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +132,10 @@ class KeySwitcher:
         added: (0, 1 or 2, towers, N), permuted too, is added times P.
         """
         ring, n, towers, k = self.ring, self.ring.dimension, raised.towers, len(self.ring.p)
-        count, shape = len(raised.small), (key.digits, key.towers)
-        permutation = ring.automorphism(key.index) if key.index != IDENTITY else np.empty(0, np.int32)
+        count, shape = len(raised.small), key.low.shape[1:3]
+        if shape < (count, towers) or shape[1] < towers:
+            raise PlanError(f"a key of {shape[1]} towers is used at {towers}")
+        permutation = ring.permutation(key.automorphism)
         pieces = n // elementwise.PIECE
         ring.workers.run(elementwise.small_key_sums, towers * pieces, out.small.reshape(-1), raised.own.reshape(-1),
                          raised.small.reshape(-1), ring.digit_towers, n, towers, count, key.low.reshape(-1),
@@ -204,16 +174,16 @@ class KeySwitcher:
         (0, 1 or 2, towers, N), all under the key's automorphism."""
         return self.lower(self.inner_products(self.raise_digits(x), key, added, self.extended("products", len(x))))
 
-    def rescale(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(polynomials, towers - 1, N): x / q_(towers - 1), rounded: the last residue, centred, is subtracted before."""
-        ring, (polynomials, towers, n) = self.ring, x.shape
+    def rescale(self, x: NDArray[np.float64], towers: int) -> NDArray[np.float64]:
+        """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred, is subtracted before."""
+        ring, (polynomials, all_towers, n) = self.ring, x.shape
         last = towers - 1
         tables = ntt.one_prime(ring.inverse_q, last)
-        tiles = self.to_coefficients("y", np.ascontiguousarray(x[:, last:]), tables)
+        tiles = self.to_coefficients("y", np.ascontiguousarray(x[:, last:towers]), tables)
         prime = ring.q[last]
         self._centre(tiles, prime)
         out = aligned(polynomials, last, n)
-        ring.workers.run(elementwise.divide, polynomials * last, out.reshape(-1), x.reshape(-1), towers * n,
+        ring.workers.run(elementwise.divide, polynomials * last, out.reshape(-1), x.reshape(-1), all_towers * n,
                          tiles.reshape(-1), (ring.tiles * ring.tile_stride, 0), ring.tile_stride, n, last,
                          ring.inverses_of(prime), ring.forward_q)  # fmt: skip
         return out

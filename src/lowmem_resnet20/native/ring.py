@@ -18,9 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import bases, ntt
+from .chain import Chain
 from .memory import aligned, aligned_copy
 from .residues import LARGE_LIMIT, SMALL_LEAST, SMALL_LIMIT
 from .threads import Workers, available_processors
+
+
+#: Names the order of residues in memory, in files: another order gets another name.
+ORDER = "blocks of eight rows"
+
+
+def memory_order(dimension: int) -> NDArray[np.int64]:
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`)."""
+    _, columns = ntt.shape(dimension)
+    row, position = np.divmod(np.arange(dimension), columns)
+    return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
 
 
 class Raising(NamedTuple):
@@ -73,14 +85,24 @@ class Ring:
         if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
             raise ValueError(f"special primes must have 51 to 60 bits, not {max(self.p).bit_length()}")
 
+    @classmethod
+    def of(cls, chain: Chain, threads: int = 0) -> Ring:
+        """The ring of a chain; threads: 0 for as many as the process may use."""
+        (q, q_roots), (p, p_roots) = zip(*chain.q, strict=True), zip(*chain.p, strict=True)
+        return cls(chain.dimension, q, q_roots, p, p_roots, chain.digit_towers, threads)
+
+    @classmethod
+    def of_sparse_key(cls, chain: Chain, threads: int = 0) -> Ring:
+        """That of the key into the sparse secret: modulo q_0 and its own special prime."""
+        (q, q_root), (p, p_root) = chain.q[0], *chain.sparse
+        return cls(chain.dimension, (q,), (q_root,), (p,), (p_root,), 1, threads)
+
     # Order ----------------------------------------------------------------------------------------------------------
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """(N,) where in memory OpenFHE's position i is."""
-        _, columns = ntt.shape(self.dimension)
-        row, position = np.divmod(np.arange(self.dimension), columns)
-        return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
+        return memory_order(self.dimension)
 
     @cached_property
     def tile_order(self) -> NDArray[np.int64]:
@@ -121,6 +143,10 @@ class Ring:
         """The automorphism that brings slot i + step to slot i."""
         return pow(5, step % (self.dimension // 2), 2 * self.dimension)
 
+    def permutation(self, index: int) -> NDArray[np.int32]:
+        """The same for kernels: empty for X -> X, which permutes nothing."""
+        return self.automorphism(index) if index != 1 else np.empty(0, np.int32)
+
     @lru_cache(maxsize=128)  # noqa: B019  a ring lives as long as the process
     def automorphism(self, index: int) -> NDArray[np.int32]:
         """(N,) the permutation of evaluation form that X -> X^index, odd, does."""
@@ -135,7 +161,9 @@ class Ring:
 
     @cached_property
     def workers(self) -> Workers:
-        return Workers(self.threads or available_processors(), self.dimension + ntt.scratch_elements(self.dimension) + (1 << 14))
+        """With scratch for a transform, what goes into it and what comes out, and padding."""
+        elements = 2 * self.dimension + ntt.scratch_elements(self.dimension) + (1 << 14)
+        return Workers(self.threads or available_processors(), elements)
 
     @cached_property
     def _q_tables(self) -> tuple[ntt.Tables, ntt.Tables]:
