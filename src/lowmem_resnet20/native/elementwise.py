@@ -160,7 +160,7 @@ def small_key_sums(counter, jobs, scratch, out, own, digits, alpha, n, towers, c
                    permutation, modulus, inverse):  # fmt: skip
     """Inner products of a polynomial's raised digits with a key, modulo the primes of Q, both permuted, and additions to them.
 
-    out: (2, towers, N), |.| < (count + 1) (p/2 + p/32), if own is canonical; own: (towers, N) the polynomial; digits: (count, towers, N) raised digits, of which towers inside each digit are
+    out: (2, towers, N), |.| < (count + 1) (p/2 + p/128); own: (towers, N) the polynomial; digits: (count, towers, N) raised digits, of which towers inside each digit are
     not read; low, high: the key's planes (2, key_shape[0] digits, key_shape[1] towers, N), permuted already; added: (0, 1 or 2, towers, N) times factor (towers,)
     is added to the halves.
     """

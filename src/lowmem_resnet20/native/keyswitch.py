@@ -13,6 +13,7 @@ share step 3 (:class:`Extended`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -178,7 +179,7 @@ class KeySwitcher:
         """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred, is subtracted before."""
         ring, (polynomials, all_towers, n) = self.ring, x.shape
         last = towers - 1
-        tables = ntt.one_prime(ring.inverse_q, last)
+        tables = ntt.some_primes(ring.inverse_q, last, towers)
         tiles = self.to_coefficients("y", np.ascontiguousarray(x[:, last:towers]), tables)
         prime = ring.q[last]
         self._centre(tiles, prime)
@@ -191,7 +192,7 @@ class KeySwitcher:
     def raise_modulus(self, x: NDArray[np.float64], towers: int) -> NDArray[np.float64]:
         """(polynomials, towers, N): the coefficients of x (polynomials, 1, N) modulo q_0, in [-q_0/2, q_0/2], modulo so many primes."""
         ring, (polynomials, _, n) = self.ring, x.shape
-        tiles = self.to_coefficients("y", x, ntt.one_prime(ring.inverse_q, 0))
+        tiles = self.to_coefficients("y", x, ntt.some_primes(ring.inverse_q, 0, 1))
         self._centre(tiles, ring.q[0])
         out = aligned(polynomials, towers, n)
         gap = ring.tiles * ring.tile_stride
@@ -206,35 +207,47 @@ class KeySwitcher:
 
 
 class SparseSwitcher:
-    """To the sparse secret: key switching modulo q_0 p_0 of one digit, whose lifts are centred, as in OpenFHE's bootstrapping (Bossuat, Troncoso-Pastoriza and
-    Hubaux, ACNS 2022, section 3).
+    """To the sparse secret: key switching of one digit modulo q_0 P', P' a product of small primes, with centred lifts in both directions, as in OpenFHE's bootstrapping (Bossuat,
+    Troncoso-Pastoriza and Hubaux, ACNS 2022, section 3).
 
-    ring: of q_0 and the one special prime.
+    ring: of q_0 and the primes of P'; no special primes.
     """
 
     def __init__(self, ring: Ring) -> None:
-        if len(ring.q) != 1 or len(ring.p) != 1:
-            raise ValueError("the key into the sparse secret is modulo two primes")
         self.ring, self.switcher = ring, KeySwitcher(ring)
+        self.product = prod(ring.q[1:])
+        factors = bases.cofactor_inverses(ring.q[1:])
+        self._inverse = ntt.with_scales(ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.dimension, ring.q[1:], factors)
+        self._cofactors = np.array([self.product // p % ring.q[0] for p in ring.q[1:]], np.float64)
 
     def switch(self, x: NDArray[np.float64], key: SwitchingKey) -> NDArray[np.float64]:
         """(2, 1, N) under the sparse secret, of (2, 1, N)."""
-        ring, switcher, (q,), (p,) = self.ring, self.switcher, self.ring.q, self.ring.p
-        tiles = switcher.to_coefficients("y", x[1:], ring.inverse_q)
-        large = np.empty((1, 1, ring.dimension), np.uint64)
-        switcher.to_evaluation(large, _lifted(tiles, q, p).astype(np.uint64), ring.forward_p)
-        raised = Raised(np.ascontiguousarray(x[1]), 1, np.empty((1, 1, ring.dimension)), large)
-        products = switcher.inner_products(raised, key, x[:1], switcher.extended("products", 1))
-        lowered = switcher.to_coefficients("lowered", products.large, ring.inverse_p)
-        tiles = _lifted(lowered, p, q).astype(np.float64)
-        out = aligned(2, 1, ring.dimension)
+        ring, n, q = self.ring, self.ring.dimension, float(self.ring.q[0])
+        factor = self.product % ring.q[0]
+        raised = self.switcher.raise_modulus(x[1:], len(ring.q))
+        products = aligned(2, len(ring.q), n)
+        halves = _unpacked(key)
+        addresses = np.array([[raised.ctypes.data]] * 2), np.array([[half.ctypes.data] for half in halves])
+        pieces = n // elementwise.PIECE
+        ring.workers.run(elementwise.small_sums, len(ring.q) * pieces, products.reshape(-1), *addresses, np.ones(2, np.int64), n, 0,
+                         ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
+        y = self.switcher.to_coefficients("lowered", np.ascontiguousarray(products[:, 1:]), self._inverse)
+        tiles = aligned(2, ring.tiles, ring.tile_stride)
+        ring.workers.run(bases.lift_centred, 2 * ring.tiles, tiles.reshape(-1), y.reshape(-1), ring.tile_stride,
+                         len(self._cofactors), self._cofactors, 1 / np.array(ring.q[1:], np.float64), float(factor), q, 1 / q)  # fmt: skip
+        out = aligned(2, 1, n)
         gap = ring.tiles * ring.tile_stride
-        ring.workers.run(elementwise.divide, 2, out.reshape(-1), products.small.reshape(-1), ring.dimension, tiles.reshape(-1),
-                         (gap, gap), ring.tile_stride, ring.dimension, 1, ring.lowering.inverse_p, ring.forward_q)  # fmt: skip
+        ring.workers.run(elementwise.divide, 2, out.reshape(-1), products.reshape(-1), len(ring.q) * n, tiles.reshape(-1),
+                         (gap, 0), ring.tile_stride, n, 1, np.array([pow(factor, -1, ring.q[0])], np.float64), ring.forward_q)  # fmt: skip
+        terms = np.array([[out[0].ctypes.data, x[0].ctypes.data]])
+        ring.workers.run(elementwise.small_combinations, pieces, out[0].reshape(-1), terms, np.ones((1, 2, 2)), n,
+                         ring.forward_q.modulus[:1], ring.forward_q.inverse[:1])  # fmt: skip
         return out
 
 
-def _lifted(tiles: NDArray, source: int, target: int) -> NDArray[np.int64]:
-    """Canonical residues modulo one prime, centred, modulo another, canonical."""
-    values = tiles.astype(np.int64)
-    return (values - source * (values > source // 2)) % target
+def _unpacked(key: SwitchingKey) -> NDArray[np.float64]:
+    """(2, 1 + k, N): a key of one digit and one tower, with its special primes, which are small."""
+    halves = aligned(2, 1 + key.special.shape[2], key.low.shape[3])
+    halves[:, 0] = key.low[:, 0, 0] + key.high[:, 0, 0] * float(1 << 32)
+    halves[:, 1:] = key.special[:, 0]
+    return halves

@@ -15,9 +15,9 @@ So of N roots only 32 N/16 and a few must be stored.  The inverse does the same 
 Order in memory.  Evaluation form: row r, position j stands at (r // 8) 8 B + 8 j + r % 8.  Coefficients lie in B/8 tiles of eight columns; within a tile
 rows 16 i + k stand at (k A/16 + i) 8, so that the first pass reads on.  Neither is OpenFHE's order; :mod:`.ring` converts.
 
-Lazy ranges.  Modulo small primes each layer adds at most p (residues.SmallModulus: |w v| < p/2 + p/32) to the result of the forward transform: 4 passes
+Lazy ranges.  Modulo small primes each layer adds less than p (residues.SmallModulus: |w v| < p/2 + p/128) to the result of the forward transform: 4 passes
 of at most 4 layers stay below 2^41; sums of the inverse double at each layer: those of the first pass reach 2^44, and those of the other 12 layers
-between two multiplications 2^12 (p/2 + p/32) < 2^49; both within what products take.  Modulo special primes values are in [0, 16 p): see _LargeButterflies.
+between two multiplications 2^12 (p/2 + p/128) < 2^49; both within what products take.  Modulo special primes values are in [0, 16 p): see _LargeButterflies.
 """
 
 from __future__ import annotations
@@ -520,10 +520,10 @@ def with_scales(tables: Tables, n: int, primes: list[int], scales: list[int]) ->
     return tables._replace(scale=scale, scale_quotient=quotient)
 
 
-def one_prime(tables: Tables, i: int) -> Tables:
-    """The tables of one prime among several."""
+def some_primes(tables: Tables, first: int, end: int) -> Tables:
+    """The tables of consecutive primes among several."""
     fields = {name: getattr(tables, name) for name in Tables._fields}
-    return Tables(**{name: x[i : i + 1] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
+    return Tables(**{name: x[first:end] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
 
 
 def _with_quotients(values: NDArray, primes: list[int], dtype: Any) -> tuple[NDArray, NDArray]:

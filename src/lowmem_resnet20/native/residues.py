@@ -21,8 +21,8 @@ from .intrinsics import (
     signed_to_float,
 )
 
-#: Primes of Q lie between; all bounds of lazy ranges count on it.
-SMALL_LEAST, SMALL_LIMIT = 1 << 35, (1 << 37) + (1 << 32)
+#: Primes of Q lie below; all bounds of lazy ranges count on it.
+SMALL_LIMIT = (1 << 37) + (1 << 32)
 #: Special primes lie below, so that 16 of them fit in 64 bits.
 LARGE_LIMIT = 1 << 60
 
@@ -51,12 +51,11 @@ def rounded_to_integer(a: Value) -> Value:
 
 
 class SmallModulus:
-    """SMALL_LEAST < p < SMALL_LIMIT, and 1/p rounded.
+    """p < SMALL_LIMIT, and 1/p rounded.
 
-    For |x| <= 2^49 and |w| < p, h = fl(x w) has an error l = x w - h of less than 2^35 that one fma gives exactly.  With q =
-    rint(h fl(1/p)), h - q p is an integer of less than 53 bits, so that the second fma gives it exactly as well, and q misses h/p by
-    less than 1/2 + 2^-2.  So |x w - q p| < 3p/4 + 2^35 < 2p at worst; for |x| <= 2^44, where |l| < 2^30 and q
-    misses by less than 1/2 + 2^-7, it is below p/2 + p/32.
+    A product x w, |x| <= 2^49, 0 <= w < p, rounded to h, has an error l = x w - h of at most 2^-53 |x| p <= p/16, which one fma gives exactly.  q = rint(h
+    fl(1/p)) is at most 2^49, so two roundings move it from h/p by less than 1/2 + 2^-3.  Then h - q p is an integer of at most (1/2 + 2^-3) p, which the second fma gives
+    exactly as well, and |x w - q p| < 0.7 p.  For |x| <= 2^44 it is below p/2 + p/128.
     """
 
     def __init__(self, p: Value, inverse: Value) -> None:

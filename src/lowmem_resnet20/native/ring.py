@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import bases, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
-from .residues import LARGE_LIMIT, SMALL_LEAST, SMALL_LIMIT
+from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
 
 
@@ -80,8 +80,8 @@ class Ring:
 
     def __post_init__(self) -> None:
         ntt.shape(self.dimension)
-        if not all(SMALL_LEAST < q < SMALL_LIMIT for q in self.q):
-            raise ValueError(f"primes of Q must have 36 or 37 bits, not {max(self.q).bit_length()}")
+        if not all(q < SMALL_LIMIT for q in self.q):
+            raise ValueError(f"primes of Q must have at most 37 bits, not {max(self.q).bit_length()}")
         if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
             raise ValueError(f"special primes must have 51 to 60 bits, not {max(self.p).bit_length()}")
 
@@ -93,9 +93,9 @@ class Ring:
 
     @classmethod
     def of_sparse_key(cls, chain: Chain, threads: int = 0) -> Ring:
-        """That of the key into the sparse secret: modulo q_0 and its own special prime."""
-        (q, q_root), (p, p_root) = chain.q[0], *chain.sparse
-        return cls(chain.dimension, (q,), (q_root,), (p,), (p_root,), 1, threads)
+        """That of the key into the sparse secret: modulo q_0 and special primes of its own, which are no longer than it."""
+        q, q_roots = zip(chain.q[0], *chain.sparse, strict=True)
+        return cls(chain.dimension, q, q_roots, (), (), 1, threads)
 
     # Order ----------------------------------------------------------------------------------------------------------
 
