@@ -11,6 +11,7 @@ import pytest
 from smallring import insecure_context, serialised
 
 from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
@@ -33,6 +34,7 @@ class Party:
 
     context: Any
     pair: Any
+    chain: Chain
     arithmetic: NativeArithmetic
     plan: RefreshPlan
     depth: int
@@ -46,7 +48,7 @@ class Party:
     def refreshed(self, values: np.ndarray, coefficients: tuple[complex, ...]) -> tuple[Ciphertext, np.ndarray]:
         """The native refresh's result, and what OpenFHE decrypts it to."""
         ev = self.arithmetic
-        file = read_ciphertext(serialised(self.encrypt(values)), ev.chain)
+        file = read_ciphertext(serialised(self.encrypt(values)), self.chain)
         residues = ev.ring.from_openfhe(file.residues)
         x = Ciphertext(residues, residues.shape[1], file.scale, file.slots)
         y = Refresh(ev, self.plan, prepare(self.plan, RING, len(values)))(x, coefficients)
@@ -90,7 +92,7 @@ def party(request, tmp_path_factory) -> Party:
         openfhe_index(name, RING): open_key(key_path(folder, name), name, chain, towers, ORDER)
         for name, towers in needed.items()
     }
-    return Party(context, pair, NativeArithmetic(chain, keys, 1), plan, depth)
+    return Party(context, pair, chain, NativeArithmetic(chain, keys, 1), plan, depth)
 
 
 def sample(slots: int, reach: float) -> np.ndarray:
