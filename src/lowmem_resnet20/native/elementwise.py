@@ -17,6 +17,9 @@ from .residues import LargeModulus, SmallModulus, halves, integer_to_float
 
 #: Elements of a job, and of what a kernel gathers into cache at once.
 PIECE = 1024
+#: Vectors that one call works on, so that products of several overlap.
+_UNROLLED = 4
+_STEP = _UNROLLED * LANES
 #: Terms that one exact sum modulo large primes takes: values below 16 p.
 MOST_LARGE_TERMS = 15
 
@@ -24,16 +27,28 @@ MOST_LARGE_TERMS = 15
 # Modulo small primes ------------------------------------------------------------------------------------------------
 
 
+def _each() -> range:
+    """Offsets of the vectors that one call works on."""
+    return range(0, _STEP, LANES)
+
+
+def _kept(element, offset, shift):
+    """Where a plaintext keeps the vector that stands at ``element`` + ``offset`` (a multiple of eight)."""
+    return (((element + offset) >> 3) >> shift) << 3
+
+
 @vectorised
-def _small_terms(out, o0, xs, ms, j0, count, x0, m0, p, inverse):
-    """sum_j x_j m_j, canonical; xs, ms: addresses (count,) from j0 on."""
+def _small_terms(out, o0, xs, ms, j0, count, element, tower, n, shift, p, inverse):
+    """sum_j x_j m_j, canonical; xs, ms: addresses (count,) from j0 on; element: of a tower."""
     modulus = SmallModulus(p, inverse)
-    total = Accumulator(out.constant(0.0))
+    totals = [Accumulator(out.constant(0.0)) for _ in _each()]
     with repeated(count) as j:
-        x = at_address(xs.scalar(j0 + j), "float64").load(x0)
-        m = at_address(ms.scalar(j0 + j), "float64").load(m0)
-        total.value = total.value + modulus.multiply(x, m)
-    out.store(o0, modulus.canonical(total.value))
+        x, m = (at_address(addresses.scalar(j0 + j), "float64") for addresses in (xs, ms))
+        for total, v in zip(totals, _each(), strict=True):
+            factor = m.load(tower * (n >> shift) + _kept(element, v, shift))
+            total.value = total.value + modulus.multiply(x.load(tower * n + element + v), factor)
+    for total, v in zip(totals, _each(), strict=True):
+        out.store(o0 + v, modulus.canonical(total.value))
 
 
 @compiled
@@ -49,9 +64,9 @@ def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
     while job < jobs:
         t, start = job // pieces, job % pieces * PIECE
         for i in range(polynomials):
-            for e in range(start, start + PIECE, LANES):
-                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], t * n + e,
-                             t * (n >> shift) + (e // LANES >> shift) * LANES, modulus[t], inverse[t])  # fmt: skip
+            for e in range(start, start + PIECE, _STEP):
+                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], e, t, n, shift, modulus[t],
+                             inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -59,11 +74,13 @@ def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
 def _small_linear(out, o0, xs, factors, j0, f0, count, x0, p, inverse):
     """sum_j x_j factors[f0 + 2 j], canonical."""
     modulus = SmallModulus(p, inverse)
-    total = Accumulator(out.constant(0.0))
+    totals = [Accumulator(out.constant(0.0)) for _ in _each()]
     with repeated(count) as j:
-        x = at_address(xs.scalar(j0 + j), "float64").load(x0)
-        total.value = total.value + modulus.multiply(x, factors.scalar(f0 + j * 2).spread())
-    out.store(o0, modulus.canonical(total.value))
+        x, factor = at_address(xs.scalar(j0 + j), "float64"), factors.scalar(f0 + j * 2).spread()
+        for total, v in zip(totals, _each(), strict=True):
+            total.value = total.value + modulus.multiply(x.load(x0 + v), factor)
+    for total, v in zip(totals, _each(), strict=True):
+        out.store(o0 + v, modulus.canonical(total.value))
 
 
 @compiled
@@ -78,7 +95,7 @@ def small_combinations(counter, jobs, scratch, out, xs, factors, n, modulus, inv
     while job < jobs:
         t, start = job // pieces, job % pieces * PIECE
         for i in range(polynomials):
-            for e in range(start, start + PIECE, LANES):
+            for e in range(start, start + PIECE, _STEP):
                 half = 1 if 2 * e >= n else 0
                 _small_linear(out, (i * towers + t) * n + e, places, constants, i * terms, t * terms * 2 + half, terms,
                               t * n + e, modulus[t], inverse[t])  # fmt: skip
@@ -128,31 +145,34 @@ def add_plaintext(counter, jobs, scratch, out, x, m, shift, n, modulus, inverse)
 def _small_key_terms(out, o0, gap, digits, d0, count, low, high, k0, digit_gap, half_gap, p, inverse):
     """Both halves' sum_g d_g k_g, lazy, at o0 and ``gap`` further; digits PIECE apart, a key's ``digit_gap``, its halves ``half_gap``."""
     modulus = SmallModulus(p, inverse)
-    totals = [Accumulator(out.constant(0.0)) for _ in range(2)]
+    totals = {(half, v): Accumulator(out.constant(0.0)) for half in range(2) for v in _each()}
     with repeated(count) as g:
-        digit = digits.load(d0 + g * PIECE)
-        for half, total in enumerate(totals):
-            at = k0 + g * digit_gap + half_gap * half
+        for (half, v), total in totals.items():
+            at = k0 + g * digit_gap + half_gap * half + v
             key = integer_to_float(low.load(at) | (high.load(at) << 32))
-            total.value = total.value + modulus.multiply(digit, key)
-    for half, total in enumerate(totals):
-        out.store(o0 + gap * half, total.value)
+            total.value = total.value + modulus.multiply(digits.load(d0 + g * PIECE + v), key)
+    for (half, v), total in totals.items():
+        out.store(o0 + gap * half + v, total.value)
 
 
 @vectorised
 def _add_multiple(out, o0, x, x0, factor, p, inverse):
-    out.store(o0, out.load(o0) + SmallModulus(p, inverse).multiply(x.load(x0), factor))
+    for v in _each():
+        out.store(o0 + v, out.load(o0 + v) + SmallModulus(p, inverse).multiply(x.load(x0 + v), factor))
 
 
 @compiled
 def _move(buffer, b0, source, s0, permutation, start):
     """A piece of a permuted polynomial into cache; an empty permutation is none."""
+    piece = buffer[b0 : b0 + PIECE]
     if len(permutation):
+        row, places = source[s0:], permutation[start : start + PIECE]
         for e in range(PIECE):
-            buffer[b0 + e] = source[s0 + permutation[start + e]]
+            piece[e] = row[places[e]]
     else:
+        row = source[s0 + start : s0 + start + PIECE]
         for e in range(PIECE):
-            buffer[b0 + e] = source[s0 + start + e]
+            piece[e] = row[e]
 
 
 @compiled
@@ -175,12 +195,12 @@ def small_key_sums(counter, jobs, scratch, out, own, digits, alpha, n, towers, c
                 _move(scratch, g * PIECE, own, t * n, permutation, start)
             else:
                 _move(scratch, g * PIECE, digits, (g * towers + t) * n, permutation, start)
-        for e in range(0, PIECE, LANES):
+        for e in range(0, PIECE, _STEP):
             _small_key_terms(out, t * n + start + e, towers * n, scratch, e, count, low, high, t * n + start + e,
                              digit_gap, half_gap, p, inv)  # fmt: skip
         for half in range(len(added) // (towers * n)):
             _move(scratch, 0, added, (half * towers + t) * n, permutation, start)
-            for e in range(0, PIECE, LANES):
+            for e in range(0, PIECE, _STEP):
                 _add_multiple(out, (half * towers + t) * n + start + e, scratch, e, factor[t], p, inv)
         job = take(counter)
 
@@ -206,14 +226,16 @@ class _LargeSum:
 
 
 @vectorised
-def _large_terms(out, o0, added, xs, ms, j0, count, x0, m0, p, inverse):
-    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; xs, ms: addresses from j0 on; added: 1 to add to what is there."""
+def _large_terms(out, o0, added, xs, ms, j0, count, element, tower, n, shift, p, inverse):
+    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; as _small_terms; added: 1 to add to what is there, else 0."""
     modulus = LargeModulus(p, inverse)
-    total = _LargeSum(out.constant(0), (inverse * 0.0).spread())
+    totals = [_LargeSum(out.constant(0), (inverse * 0.0).spread()) for _ in _each()]
     with repeated(count) as j:
-        total.add(at_address(xs.scalar(j0 + j), "uint64").load(x0), at_address(ms.scalar(j0 + j), "uint64").load(m0))
-    before = out.load(o0) * added
-    out.store(o0, modulus.add(before, total.reduced(modulus)))
+        x, m = (at_address(addresses.scalar(j0 + j), "uint64") for addresses in (xs, ms))
+        for total, v in zip(totals, _each(), strict=True):
+            total.add(x.load(tower * n + element + v), m.load(tower * (n >> shift) + _kept(element, v, shift)))
+    for total, v in zip(totals, _each(), strict=True):
+        out.store(o0 + v, modulus.add(out.load(o0 + v) * added, total.reduced(modulus)))
 
 
 @compiled
@@ -227,9 +249,9 @@ def large_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
         for i in range(polynomials):
             for first in range(0, counts[i], MOST_LARGE_TERMS):
                 count = min(MOST_LARGE_TERMS, counts[i] - first)
-                for e in range(start, start + PIECE, LANES):
-                    _large_terms(out, (i * towers + t) * n + e, min(first, 1), places, factors, i * terms + first, count,
-                                 t * n + e, t * (n >> shift) + (e // LANES >> shift) * LANES, modulus[t], inverse[t])  # fmt: skip
+                for e in range(start, start + PIECE, _STEP):
+                    _large_terms(out, (i * towers + t) * n + e, min(first, 1), places, factors, i * terms + first, count, e, t, n,
+                                 shift, modulus[t], inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -260,11 +282,12 @@ def large_additions(counter, jobs, scratch, out, xs, n, modulus, inverse):
 def _large_key_terms(out, o0, gap, digits, d0, count, key, k0, digit_gap, half_gap, p, inverse):
     """Both halves' sum_g d_g k_g, canonical; as _small_key_terms."""
     modulus = LargeModulus(p, inverse)
-    for half in range(2):
-        total = _LargeSum(out.constant(0), (inverse * 0.0).spread())
-        with repeated(count) as g:
-            total.add(digits.load(d0 + g * PIECE), key.load(k0 + g * digit_gap + half_gap * half))
-        out.store(o0 + gap * half, total.reduced(modulus))
+    totals = {(half, v): _LargeSum(out.constant(0), (inverse * 0.0).spread()) for half in range(2) for v in _each()[:2]}
+    with repeated(count) as g:
+        for (half, v), total in totals.items():
+            total.add(digits.load(d0 + g * PIECE + v), key.load(k0 + g * digit_gap + half_gap * half + v))
+    for (half, v), total in totals.items():
+        out.store(o0 + gap * half + v, total.reduced(modulus))
 
 
 @compiled
@@ -278,7 +301,7 @@ def large_key_sums(counter, jobs, scratch, out, digits, n, k, count, key, key_sh
         j, start = job // pieces, job % pieces * PIECE
         for g in range(count):
             _move(buffer, g * PIECE, digits, (g * k + j) * n, permutation, start)
-        for e in range(0, PIECE, LANES):
+        for e in range(0, PIECE, _STEP // 2):
             _large_key_terms(out, j * n + start + e, k * n, buffer, e, count, key, j * n + start + e, digit_gap, half_gap,
                              modulus[j], inverse[j])  # fmt: skip
         job = take(counter)

@@ -138,7 +138,7 @@ class _Subring:
 
     ring: Ring
     places: NDArray[np.int64]
-    gather: NDArray[np.int32]
+    gather: NDArray[np.uint32]
     shift: int
 
 
@@ -203,5 +203,5 @@ class Encoder:
         position = np.empty(ring.dimension, np.int64)  # by place in memory
         position[ring.order] = np.arange(ring.dimension)
         kept = position.reshape(-1, LANES)[:: 1 << shift].reshape(-1)
-        gather = smaller.order[kept >> shift].astype(np.int32)
+        gather = smaller.order[kept >> shift].astype(np.uint32)
         return _Subring(smaller, smaller.tile_order[:: dimension // (2 * n)].copy(), gather, shift)

@@ -96,7 +96,7 @@ class Value:
     def __lshift__(self, other: int) -> Value:
         return self._operate("", "shl", other)
 
-    def __rshift__(self, other: int) -> Value:
+    def __rshift__(self, other: Value | int) -> Value:
         return self._operate("", "lshr", other)
 
     def __neg__(self) -> Value:
@@ -193,6 +193,14 @@ class Array:
         """Eight consecutive elements."""
         stored = self.builder.store(value.spread().value, self._pointer(offset))
         stored.align = self.element.bitwidth // 8
+
+    def prefetch(self, offset: Value) -> None:
+        """Ask for the cache line of an element; past the array's end nothing happens."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        read, near, data = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        self.builder.call(function, [self.builder.bitcast(self._at(offset), byte), read, near, data])
 
     def scalar(self, offset: Value) -> Value:
         """One element."""

@@ -295,6 +295,13 @@ def _inverse_from_tiles(dst, d0, ds, src, s0, row_block, w, quotients, w0, p, in
 
 
 @vectorised
+def _fetch(x, x0):
+    """Ask for the 16 cache lines from x0 on, which the next tile's first pass reads."""
+    for i in range(RADIX):
+        x.prefetch(x0 + LANES * i)
+
+
+@vectorised
 def _transpose(dst, d0, src, s0):
     """64 consecutive elements as an 8 x 8 matrix, transposed."""
     rows = transpose([src.load(s0 + LANES * i) for i in range(LANES)])
@@ -372,6 +379,7 @@ def forward(y, y0, x, x0, tile_stride, scratch, t, i):
     for tile in range(columns // LANES):
         source = x0 + tile * tile_stride
         for r in range(RADIX):
+            _fetch(x, source + tile_stride + r * outer * LANES)
             _forward_rows(outer, scratch, buffer + r * LANES, RADIX * LANES, x, source + r * outer * LANES, LANES,
                           t.first, t.first_quotient, w, p, inverse)  # fmt: skip
         for k in range(outer):

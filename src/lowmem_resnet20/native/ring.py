@@ -143,17 +143,17 @@ class Ring:
         """The automorphism that brings slot i + step to slot i."""
         return pow(5, step % (self.dimension // 2), 2 * self.dimension)
 
-    def permutation(self, index: int) -> NDArray[np.int32]:
+    def permutation(self, index: int) -> NDArray[np.uint32]:
         """The same for kernels: empty for X -> X, which permutes nothing."""
-        return self.automorphism(index) if index != 1 else np.empty(0, np.int32)
+        return self.automorphism(index) if index != 1 else np.empty(0, np.uint32)
 
     @lru_cache(maxsize=128)  # noqa: B019  a ring lives as long as the process
-    def automorphism(self, index: int) -> NDArray[np.int32]:
+    def automorphism(self, index: int) -> NDArray[np.uint32]:
         """(N,) the permutation of evaluation form that X -> X^index, odd, does."""
         n = self.dimension
         reversed_ = ntt.bit_reversed(n)
         exponents = (2 * reversed_ + 1) * index % (2 * n)
-        permutation = aligned(n, dtype=np.int32)
+        permutation = aligned(n, dtype=np.uint32)
         permutation[self.order] = self.order[reversed_[exponents // 2]]
         return permutation
 
