@@ -106,7 +106,7 @@ def coefficients_to_residues(counter, jobs, scratch, out, coefficients, stride, 
         vector, tower = job // towers, job % towers
         for e in range(0, stride, LANES):
             _reduce(tiles, e, coefficients, vector * stride + e, t.modulus[tower], t.inverse[tower])
-        ntt.forward(tiles, stride, tiles, 0, tile_stride, scratch[stride + size :], t, tower)
+        ntt.forward(tiles, stride, tiles, 0, tile_stride, tiles[stride + size :], t, tower)
         for e in range(size):
             out[job * size + e] = tiles[stride + gather[e]]
         job = take(counter)
