@@ -1,4 +1,4 @@
-"""The native refresh on ciphertexts, with the keys that the plan says and no more, against the function and OpenFHE's."""
+"""The native refresh on ciphertexts, with the keys that its plan names: against the function, and OpenFHE's."""
 
 from __future__ import annotations
 

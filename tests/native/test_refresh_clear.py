@@ -16,9 +16,7 @@ from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, Grouping
 from lowmem_resnet20.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
-SMALL = {
-    steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps
-}
+SMALL = {steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps}
 
 
 def refreshed(plan, slots, coefficients, values, noise, ring=RING, bits=36):
@@ -34,7 +32,7 @@ def refreshed(plan, slots, coefficients, values, noise, ring=RING, bits=36):
 @pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)
 @pytest.mark.parametrize("degree", [13, 15, 27])
 def test_function_of_every_slot(plan, slots, degree):
-    """Full and sparse packing; multiples of q_0 as large as they come; repeated over all slots; at the chain's scale."""
+    """Full and sparse packing; multiples of q_0 as large as they come; repeated over all slots; the scale exact."""
     random = np.random.default_rng(slots + degree)
     values = random.uniform(-FOURIER_REACH, FOURIER_REACH, slots)
     values[:3] = 0, FOURIER_REACH, -FOURIER_REACH
@@ -122,7 +120,7 @@ def union(plan, degree, towers):
 
 
 def test_keys_of_the_shipped_plans():
-    """A refresh that saves keys does with a third of them; conjugation, relinearisation and the sparse pair included."""
+    """To save keys is to do with a third of them; conjugation, relinearisation and the sparse pair included."""
     fast, lean = union(LEAST_TIME, 15, 22), union(FEWEST_KEYS, 27, 22)
     assert (len(fast), len(lean)) == (45, 14)
     for keys in (fast, lean):

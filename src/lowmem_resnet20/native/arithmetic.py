@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 X = TypeVar("X")
 #: Scales that are added differ by at most this part: far below the noise, far above the rounding of a float.
 SCALE_TOLERANCE = 1e-9
-#: Gives the i-th vector, complex or real, of a power of two of values, which repeats over the slots.  Called when needed.
+#: Gives the i-th vector, a power of two of complex or real values, which repeats over the slots.  Called when needed.
 VectorOf = Callable[[int], np.ndarray]
 
 
@@ -100,7 +100,7 @@ class Arithmetic(Protocol, Generic[X]):
         """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation."""
 
     def transform(self, x: X, transform: SlotTransform, scale: float) -> X:
-        """``transform`` of the slots at ``scale``, not rescaled; its vectors are encoded at scale / scale(x), modulo QP.
+        """``transform`` of the slots at ``scale``, not rescaled; vectors are encoded at scale / scale(x), modulo QP.
 
         Hoisted twice: the digits of ``x`` are raised once for all baby steps, which stay modulo QP, as do their
         products and sums; each giant step lowers one polynomial of its sum from QP to Q to switch its key, and the sum

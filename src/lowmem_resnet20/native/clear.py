@@ -140,10 +140,10 @@ class ClearArithmetic:
     def transform(self, x: ClearText, transform: SlotTransform, scale: float) -> ClearText:
         self._count_transform(transform, x.towers)
         babies = [np.roll(x.values, -step) for step in transform.babies]
-        total = np.zeros_like(x.values)
-        for i, giant in enumerate(transform.giants):
-            inner = sum(self._encoded(v, scale / x.scale) * babies[j] for (k, j), v in transform.vectors.items() if k == i)
-            total += np.roll(inner, -giant)
+        inner = [np.zeros_like(x.values) for _ in transform.giants]
+        for (i, j), vector in transform.vectors.items():
+            inner[i] += self._encoded(vector, scale / x.scale) * babies[j]
+        total = sum(np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True))
         return replace(x, values=total + self.noise.switching() / scale, scale=scale)
 
     def to_sparse(self, x: ClearText) -> ClearText:

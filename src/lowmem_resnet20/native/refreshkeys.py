@@ -11,9 +11,10 @@ from .refreshplan import RefreshPlan
 
 
 def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int, degree: int) -> dict[str, int]:
-    """The most towers that each key, by name, is used at by a refresh of ``slots`` slots on a chain of ``towers`` primes.
+    """By name, the most towers that a key is used at, of a refresh of ``slots`` slots on a chain of ``towers`` primes.
 
-    Found by refreshing zeros in the clear."""
+    Found by refreshing zeros in the clear.
+    """
     moduli = (Prime(1 << 37, 0), *[Prime(1 << 36, 0)] * (towers - 1))  # any will do where nothing is encrypted
     ev = ClearArithmetic(Chain(ring_dimension, 1, moduli))
     refresh = Refresh(ev, plan, prepare(plan, ring_dimension, slots))

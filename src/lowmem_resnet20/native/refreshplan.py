@@ -21,8 +21,8 @@ class Steps(Enum):
 class Grouping:
     """How the log2(slots / 2) layers of a transform become matrices, one level each.
 
-    layers: of each matrix, by ascending stride, for the most slots; for fewer, the last ones shrink.  babies: baby steps of
-    each.
+    layers: of each matrix, by ascending stride, for the most slots; for fewer, the last ones shrink.  babies: baby
+    steps of each.
     """
 
     layers: tuple[int, ...]
