@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
 from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
@@ -16,7 +18,7 @@ from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, Nativ
 from lowmem_resnet20.native.keys import Order, automorphism, key_path, open_key, openfhe_index, rotation_name, write_keys
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE
 from lowmem_resnet20.native.keys import RELINEARISATION as RELINEARISATION_NAME
-from lowmem_resnet20.native.openfhe_files import FileKey, read_chain, read_ciphertext, read_relinearisation_key, read_rotation_keys
+from lowmem_resnet20.native.openfhe_files import FileKey, read_chain, read_ciphertext, read_relinearisation_key, read_rotation_keys, write_ciphertext
 from lowmem_resnet20.native.ring import ORDER, memory_order
 
 STEPS = (1, 2, 3, 5, 8, -3, 16)
@@ -55,6 +57,20 @@ class Compared:
         mine, theirs = self.native_residues(native), self.residues(ciphertext)
         return mine.shape == theirs.shape and bool((mine == theirs).all())
 
+
+    def decrypted(self, native: Ciphertext) -> np.ndarray:
+        """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
+        arithmetic, conjugate = self.native, self.native.conjugate(native)
+        minus_i = reduce(lambda x, _: arithmetic.multiply_by_i(x), range(3), arithmetic.subtract(native, conjugate))
+        real, imaginary = self._real(arithmetic.add(native, conjugate)), self._real(minus_i)
+        return (real + 1j * imaginary) / 2
+
+    def _real(self, native: Ciphertext) -> np.ndarray:
+        envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).envelope
+        fields = {"slots": native.slots, "level": len(self.chain.q) - native.towers, "noise_degree": 1, "scale": native.scale}
+        data = write_ciphertext(envelope, self.native_residues(native), **fields)
+        ciphertext = openfhe.DeserializeCiphertextString(data, BINARY)
+        return self.context.Decrypt(ciphertext, self.pair.secretKey).GetRealPackedValueArray()[: native.slots]
 
 
 def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS, cut: int = 0,

@@ -134,7 +134,7 @@ class KeySwitcher:
         """
         ring, n, towers, k = self.ring, self.ring.dimension, raised.towers, len(self.ring.p)
         count, shape = len(raised.small), key.low.shape[1:3]
-        if shape < (count, towers) or shape[1] < towers:
+        if shape[0] < count or shape[1] < towers:
             raise PlanError(f"a key of {shape[1]} towers is used at {towers}")
         permutation = ring.permutation(key.automorphism)
         pieces = n // elementwise.PIECE
