@@ -106,7 +106,7 @@ class _Reports(io.TextIOBase):
         raise io.UnsupportedOperation("fileno")
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 
