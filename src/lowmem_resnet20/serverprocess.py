@@ -34,8 +34,9 @@ _SIGNAL_HINTS: dict[int, str] = {
 class ServerRun:
     """What one run of the server took, and what it answered.
 
-    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each job, in their order: seconds, and
-    error, hint and exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
+    peak_bytes: the most memory it had in RAM, as it says itself (what the system tells of a child starts from the peak
+    of its parent); pictures: its line of JSON for each job, in their order: seconds, peak_bytes, and error, hint and
+    exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
     """
 
     seconds: float
@@ -63,17 +64,17 @@ def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
         )
         try:
             answer = _converse(server, request.to_json(), stderr)
-            _, status, usage = os.wait4(server.pid, 0)
+            server.wait()
         except BaseException:
             server.kill()
             server.wait()
             raise
-        server.returncode = os.waitstatus_to_exitcode(status)
     lines = _parse(answer)
     pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
     _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
     steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, steps)
+    peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
+    return ServerRun(time.monotonic() - started, peak_bytes, pictures, steps)
 
 
 def _converse(server: subprocess.Popen[str], request: str, stderr: TextIO) -> str:

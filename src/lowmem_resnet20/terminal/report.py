@@ -14,7 +14,7 @@ from ..network.architecture import CIFAR10_CLASSES
 from .streams import Results, reports, shows_more_than_text
 from .words import PROGRAM
 
-_GREEN, _RED, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[0m"
+_GREEN, _RED, _YELLOW, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,15 @@ class Printer:
 
     def error(self, error: LowmemError) -> None:
         """The ``error:`` line on stderr, and the ``hint:`` line where there is one."""
-        word = _coloured("error:", _RED, shows_more_than_text(self.stderr))
-        hint = f"\nhint: {one_line(error.hint)}" if error.hint else ""
-        self.say(f"{PROGRAM}: {word} {one_line(error.message)}{hint}")
+        self._say_with_hint("error:", _RED, error.message, error.hint)
+
+    def warning(self, message: str, hint: str) -> None:
+        """The ``warning:`` line on stderr, and the ``hint:`` line: of a result that is given all the same."""
+        self._say_with_hint("warning:", _YELLOW, message, hint)
+
+    def _say_with_hint(self, word: str, colour: str, message: str, hint: str) -> None:
+        word = _coloured(word, colour, shows_more_than_text(self.stderr))
+        self.say(f"{PROGRAM}: {word} {one_line(message)}" + (f"\nhint: {one_line(hint)}" if hint else ""))
 
     def text(self, text: str) -> None:
         """Text that was asked for, as it is."""

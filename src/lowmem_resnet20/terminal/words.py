@@ -151,7 +151,9 @@ OPTIONS = {
         Option("resize", "crop and scale any photograph to the network's size"),
         Option("plain", "run the plain model as well, and compare"),
         Option(
-            "verbose", "-1 result only, 0 (default), 1 times of layers, 2 precision", Value("V", "verbose", _verbosity)
+            "verbose",
+            "-1 result and warnings, 0 (default), 1 times of layers, 2 precision",
+            Value("V", "verbose", _verbosity),
         ),
         Option("json", "print the result as one line of JSON"),
         Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
