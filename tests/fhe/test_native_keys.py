@@ -7,8 +7,9 @@ import openfhe
 import pytest
 from smallring import DEPTH, SLOTS, insecure_context
 
-from lowmem_resnet20.context import held_rotation_keys
 from lowmem_resnet20.errors import KeyFolderError
+from lowmem_resnet20.fhe.context import held_rotation_keys
+from lowmem_resnet20.fhe.native_keys import CHAIN, make_native_keys
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import (
     CONJUGATION,
@@ -20,7 +21,6 @@ from lowmem_resnet20.native.keys import (
     open_key,
     rotation_name,
 )
-from lowmem_resnet20.nativekeys import CHAIN, make_native_keys
 
 
 @pytest.fixture(scope="module")

@@ -14,19 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import openfhe
-
-from .context import (
-    BINARY,
-    clear_relinearisation_keys,
-    clear_rotation_keys,
-    write_relinearisation_key,
-    write_rotation_keys,
-)
-from .errors import KeyFolderError
-from .memory import return_freed_memory
-from .native.chain import Chain
-from .native.keys import (
+from ..errors import KeyFolderError
+from ..machine.memory import return_freed_memory
+from ..native.chain import Chain
+from ..native.keys import (
     INTO_SPARSE,
     RELINEARISATION,
     Header,
@@ -38,7 +29,14 @@ from .native.keys import (
     write_key,
     write_keys,
 )
-from .native.openfhe_files import FileKey, read_chain, read_relinearisation_key, read_rotation_keys
+from ..native.openfhe_files import FileKey, read_chain, read_relinearisation_key, read_rotation_keys
+from .context import (
+    clear_relinearisation_keys,
+    clear_rotation_keys,
+    write_relinearisation_key,
+    write_rotation_keys,
+)
+from .library import BINARY, openfhe
 
 CHAIN = "chain.json"
 
