@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.inspection import LayerPrecision
 from lowmem_resnet20.job import Job
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.serverprocess import ServerRun
@@ -41,7 +41,7 @@ def inspection():
     plain = np.linspace(-1, 1, 10)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
     return precisionreport.Inspection(
-        PARAMETER_SETS[6], Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
+        parameter_set(6), Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
     )
 
 
@@ -94,7 +94,7 @@ def test_ranges(tmp_path):
 
 @pytest.mark.parametrize("number", PARAMETER_SETS)
 def test_every_rotation_key_has_a_purpose(number):
-    set_ = PARAMETER_SETS[number]
+    set_ = parameter_set(number)
     purposes = rotations.explain(set_)
     needed, _ = client._rotations_by_stage(set_)
     assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed

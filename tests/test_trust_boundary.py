@@ -121,7 +121,7 @@ SECRETS = (openfhe.PrivateKey, openfhe.KeyPair)
 load_weights = partial(weights.load_weights, architecture=SET.architecture)
 if party == "server":
     from lowmem_resnet20 import worker
-    parameters.PARAMETER_SETS[SET.number] = SET
+    parameters.PARAMETER_SETS[SET.number, SET.engine] = SET
     worker.load_weights = load_weights
     work = worker.main
 else:

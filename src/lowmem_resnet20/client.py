@@ -10,7 +10,8 @@ import numpy as np
 
 from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
-from .fhe.ciphertexts import belonging, payload_of, read_ciphertext
+from .fhe.belonging import belonging
+from .fhe.ciphertexts import payload_of, read_ciphertext
 from .fhe.context import (
     clear_relinearisation_keys,
     clear_rotation_keys,

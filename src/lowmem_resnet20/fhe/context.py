@@ -6,7 +6,6 @@ OpenFHE reports a failed read by a boolean, by an exception or on stderr alone; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +15,6 @@ from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 
 T = TypeVar("T")
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
-
-
-def openfhe_version() -> str:
-    """The library's version, without the part that tells for which Python the wheel was built."""
-    return ".".join(version("openfhe").split(".")[:3])
 
 
 def new_context(set_: ParameterSet) -> Context:

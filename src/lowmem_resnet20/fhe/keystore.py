@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_fault, sha256
 from ..network.parameters import ParameterSet
-from .context import openfhe_version
+from .version import openfhe_version
 
 FORMAT = 1
 MANIFEST = "manifest.json"
