@@ -32,6 +32,7 @@ from .errors import (
 )
 from .machine.files import make_folder, os_fault
 from .machine.interrupt import ends_at_once, on_interrupt, wait_if_ending
+from .machine.libraries import loading_hint
 from .machine.memory import peak_resident_bytes
 from .terminal import words
 from .terminal.progress import format_bytes, format_seconds, make_progress
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
-_OPENFHE_HINT = (
-    "OpenFHE has wheels for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
-)
 
 
 def main(
@@ -538,7 +536,7 @@ def _explain_import(error: ImportError) -> LowmemError:
             "the plain model needs PyTorch, which is not installed", "pip install torch torchvision"
         )
     if package == "openfhe":
-        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", _OPENFHE_HINT)
+        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from .fhe.keystore import (
     SERVER,
     Manifest,
     key_id,
+    largest_bytes,
     open_folder,
     write_manifest,
 )
-from .machine.files import atomic_path, new_folder
+from .machine.files import atomic_path, atomic_write, check_space, new_folder, os_errors
 from .machine.memory import return_freed_memory
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.resnet20 import pack_picture, plan
@@ -57,7 +58,8 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
 
     Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
 
-    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written; PlanError.
+    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written, kept private, or does not fit
+    on the disk, which is looked at before any key is made; PlanError.
     """
     with new_folder(folder) as new:
         progress.start(f"generating keys for parameter set {set_.number}")
@@ -65,6 +67,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         needed, bootstrapping = _rotations_by_stage(set_)
         shared = power_of_two_rotations(set_)
         files = _divide({stage: steps - shared for stage, steps in needed.items()})
+        check_space(new, _folder_bytes(set_, shared, files), f"the keys of parameter set {set_.number}")
         names = {name: f"{len(steps)} rotation keys, {name}" for name, (_, steps) in files.items()}
         coming = [Step("keys", "bootstrapping keys", "rotation key", len(shared))]
         coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
@@ -105,6 +108,17 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
     return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
 
 
+def _folder_bytes(
+    set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
+) -> int:
+    """Disk that the keys take, a few thousandths more than less."""
+    rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
+    ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
+    return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
+        largest_bytes(set_, name, 0) for name in ones
+    )
+
+
 def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
@@ -114,8 +128,8 @@ def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
     context.EvalMultKeyGen(pair.secretKey)
     write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())
     clear_relinearisation_keys()
-    shutil.copyfile(server / CONTEXT, client / CONTEXT)
-    shutil.copyfile(server / PUBLIC_KEY, client / PUBLIC_KEY)
+    for name in (CONTEXT, PUBLIC_KEY):
+        atomic_write(client / name, (server / name).read_bytes(), private=True)
     with atomic_path(client / SECRET_KEY, private=True) as path:
         write_object(path, pair.secretKey)
 
@@ -192,11 +206,21 @@ def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
     return manifest, read_context(folder / CLIENT / CONTEXT)
 
 
+def check_decryption(folder: Path, set_: ParameterSet) -> None:
+    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    open_folder(folder / CLIENT, set_)
+    read_secret_key(folder)
+
+
 def read_secret_key(folder: Path) -> Any:
     path = folder / CLIENT / SECRET_KEY
-    if path.stat().st_mode & 0o077:
-        raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
-    secret_key, read = openfhe.DeserializePrivateKey(str(path), BINARY)
+    with os_errors("read", path):
+        if path.stat().st_mode & 0o077:
+            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    secret_key, read = openfhe.DeserializePrivateKey(os.fsencode(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return secret_key

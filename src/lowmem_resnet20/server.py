@@ -16,13 +16,13 @@ from typing import Any
 from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
 from .fhe.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
 from .fhe.context import (
+    checked_context,
     clear_relinearisation_keys,
     clear_rotation_keys,
     held_rotation_keys,
     hold_rotation_keys,
     load_relinearisation_key,
     load_rotation_keys,
-    read_context,
     set_up_bootstrapping,
 )
 from .fhe.keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
@@ -124,7 +124,11 @@ def check_memory(set_: ParameterSet) -> None:
 
 
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
-    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process."""
+    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process.  And that
+    what else is read is among the files that were checked."""
+    for name in (CONTEXT, RELINEARISATION_KEY):
+        if name not in manifest.files:
+            raise KeyFolderError(f"the manifest of the keys does not name {name}")
     for stage, steps in plan(set_).rotations.items():
         needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping.get(str(stage), ()))
         missing = sorted(needed - manifest.steps(stage))
@@ -229,7 +233,7 @@ class _Stages:
     shared: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.context = read_context(self.folder / CONTEXT)
+        self.context = checked_context(self.folder / CONTEXT, self.set)
 
     def load(self, stage: int) -> None:
         """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""

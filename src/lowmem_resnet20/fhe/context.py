@@ -1,30 +1,27 @@
 """OpenFHE's context for a parameter set, and its objects in files.
 
 With :mod:`.openfhe_evaluator` and the client the only module that imports openfhe.  OpenFHE reports a failed read by a
-boolean, by an exception or on stderr alone; here every failure raises.
+boolean, by an exception or on stderr alone, and of a write to a full disk it may say nothing; here every failure raises.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-try:
-    import openfhe
-except ImportError as error:  # an ABI of another Python, or too old a glibc
-    from ..errors import EnvironmentFault
-
-    raise EnvironmentFault(
-        f"OpenFHE cannot be loaded: {error}",
-        "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer)",
-    ) from error
+import openfhe
 
 from ..errors import KeyFolderError, PlanError, on_one_line
+from ..machine.files import os_errors
 from ..network.parameters import ParameterSet
 
 BINARY = openfhe.BINARY
+_PIPE_BYTES = 1 << 20
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
 
 
@@ -35,7 +32,36 @@ def openfhe_version() -> str:
 
 def new_context(set_: ParameterSet) -> Any:
     """A CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
-    return _context(set_, set_.multiplicative_depth, set_.large_digits)
+    context = _context(set_, set_.multiplicative_depth, set_.large_digits)
+    _as_made.setdefault(set_.fingerprint, openfhe.Serialize(context, BINARY))
+    return context
+
+
+#: The bytes of each set's context as it was made.  OpenFHE makes one a process, and setting up bootstrapping alters it.
+_as_made: dict[str, bytes] = {}
+
+
+def checked_context(path: Path, set_: ParameterSet) -> Any:
+    """The set's context, made anew, once the file from someone else is seen to hold the same; OpenFHE reads no byte of it.
+
+    Errors: KeyFolderError if it holds another; EnvironmentFault.
+    """
+    context = new_context(set_)
+    made = _as_made[set_.fingerprint]
+    with os_errors("read", path), open(path, "rb") as file:
+        found = file.read(len(made) + 1)
+    if found != made:
+        raise KeyFolderError(
+            f"{path} is not the context of parameter set {set_.number}: {_difference(found, made)}",
+            "whoever made these keys altered it, or has another program: ask for new ones",
+        )
+    return context
+
+
+def _difference(found: bytes, made: bytes) -> str:
+    if len(found) != len(made):
+        return f"it is {'longer' if len(found) > len(made) else 'shorter'} than {len(made)} bytes"
+    return f"byte {next(i for i, (one, other) in enumerate(zip(found, made, strict=True)) if one != other)} differs"
 
 
 def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Any:
@@ -114,6 +140,20 @@ def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
     return result
 
 
+def most_bootstrapping_rotations(set_: ParameterSet) -> int:
+    """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
+
+    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many rotations
+    as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
+    """
+    layers = set_.full_slots.bit_length() - 1
+    most = layers
+    for levels, baby_steps in zip(set_.level_budget, set_.dim1, strict=True):
+        diagonals = 2 << -(-layers // levels)
+        most += levels * (baby_steps + -(-diagonals // baby_steps) if baby_steps else diagonals)
+    return most
+
+
 def clear_rotation_keys() -> None:
     """Forget all rotation keys of this process (OpenFHE keeps them process-wide)."""
     openfhe.CryptoContext.ClearEvalAutomorphismKeys()
@@ -137,20 +177,41 @@ def clear_relinearisation_keys() -> None:
 
 
 def write_object(path: Path, obj: Any) -> None:
-    """A context, key or ciphertext in OpenFHE's binary form."""
-    if not openfhe.SerializeToFile(str(path), obj, BINARY):
-        raise OSError(f"OpenFHE could not write {path}")
+    """A context, key or ciphertext in OpenFHE's binary form.  Errors: OSError, as of all that write here."""
+    _write(path, lambda name: openfhe.SerializeToFile(name, obj, BINARY))
 
 
 def write_relinearisation_key(path: Path, context: Any, key_tag: str) -> None:
-    if not context.SerializeEvalMultKey(str(path), BINARY, key_tag):
-        raise OSError(f"OpenFHE could not write {path}")
+    _write(path, lambda name: context.SerializeEvalMultKey(name, BINARY, key_tag))
 
 
 def write_rotation_keys(path: Path, context: Any, key_tag: str) -> None:
     """All rotation keys this process holds under a tag."""
-    if not context.SerializeEvalAutomorphismKey(str(path), BINARY, key_tag):
-        raise OSError(f"OpenFHE could not write {path}")
+    _write(path, lambda name: context.SerializeEvalAutomorphismKey(name, BINARY, key_tag))
+
+
+def _write(path: Path, serialise: Callable[[str], bool]) -> None:
+    """Have OpenFHE write into a pipe, and bring to the disk what comes out of it: what it fails to write itself at the
+    end of a file, because the disk is full, it does not notice."""
+    source, sink = os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(_copy, source, path)
+        try:
+            complete = serialise(f"/proc/self/fd/{sink}")
+        except RuntimeError:
+            complete = False
+        finally:
+            os.close(sink)
+        copied = copying.result()
+    if not complete or path.stat().st_size != copied:
+        raise OSError(f"OpenFHE could not write it (the {copied} bytes of {path.name} are not all)")
+
+
+def _copy(source: int, path: Path) -> int:
+    """The number of bytes copied.  Where that fails, closing the pipe is what ends OpenFHE's writing to it."""
+    with open(source, "rb", buffering=0) as pipe, open(path, "wb") as file:
+        shutil.copyfileobj(pipe, file, _PIPE_BYTES)
+        return file.tell()
 
 
 def read_context(path: Path) -> Any:
@@ -171,14 +232,14 @@ def load_rotation_keys(path: Path, context: Any) -> None:
 
 
 def _read(reader: Callable, path: Path) -> Any:
-    obj, read = _trying(lambda: reader(str(path), BINARY), path)
+    obj, read = _trying(lambda: reader(os.fsencode(path), BINARY), path)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return obj
 
 
 def _load(reader: Callable, path: Path) -> None:
-    if not _trying(lambda: reader(str(path), BINARY), path):
+    if not _trying(lambda: reader(os.fsencode(path), BINARY), path):
         raise KeyFolderError(f"{path} cannot be read")
 
 
