@@ -21,6 +21,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lowmem_resnet20 import client
 from lowmem_resnet20.fhe.context import openfhe_version
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.model.picture import read_picture
@@ -79,7 +80,8 @@ def measure(number: int, pictures: list[Path], keys: Path) -> Figures:
     words = ["load_keys", str(number), "keys", str(keys), "plain", "input"]
     with tempfile.TemporaryDirectory() as checkpoints:
         figures.results = command(*words, first, "checkpoints", checkpoints)
-        layers = inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]))
+        identity = list(client.encryptions(folder, set_))[-1]
+        layers = inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]), identity)
     refreshes = [layer for layer in layers if layer.bootstrap]
     figures.bits = min(layer.bits for layer in refreshes)
     deviation = statistics.median(layer.deviation for layer in refreshes)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +24,13 @@ from hypothesis import strategies as st
 
 import fakes
 import lowmem_resnet20
-from lowmem_resnet20.cli import evaluate_here, main
+from lowmem_resnet20 import worker
+from lowmem_resnet20.cli import main
 from lowmem_resnet20.errors import CiphertextError, ExitCode, UsageError
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.terminal import words
-from lowmem_resnet20.terminal.report import Classification, one_line
+from lowmem_resnet20.terminal.report import Classification, Printer, one_line, vector
 
 TESTS = Path(__file__).parent
 VECTOR = "[-0.500 -2.250 1.000 2.000 -1.500 9.125 -1.000 -1.000 -0.250 -1.500]"
@@ -48,7 +52,7 @@ def faked(monkeypatch, tmp_path, inputs):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Make the server's process run these shell commands; ``$@`` are its words, ``$5`` its input, ``$7`` its output."""
+    """Make the server's process run these shell commands, with its request on their standard input."""
 
     def replace(script: str) -> None:
         stub = tmp_path / "python"
@@ -59,12 +63,12 @@ def server(tmp_path, monkeypatch):
     return replace
 
 
-def printed(name: str) -> str:
-    """What the server prints of a result."""
-    return f"""printf '{{"ciphertext": "%s", "seconds": 2.0, "peak_bytes": 1000}}\\n' "{name}\""""
+WORKS = f'PYTHONPATH={TESTS} {sys.executable} {TESTS / "fake_worker.py"} "$@"'
 
 
-WORKS = f'echo "$@" >words; cp "$5" "$7"; {printed("$7")}'
+def request() -> dict:
+    """What the server's process was asked."""
+    return json.loads(Path("request").read_text())
 
 
 # --- what it prints ---------------------------------------------------------------------------------------
@@ -112,23 +116,34 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
     assert re.fullmatch(
         r"time: encrypt .* s, evaluate .* s, decrypt .* s\npeak memory: server .*, client .*\n", done.err
     )
-    _, (_, folder, number, shape, mean, std, picture), (_, *decrypted) = faked
-    assert (folder, number, shape) == (Path("keys/exp1"), 1, (3, 32, 32))
-    assert (mean, std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    result = picture.with_name("result.ct")
-    assert decrypted == [folder, 1, result]
-    assert Path("words").read_text().split() == [
-        "-m", "lowmem_resnet20.worker", "evaluate", "1", str(picture), "output", str(result),
-        "keys", str(Path("keys").absolute()), "verbose", "0", "json",
-    ]  # fmt: skip
+    _, (_, folder, number, shape, name, picture), (_, *decrypted) = faked
+    assert (folder, number, shape, name) == (Path("keys/exp1"), 1, (3, 32, 32), "inputs/vale.jpg")
+    assert decrypted == [folder, 1, Path(request()["jobs"][0]["output"])]
+    assert Path("words").read_text().split()[1:] == ["-m", "lowmem_resnet20.worker"]
+    assert request() == {
+        "set_number": 1,
+        "folder": "keys/exp1",
+        "jobs": [{"ciphertext": str(picture), "output": str(decrypted[2]), "checkpoints": None}],
+        "weights": None,
+        "verbose": 0,
+        "resume": False,
+    }
     assert not picture.parent.exists()
 
 
 def test_the_server_is_never_told_where_the_secret_is(run, faked, server):
     server(WORKS + "; env >environment")
     run("load_keys", "1")
-    assert "client" not in Path("words").read_text()
+    assert "client" not in Path("words").read_text() + Path("request").read_text()
     assert "client" not in Path("environment").read_text().replace(str(Path.cwd()), "")
+
+
+def test_the_server_learns_no_names(run, faked, server, inputs):
+    server(WORKS)
+    run("load_keys", "1", "input", str(inputs))
+    names = [Path(job[part]).name for job in request()["jobs"] for part in ("ciphertext", "output")]
+    assert names == [f"{number:02d}.ct" for number in range(1, 13) for _ in range(2)]
+    assert "dog" not in Path("request").read_text()
 
 
 def test_words_come_in_any_order(run, faked, server, inputs):
@@ -138,9 +153,9 @@ def test_words_come_in_any_order(run, faked, server, inputs):
         ["input", picture, "verbose", "-1", "load_keys", "4", "keys", "k", "weights", "w"],
         ["weights", "w", "load_keys", "4", "keys", "k", "input", picture, "verbose", "-1"],
     )
-    for order in orders:
-        assert run(*order) == type(run("--version"))(0, RESULT, "")
-        assert "weights " + str(Path("w").absolute()) in Path("words").read_text()
+    for number, order in enumerate(orders):
+        assert run(*order) == type(run("--version"))(0, result_of(number), "")
+        assert request()["weights"] == "w"
         assert ("load_weights", Path("w")) in faked
 
 
@@ -186,14 +201,14 @@ def test_verbose_2_shows_the_precision(run, faked, server):
     assert done.out == RESULT
     assert done.err.startswith("conv1\nconv1.refresh\n")
     [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
-    assert f"checkpoints {inspected[3]}" in Path("words").read_text()
+    assert str(inspected[3]) == request()["jobs"][0]["checkpoints"]
     assert not inspected[3].exists()
 
 
 def test_checkpoints_are_kept_where_wanted(run, faked, server):
     server(WORKS)
     run("load_keys", "1", "checkpoints", "kept")
-    assert f"checkpoints {Path('kept').absolute()}" in Path("words").read_text()
+    assert request()["jobs"][0]["checkpoints"] == "kept"
 
 
 def test_what_the_server_says_is_passed_through(run, faked, server):
@@ -206,61 +221,119 @@ def test_two_machines(run, faked, server):
     server(f"echo layer1 >&2; {WORKS}")
     done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c", "resume")
     assert done.code == 0
-    assert re.fullmatch(r"ciphertext   .*/result.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
+    assert re.fullmatch(r"ciphertext   result\.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
     assert done.err == "layer1\n"
-    given = Path("words").read_text()
-    assert f"verbose 1 json checkpoints {Path('c').absolute()} resume" in given
+    asked = request()
+    assert (asked["verbose"], asked["resume"], asked["jobs"][0]["checkpoints"]) == (1, True, "c")
     done = run("decrypt", "1", "result.ct")
     assert (done.code, done.out, done.err) == (0, RESULT, "")
     done = run("decrypt", "1", "result.ct", "json")
     assert json.loads(done.out) == {"set": 1, "class": "Dog", "index": 5, "logits": list(fakes.LOGITS)}
 
 
-def serve(*given_words: str) -> tuple[int, list[dict], str]:
-    """What the server's process does, in this one: exit code, lines of JSON, stderr."""
+def serve(*jobs: Job, **fields) -> tuple[list[dict], str]:
+    """What the server's process does, in this one: lines of JSON, stderr."""
     out, err = io.StringIO(), io.StringIO()
-    code = main(["evaluate", *given_words], out, err, evaluate_here)
-    return int(code), [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+    worker.evaluate(Evaluation.from_json(Evaluation(1, Path("keys/exp1"), jobs, **fields).to_json()), Printer(out, err))
+    return [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
 
 
 def test_the_servers_side(faked):
-    code, [line, shared], err = serve("1", "p.ct", "output", "r.ct", "verbose", "1", "checkpoints", "c")
+    [line, shared], err = serve(Job(Path("p.ct"), Path("r.ct"), Path("c")), verbose=1)
     assert [step[:2] for step in shared["steps"]] == [["layer1", "block 0"]]
-    assert code == 0 and "layer1     block 0" in err
-    assert line["ciphertext"] == "r.ct" and line["seconds"] == 2.0 and line["peak_bytes"] > 0
+    assert "layer1     block 0" in err
+    assert line["job"] == 0 and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
-    code, lines, err = serve("1", "bad.ct", "output", "r.ct", "resume")
-    assert (code, lines, err) == (6, [], "lowmem-resnet20: error: bad.ct is bad\n")
 
 
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
-    code, lines, err = serve("1", "a.ct", "bad.ct", "c.ct", "output", "results", "checkpoints", "k", "json")
-    assert code == 6 and err == "lowmem-resnet20: error: bad.ct is bad\n"
-    assert [line.get("ciphertext") for line in lines[:-1]] == ["results/a.ct", None, "results/c.ct"]
-    assert lines[1] == {"set": 1, "input": "bad.ct", "error": "bad.ct is bad", "exit_code": 6}
-    assert faked[-1][4:6] == (Path("results/c.ct"), Path("k/c.ct"))
+    jobs = [Job(Path(f"{name}.ct"), Path(f"results/{name}.ct")) for name in ("a", "bad", "c")]
+    lines, err = serve(*jobs, resume=True)
+    assert err == "" and [line.get("exit_code") for line in lines[:-1]] == [None, 6, None]
+    assert (lines[1]["error"], lines[1]["hint"]) == ("bad.ct is bad", "make it again")
+    assert faked[-1][4:] == (Path("results/c.ct"), None, True)
 
 
-ALL = f'echo "$@" >words; mkdir -p "$OUT"; for p in $(cat pictures); do cp "$p" "$OUT"; {printed("$OUT/$(basename $p)")}; done'
-SEVERAL = 'while [ "$1" != evaluate ]; do shift; done; shift 2; rm -f pictures; ' + (
-    'while [ "$1" != output ]; do echo "$1" >>pictures; shift; done; OUT="$2"; ' + ALL
-)
+def test_a_bad_ciphertext_is_named_as_the_user_named_it(run, faked, server):
+    server(WORKS)
+    Path("sent").mkdir()
+    fakes.write_ciphertext(Path("sent/a.ct"), "picture", "", b"good")
+    fakes.write_ciphertext(Path("sent/b.ct"), "picture", "", b"bad")
+    done = run("evaluate", "1", "sent", "output", "back", "json")
+    first, second = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 6 and first["ciphertext"] == "back/a.ct"
+    assert second == {"set": 1, "input": "sent/b.ct", "error": "sent/b.ct is bad", "exit_code": 6}
+    assert done.err == "lowmem-resnet20: error: sent/b.ct is bad\nhint: make it again\n"
+
+
+def result_of(number: int) -> str:
+    """What is printed of the number-th encryption."""
+    logits = fakes.logits_of(number)
+    index = int(np.argmax(logits))
+    return f"logits  {vector(logits)}\nclass   {CIFAR10_CLASSES[index]}\nindex   {index}\n"
 
 
 def test_several_pictures(run, faked, server, inputs):
     """A folder and files; one that cannot be read is reported, and the others go on."""
-    server(SEVERAL)
+    server(WORKS)
     Path("bad.png").write_text("no picture")
     done = run("load_keys", "1", "input", str(inputs / "dog.png"), "bad.png", str(inputs / "vale.jpg"))
     assert done.code == ExitCode.PICTURE
-    assert done.out == f"picture  {inputs / 'dog.png'}\n{RESULT}picture  {inputs / 'vale.jpg'}\n{RESULT}"
+    assert done.out == f"picture  {inputs / 'dog.png'}\n{result_of(0)}picture  {inputs / 'vale.jpg'}\n{result_of(1)}"
     assert done.err.startswith("lowmem-resnet20: error: bad.png is not a JPEG or PNG picture\ntime: encrypt")
     assert "; a picture after the first 2.0 s\n" in done.err
     done = run("load_keys", "1", "input", str(inputs), "json", "plain", "verbose", "-1")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0 and len(lines) == 12
     assert [line["input"] for line in lines] == sorted(str(p) for p in inputs.iterdir() if p.suffix in (".png", ".jpg"))
-    assert all(line["class"] == "Dog" and line["seconds"]["evaluate"] == 2.0 for line in lines)
+    assert [line["logits"] for line in lines] == [list(fakes.logits_of(number)) for number in range(2, 14)]
+    assert all(line["seconds"]["evaluate"] == 2.0 for line in lines)
+
+
+def test_a_folder_of_one_picture_is_as_one_of_two(run, faked, server, inputs):
+    server(WORKS)
+    Path("one").mkdir()
+    shutil.copy(inputs / "dog.png", "one/dog.png")
+    assert run("load_keys", "1", "input", "one").out.startswith("picture  one/dog.png\n")
+    assert run("encrypt", "1", "input", "one", "output", "sent").code == 0
+    assert run("evaluate", "1", "sent", "output", "back").code == 0
+    assert run("decrypt", "1", "back").out.startswith("picture  one/dog.png\n")
+    assert Path("sent/1.ct").is_file() and Path("back/1.ct").is_file()
+    assert run("encrypt", "1", "input", str(inputs / "dog.png"), "output", "newdir/").code == 0
+    assert Path("newdir/1.ct").is_file()
+
+
+def test_folders_that_hold_the_same_name(run, faked, server, inputs):
+    server(WORKS)
+    for name, source in (("a", "dog.png"), ("b", "cat.png")):
+        Path(name).mkdir()
+        shutil.copy(inputs / source, f"{name}/1.png")
+    done = run("load_keys", "1", "input", "a", "b", "json")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == ["a/1.png", "b/1.png"]
+
+
+def test_a_folder_that_cannot_be_opened_stops_no_other(run, faked, server, inputs):
+    server(WORKS)
+    Path("empty").mkdir()
+    done = run("load_keys", "1", "input", "empty", str(inputs / "dog.png"), "json")
+    failed, answered = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.PICTURE and failed["input"] == "empty" and answered["class"] == "Dog"
+
+
+def test_a_picture_that_fails_in_the_server_has_its_line(run, faked, server, monkeypatch, inputs):
+    server(WORKS)
+    encrypt = fakes.encrypt_picture
+
+    def bad_dog(folder, set_, pixels, weights, output, name):
+        identity = encrypt(folder, set_, pixels, weights, output, name)
+        return fakes.write_ciphertext(output, "picture", "", b"bad") if "dog" in name else identity
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "encrypt_picture", bad_dog)
+    dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
+    done = run("load_keys", "1", "input", dog, cat, "json", "verbose", "-1")
+    failed, answered = [json.loads(line) for line in done.out.splitlines()]
+    assert (failed["input"], failed["exit_code"], answered["input"]) == (dog, 6, cat)
+    assert done.code == 6 and "lowmem-resnet20-" not in done.err + done.out
 
 
 def test_several_pictures_of_which_none_can_be_read(run, faked, server):
@@ -274,28 +347,77 @@ def test_several_pictures_of_which_none_can_be_read(run, faked, server):
 def test_two_machines_and_several_pictures(run, faked, server, inputs):
     pictures = [str(inputs / name) for name in ("dog.png", "cat.png")]
     done = run("encrypt", "1", "input", *pictures, "output", "sent", "verbose", "-1")
-    assert done.out == "ciphertext  sent/dog.png.ct\nciphertext  sent/cat.png.ct\n"
-    server(SEVERAL)
+    assert done.out == "ciphertext  sent/1.ct\nciphertext  sent/2.ct\n"
+    server(WORKS)
     done = run("evaluate", "1", "sent", "output", "back", "json")
     names = [Path(json.loads(line)["ciphertext"]).name for line in done.out.splitlines()]
-    assert done.code == 0 and names == ["cat.png.ct", "dog.png.ct"]
+    assert done.code == 0 and names == ["1.ct", "2.ct"]
     done = run("decrypt", "1", "back", "json")
-    assert [json.loads(line)["input"] for line in done.out.splitlines()] == ["back/cat.png.ct", "back/dog.png.ct"]
-    done = run("decrypt", "1", "back", "input", pictures[0])
-    assert done.err.startswith("lowmem-resnet20: error: 2 ciphertexts and 1 pictures\n")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == pictures
     Path("empty").mkdir()
     assert run("decrypt", "1", "empty").err.startswith("lowmem-resnet20: error: empty has no ciphertext in it\n")
     assert run("encrypt", "1", "input", "empty", "output", "o").err.startswith(
         "lowmem-resnet20: error: empty has no picture in it\n"
     )
-    done = run("encrypt", "1", "input", pictures[0], pictures[0], "output", "twice")
-    assert done.err.startswith("lowmem-resnet20: error: two files would be named dog.png.ct\n")
 
 
-def test_decrypt_compares(run, faked):
+def classes(out: str) -> dict[str, str]:
+    """Class by picture, of lines of JSON."""
+    return {line["input"]: line["class"] for line in map(json.loads, out.splitlines()) if "class" in line}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_result_is_paired_with_the_picture_it_answers(run, faked, server, inputs, order):
+    """Whatever the order of files and words: today's pictures, named so that sorting changes it."""
+    names = ["b.png", "a.png"]
+    for name, source in zip(names, ("dog.png", "cat.png"), strict=True):
+        shutil.copy(inputs / source, name)
+    server(WORKS)
+    run("encrypt", "1", "input", *names, "output", "sent")
+    run("evaluate", "1", "sent", "output", "back")
+    given_words = [names[i] for i in order]
+    done = run("decrypt", "1", "back", "input", *given_words, "json")
+    assert done.code == 0
+    assert classes(done.out) == {"b.png": result_class(0), "a.png": result_class(1)}
+    Path("back/1.ct").rename("back/9.ct")  # and whatever the files are called
+    done = run("decrypt", "1", "back/9.ct", "back/2.ct", "input", *given_words, "json")
+    assert classes(done.out) == {"b.png": result_class(0), "a.png": result_class(1)}
+
+
+def result_class(number: int) -> str:
+    return CIFAR10_CLASSES[int(np.argmax(fakes.logits_of(number)))]
+
+
+def test_results_of_pictures_not_given_are_refused(run, faked, server, inputs):
+    dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
+    server(WORKS)
+    run("encrypt", "1", "input", dog, cat, "output", "sent")
+    run("evaluate", "1", "sent", "output", "back")
+    done = run("decrypt", "1", "back", "input", cat, "json")
+    assert done.code == ExitCode.CIPHERTEXT and list(classes(done.out)) == [cat]
+    assert done.err == f"lowmem-resnet20: error: back/1.ct answers {dog}, which is not among the pictures given\n"
+    done = run("decrypt", "1", "back/1.ct", "input", cat)
+    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
+    done = run("decrypt", "1", "back/1.ct", "input", dog, cat)
+    assert done.code == ExitCode.CIPHERTEXT
+    assert f"no result that was given answers {cat}" in done.err
+    fakes.write_ciphertext(Path("foreign.ct"), "logits", "somewhere", b"result")
+    done = run("decrypt", "1", "foreign.ct", "input", cat)
+    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "") and "list of encryptions" in done.err
+
+
+def encrypted_result(run, server, *given_words: str) -> None:
+    """r.ct, the result of a picture."""
+    server(WORKS)
+    run("encrypt", "1", "output", "p.ct", *given_words)
+    run("evaluate", "1", "p.ct", "output", "r.ct")
+
+
+def test_decrypt_compares(run, faked, server):
+    encrypted_result(run, server, "input", "inputs/vale.jpg")
     done = run("decrypt", "1", "r.ct", "plain", "input", "inputs/vale.jpg", "checkpoints", "c")
     assert "difference    0.250" in done.out
-    assert "bootstrap" in done.err
+    assert done.err == "conv1\nconv1.refresh\n"
     assert "checkpoint" not in done.out
 
 
@@ -322,7 +444,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_only_on_a_terminal_that_wants_it(faked, monkeypatch):
+def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch):
+    encrypted_result(run, server)
     monkeypatch.delenv("NO_COLOR", raising=False)
     out = Terminal()
     main(["decrypt", "1", "r.ct"], out, io.StringIO())
@@ -470,7 +593,8 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
         (RuntimeError("two\nlines"), 1, r"unexpected RuntimeError: two\nlines", "LOWMEM_RESNET20_DEBUG=1"),
     ],
 )
-def test_errors_below(run, faked, monkeypatch, error, code, message, hint):
+def test_errors_below(run, faked, server, monkeypatch, error, code, message, hint):
+    encrypted_result(run, server)
     replace(monkeypatch, "client", "decrypt_logits", error)
     done = run("decrypt", "1", "r.ct")
     assert (done.code, done.out) == (code, "")
@@ -495,7 +619,7 @@ def test_ctrl_c_below(run, faked, monkeypatch):
 def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server, monkeypatch):
     server("touch started")
     error = ModuleNotFoundError("No module named 'torch'", name="torch")
-    replace(monkeypatch, "plain", "PlainNetwork", error)
+    replace(monkeypatch, "model.plain", "PlainNetwork", error)
     done = run("load_keys", "1", "plain")
     assert done.code == ExitCode.ENVIRONMENT
     assert done.err.splitlines() == [
@@ -505,10 +629,12 @@ def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server
     assert not Path("started").exists()
 
 
-def test_noise_is_no_result(run, faked, monkeypatch):
+def test_noise_is_no_result(run, faked, server, monkeypatch):
+    encrypted_result(run, server)
     monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: np.full(10, np.nan))
     done = run("decrypt", "1", "r.ct", "json")
-    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
+    assert done.code == ExitCode.CIPHERTEXT
+    assert json.loads(done.out)["error"] == "the decrypted logits are not finite numbers"
     assert "not finite" in done.err
 
 

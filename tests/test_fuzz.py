@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from lowmem_resnet20 import client
 from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.fhe.ciphertexts import PICTURE, read_ciphertext
+from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext
+from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import CONTEXT
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
@@ -35,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
     client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
-    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS.mean, WEIGHTS.std, folder / "p.ct")
+    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS, folder / "p.ct", "picture")
     return folder
 
 
@@ -49,8 +50,8 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
 
 
 def read(folder: Path, path: Path):
-    keys = client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys
-    return read_ciphertext(path, PICTURE, keys, context=folder / "exp1" / "server" / CONTEXT)
+    ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
+    return read_ciphertext(path, PICTURE, ours, context=folder / "exp1" / "server" / CONTEXT)
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)
@@ -114,9 +115,10 @@ import sys
 from pathlib import Path
 from miniature import INSECURE_SET, random_weights
 from lowmem_resnet20 import server
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
 folder = Path(sys.argv[1])
-job = server.Job(folder / "p.ct", folder / "r.ct")
+job = Job(folder / "p.ct", folder / "r.ct")
 server.evaluate(folder / "forged", INSECURE_SET, [job], random_weights(), SilentProgress())
 """
 

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 from lowmem_resnet20 import client, server
-from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import plan
@@ -37,7 +37,7 @@ def inspection():
     layers = [LayerPrecision(name, *numbers, bootstrap=name.endswith("refresh")) for name in names]
     steps = [Ended("keys", "checking", 3.0, 1 << 30), Ended("input", "conv1", 1.0, 1 << 30)]
     steps += [Ended("input", "conv1 refresh", 9.0, 5 << 30), Ended("head", "pool and fc", 1.0, 4 << 30)]
-    run = ServerRun(15.0, 6 << 30, [], ExitCode.OK, steps)
+    run = ServerRun(15.0, 6 << 30, [], steps)
     plain = np.linspace(-1, 1, 10)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
     return precisionreport.Inspection(
@@ -109,8 +109,8 @@ def test_operations_are_counted(tmp_path):
     set_, weights = INSECURE_SET, random_weights(ARCHITECTURE)
     client.generate_keys(set_, tmp_path / "exp1", SilentProgress())
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(9))
-    job = server.Job(tmp_path / "p.ct", tmp_path / "r.ct")
-    client.encrypt_picture(tmp_path / "exp1", set_, pixels, weights.mean, weights.std, job.ciphertext)
+    job = Job(tmp_path / "p.ct", tmp_path / "r.ct")
+    client.encrypt_picture(tmp_path / "exp1", set_, pixels, weights, job.ciphertext, "picture")
     timed = operations.TimedEvaluator
     timed.seconds.clear()
     timed.calls.clear()

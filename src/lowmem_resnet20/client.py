@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import openfhe
 
+from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
-from .fhe.ciphertexts import LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
+from .fhe.ciphertexts import belonging, payload_of, read_ciphertext
 from .fhe.context import (
     BINARY,
     bootstrapping_rotations,
@@ -26,6 +27,7 @@ from .fhe.context import (
     write_relinearisation_key,
     write_rotation_keys,
 )
+from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
 from .fhe.keystore import (
     BOOTSTRAPPING_KEYS,
     CLIENT,
@@ -162,35 +164,48 @@ def _write_manifests(
 
 
 def encrypt_picture(
-    folder: Path,
-    set_: ParameterSet,
-    pixels: np.ndarray,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    output: Path,
-) -> None:
+    folder: Path, set_: ParameterSet, pixels: np.ndarray, weights: Weights, output: Path, name: str
+) -> str:
     """Normalise and encrypt ``pixels`` (colours, width, width) in [0, 1]; reads keys/expN/client.
 
     The ciphertext holds the colours and one empty channel, on no more primes than the first convolution needs.
+    Returns the encryption's id, which its result will repeat; ``name`` is kept beside it in the client's list (see
+    :mod:`.registry`), and goes nowhere else.
     """
     manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
-    normalised = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
-    slots = pack_picture(set_.architecture, normalised)
+    slots = pack_picture(set_.architecture, weights.normalise(pixels))
     level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
     plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
-    write_ciphertext(output, context.Encrypt(public_key, plaintext), Facts(PICTURE, manifest.keys))
+    payload = payload_of(context.Encrypt(public_key, plaintext))
+    identity = digest_of(payload)
+    registry.record(folder / CLIENT, registry.Entry(identity, registry.pixel_digest(pixels), name))
+    write_envelope(output, payload, Facts.of(belonging(set_, manifest.keys, weights), PICTURE))
+    return identity
 
 
-def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights) -> np.ndarray:
+def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
+    """What this client has encrypted, by id; reads keys/expN/client."""
+    open_folder(folder / CLIENT, set_)
+    return registry.read(folder / CLIENT)
+
+
+def decrypt_logits(
+    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, picture: str | None = None
+) -> np.ndarray:
     """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client.
 
-    Errors: CiphertextError too where they are larger than the network of ``weights`` can give: a value that left the
+    picture: id of the encryption that must be the one it answers, where that is known.
+
+    Errors: CiphertextError too where it answers another, and where they are larger than the network of ``weights`` can give: a value that left the
     range of its ReLU's series grows without bound, and what comes out is noise.
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
-    encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
+    ours = belonging(set_, manifest.keys, weights)
+    encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
+    if picture not in (None, facts.picture):
+        raise CiphertextError(f"{ciphertext} is the result of another picture")
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
     if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):

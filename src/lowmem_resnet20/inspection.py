@@ -10,7 +10,8 @@ import numpy as np
 
 from .client import decrypt_slots, open_client, read_secret_key
 from .errors import CiphertextError
-from .fhe.ciphertexts import CHECKPOINT, read_ciphertext
+from .fhe.ciphertexts import belonging, read_ciphertext
+from .fhe.envelope import CHECKPOINT, Facts
 from .model.plain import PlainNetwork
 from .network.packing import unpack
 from .network.parameters import ParameterSet
@@ -41,16 +42,17 @@ class LayerPrecision:
 
 
 def inspect_checkpoints(
-    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray
+    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray, picture: str
 ) -> list[LayerPrecision]:
     """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
 
-    ``pixels``: the picture that was encrypted, (colours, width, width) in [0, 1].
+    pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
     """
 
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     expected = PlainNetwork(weights).layers(pixels)
+    ours = belonging(set_, manifest.keys, weights)
     scaled = scale(weights, set_.refresh)
     widths = {"conv1": set_.architecture.width}
     widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
@@ -60,9 +62,9 @@ def inspect_checkpoints(
         unit, found = scaled.units[relu], {}
         for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
             path = checkpoints / f"{layer}.ct"
-            ciphertext, facts = read_ciphertext(path, CHECKPOINT, manifest.keys)
-            if facts.layer != layer:
-                raise CiphertextError(f"{path} is the checkpoint of another layer")
+            ciphertext, facts = read_ciphertext(path, CHECKPOINT, ours)
+            if facts != Facts.of(ours, CHECKPOINT, picture, layer):
+                raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
             slots = decrypt_slots(context, secret_key, ciphertext, path)
             found[layer] = unpack(slots, len(unit), widths[relu])
         output = scaled.output_unit(relu)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
-from .fhe.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
+from .fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
 from .fhe.context import (
     checked_context,
     clear_relinearisation_keys,
@@ -25,26 +25,18 @@ from .fhe.context import (
     load_rotation_keys,
     set_up_bootstrapping,
 )
+from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts
 from .fhe.keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
-from .fhe.openfhe_evaluator import EncryptedEvaluator
-from .fhe.resume import Run, Unfinished
-from .machine.files import make_folder, sha256
+from .fhe.openfhe_evaluator import OpenfheEvaluator
+from .fhe.resume import Unfinished
+from .job import Job
+from .machine.files import make_folder
 from .machine.memory import available_bytes, return_freed_memory
 from .network.parameters import PICTURE_LEVELS, ParameterSet
 from .network.resnet20 import Network, Part, Plan, input_channels, plan
-from .network.scaling import scale
+from .network.scaling import Scaled, scale
 from .network.weights import Weights
 from .terminal.progress import Progress, Step, format_bytes
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to classify.  ciphertext: the encrypted picture; output: where its encrypted logits go; checkpoints:
-    a folder for the ciphertexts after each convolution, refresh and ReLU, which only the client can read."""
-
-    ciphertext: Path
-    output: Path
-    checkpoints: Path | None = None
 
 
 @dataclass
@@ -65,13 +57,13 @@ def evaluate(
     progress: Progress,
     *,
     resume: bool = False,
-    evaluator_type: type[EncryptedEvaluator] = EncryptedEvaluator,
+    evaluator_type: type[OpenfheEvaluator] = OpenfheEvaluator,
 ) -> list[Outcome]:
     """Evaluate the network on each encrypted picture; writes the encrypted logits.
 
     All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
     the network what there is of a picture is kept beside its output (see :mod:`.fhe.resume`); ``resume`` goes on from
-    there.  folder: keys/expN, of which server/ alone is read.
+    there, and leaves a picture alone whose result is there.  folder: keys/expN, of which server/ alone is read.
 
     Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one
     picture is in its outcome, and the others go on.
@@ -81,23 +73,32 @@ def evaluate(
     check_memory(set_)
     progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
-    manifest = open_folder(folder / SERVER, set_)
-    check_keys(manifest, set_)
-    stages = _Stages(folder / SERVER, set_, manifest)
+    stages = _open_keys(folder / SERVER, set_)
     evaluator = evaluator_type(set_, stages.context, stages.load)
     progress.step("keys", "encrypted pictures")
     scaled = scale(weights, set_.refresh)
-    pictures = []
-    for i, job in enumerate(jobs):
-        observer = _Observer(progress, evaluator, job.checkpoints, manifest.keys, _label(i, len(jobs)))
-        pictures.append(_Picture(Outcome(job), Network(set_, scaled, evaluator, observer)))
-    for picture in pictures:
-        with picture.trying():
-            picture.read(folder / SERVER / CONTEXT, manifest.keys, weights, resume)
-    planned = plan(set_)
+    ours = belonging(set_, stages.manifest.keys, weights)
+    labels = [f"{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
+    with ExitStack() as held:
+        pictures = [
+            _Picture(Outcome(job), evaluator, scaled, ours, progress, label)
+            for job, label in zip(jobs, labels, strict=True)
+        ]
+        for picture in pictures:
+            with picture.trying():
+                picture.read(folder / SERVER / CONTEXT, resume)
+                held.callback(picture.let_go)
+        _evaluate_by_stages(stages, evaluator, pictures, progress)
+    return [picture.outcome for picture in pictures]
+
+
+def _evaluate_by_stages(
+    stages: _Stages, evaluator: OpenfheEvaluator, pictures: Sequence[_Picture], progress: Progress
+) -> None:
+    planned = plan(stages.set)
     progress.expect(_steps(planned, pictures))
     try:
-        load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, stages.context)
+        stages.load_relinearisation_key()
         for stage in sorted(planned.rotations):
             waiting = [picture for picture in pictures if picture.has_work(stage)]
             if waiting:
@@ -109,7 +110,6 @@ def evaluate(
     finally:
         stages.clear()
         clear_relinearisation_keys()
-    return [picture.outcome for picture in pictures]
 
 
 def check_memory(set_: ParameterSet) -> None:
@@ -136,11 +136,6 @@ def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
             raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")
 
 
-def _label(index: int, count: int) -> str:
-    """Goes before the stage where there are several pictures."""
-    return f"{index + 1}/{count} " if count > 1 else ""
-
-
 def _loading(stage: int) -> tuple[str, str]:
     return "keys", f"rotation keys and bootstrapping, stage {stage}"
 
@@ -154,33 +149,46 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
         for picture in waiting:
             for part in picture.ahead:
                 if part.stage == stage:
-                    label = picture.network.observer.label
                     kinds = ((layer, name, name.partition(" ")[2]) for layer, name in planned.steps[part.name])
-                    steps += [Step(label + layer, name, kind) for layer, name, kind in kinds]
+                    steps += [Step(picture.label + layer, name, kind) for layer, name, kind in kinds]
     return steps
 
 
 @dataclass
 class _Picture:
-    """One picture on its way through the network.  ahead: the parts still to come; state: the ciphertexts so far."""
+    """One picture on its way through the network, whose steps and values it observes.
+
+    label: goes before the stage where there are several pictures; ahead: the parts still to come; state: the
+    ciphertexts so far; picture: id of the encrypted picture.
+    """
 
     outcome: Outcome
-    network: Network
-    ahead: list[Part] = field(default_factory=list)
+    evaluator: OpenfheEvaluator
+    scaled: Scaled
+    belonging: Belonging
+    progress: Progress
+    label: str
+    ahead: list[Part[Any]] = field(default_factory=list)
     state: tuple[Any, ...] = ()
+    picture: str = ""
     unfinished: Unfinished | None = None
 
-    def read(self, context: Path, keys: str, weights: Weights, resume: bool) -> None:
+    def read(self, context: Path, resume: bool) -> None:
         """Read the encrypted picture, or what an evaluation of it that was killed has left."""
-        job, set_ = self.outcome.job, self.network.set
-        picture, _ = read_ciphertext(job.ciphertext, PICTURE, keys, context=context)
-        _check_picture(self.network.ev, picture, job.ciphertext)
-        run = Run(sha256(job.ciphertext), weights.fingerprint, set_.fingerprint, keys)
-        self.unfinished = Unfinished.beside(job.output, run)
-        parts = self.network.parts()
-        kept = self.unfinished.load([part.name for part in parts]) if resume else None
-        done, self.state = kept or ("", (picture,))
-        self.ahead = parts[[part.name for part in parts].index(done) + 1 :] if kept else parts
+        job = self.outcome.job
+        ciphertext, facts = read_ciphertext(job.ciphertext, PICTURE, self.belonging, context=context)
+        _check_picture(self.evaluator, ciphertext, job.ciphertext)
+        self.picture = facts.picture
+        unfinished = Unfinished(job.output, self.belonging, self.picture)
+        if resume and unfinished.is_finished():
+            return
+        unfinished.begin(resume=resume)
+        self.unfinished = unfinished
+        parts = Network(self.evaluator.set, self.scaled, self.evaluator, self).parts()
+        names = [part.name for part in parts]
+        kept = unfinished.load(names) if resume else None
+        done, self.state = kept or ("", (ciphertext,))
+        self.ahead = parts[names.index(done) + 1 :] if kept else parts
         if job.checkpoints is not None:
             make_folder(job.checkpoints)
 
@@ -189,6 +197,7 @@ class _Picture:
 
     def evaluate(self, stage: int) -> None:
         """The parts of a stage, each kept when it is complete; after the last of all, the result."""
+        assert self.unfinished is not None
         started = time.monotonic()
         while self.ahead and self.ahead[0].stage == stage:
             part = self.ahead[0]
@@ -197,11 +206,25 @@ class _Picture:
             if self.ahead:
                 self.unfinished.save(part.name, self.state)
         if not self.ahead:
-            observer = self.network.observer
-            logits = observer.evaluator.for_client(self.state[0])
-            write_ciphertext(self.outcome.job.output, logits, Facts(LOGITS, observer.keys))
+            logits = self.evaluator.for_client(self.state[0])
+            write_ciphertext(self.outcome.job.output, logits, Facts.of(self.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
+
+    def let_go(self) -> None:
+        """Of what is kept beside the output."""
+        if self.unfinished is not None:
+            self.unfinished.end()
+
+    def step(self, stage: str, name: str) -> None:
+        """A step of the network begins."""
+        self.progress.step(self.label + stage, name)
+
+    def value(self, name: str, x: Any) -> None:
+        """A value of the network, left as a checkpoint where there is a folder."""
+        if self.outcome.job.checkpoints is not None:
+            facts = Facts.of(self.belonging, CHECKPOINT, self.picture, name)
+            write_ciphertext(self.outcome.job.checkpoints / f"{name}.ct", self.evaluator.for_client(x), facts)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -211,16 +234,21 @@ class _Picture:
         except (CiphertextError, EnvironmentFault) as error:
             self.outcome.error = error
         except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
-            self.outcome.error = CiphertextError(
-                f"{self.outcome.job.ciphertext} cannot be evaluated: {on_one_line(error)}"
-            )
+            path = self.outcome.job.ciphertext
+            self.outcome.error = CiphertextError(f"{path} cannot be evaluated: {on_one_line(error)}")
 
 
-def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:
+def _check_picture(evaluator: OpenfheEvaluator, picture: Any, path: Path) -> None:
     architecture = evaluator.set.architecture
     slots = input_channels(architecture) * architecture.width**2
     if evaluator.slots(picture) != slots or evaluator.levels(picture) < PICTURE_LEVELS:
         raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
+
+
+def _open_keys(folder: Path, set_: ParameterSet) -> _Stages:
+    manifest = open_folder(folder, set_)
+    check_keys(manifest, set_)
+    return _Stages(folder, set_, manifest)
 
 
 @dataclass
@@ -234,6 +262,9 @@ class _Stages:
 
     def __post_init__(self) -> None:
         self.context = checked_context(self.folder / CONTEXT, self.set)
+
+    def load_relinearisation_key(self) -> None:
+        load_relinearisation_key(self.folder / RELINEARISATION_KEY, self.context)
 
     def load(self, stage: int) -> None:
         """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
@@ -260,22 +291,3 @@ class _Stages:
         clear_rotation_keys()
         self.context.ClearBootstrapPrecom()
         return_freed_memory()
-
-
-@dataclass
-class _Observer:
-    """Passes the network's steps on as progress, and leaves its values as checkpoints where there is a folder."""
-
-    progress: Progress
-    evaluator: EncryptedEvaluator
-    checkpoints: Path | None
-    keys: str
-    label: str
-
-    def step(self, stage: str, name: str) -> None:
-        self.progress.step(self.label + stage, name)
-
-    def value(self, name: str, x: Any) -> None:
-        if self.checkpoints is not None:
-            facts = Facts(CHECKPOINT, self.keys, name)
-            write_ciphertext(self.checkpoints / f"{name}.ct", self.evaluator.for_client(x), facts)

@@ -13,17 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import ExitCode, Reported, ServerError
+from .job import Evaluation
 from .machine.interrupt import on_interrupt
 from .terminal.progress import Ended
 
-_SIGNAL_HINTS = {
+_SIGNAL_HINTS: dict[int, str] = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
     signal.SIGABRT: "OpenFHE refused something, see the lines above: are the keys of this version and set?",
 }
@@ -31,34 +31,33 @@ _SIGNAL_HINTS = {
 
 @dataclass(frozen=True)
 class ServerRun:
-    """What one run of the server took, and what it printed.
+    """What one run of the server took, and what it answered.
 
-    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each; code: of the first picture that
-    failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
+    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each job, in their order: seconds, and
+    error, hint and exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
     """
 
     seconds: float
     peak_bytes: int
     pictures: list[dict[str, Any]]
-    code: ExitCode
     steps: list[Ended]
 
 
-def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
-    """Run the server module's ``evaluate`` with these words in a process of its own.
+def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
+    """Have the server evaluate in a process of its own, which is given the request on its standard input.
 
-    Errors: Reported if it ended with one of this program's exit codes and no result; ServerError if it ended
-    otherwise, was killed by a signal, or said nothing.  If this process is interrupted, it is killed.
+    Errors: Reported if it ended with one of this program's exit codes; ServerError if it ended otherwise, was killed
+    by a signal, or left a picture out.  If this process is interrupted, it is killed.
     """
     started = time.monotonic()
-    command = [sys.executable, "-m", f"{__package__}.worker", *words]
-    passed_on = _has_descriptor(stderr)
-    with on_interrupt(_kill_children), tempfile.TemporaryFile() as stdout:
+    with on_interrupt(_kill_children), tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
+        stdin.write(request.to_json().encode())
+        stdin.seek(0)
         server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", f"{__package__}.worker"],
+            stdin=stdin,
             stdout=stdout,
-            stderr=stderr if passed_on else subprocess.PIPE,
+            stderr=stderr if _has_descriptor(stderr) else subprocess.PIPE,
             text=True,
             errors="backslashreplace",
         )
@@ -72,10 +71,10 @@ def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
         server.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
         lines = _parse(stdout.read())
-    pictures = [line for line in lines if "ciphertext" in line or "error" in line]
-    code = _check(server.returncode, pictures)
+    pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
+    _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
     steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, code, steps)
+    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, steps)
 
 
 def _parse(text: bytes) -> list[dict[str, Any]]:
@@ -103,15 +102,16 @@ def _has_descriptor(stream: TextIO) -> bool:
     return True
 
 
-def _check(code: int, pictures: list[dict[str, Any]]) -> ExitCode:
-    """The exit code (negative: a signal) of a server that has done what it could; raises the error it stands for if
-    there is no result."""
+def _check(code: int, answered: list[int], jobs: int) -> None:
+    """Raise the error that an exit code (negative: a signal) stands for, or jobs without an answer."""
     if code < 0:
         number = -code
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        known = number in set(signal.Signals)
+        name = signal.Signals(number).name if known else f"signal {number}"
         raise ServerError(f"the server was killed by {name}", _SIGNAL_HINTS.get(number, ""))
     if code not in set(ExitCode):
         raise ServerError(f"the server ended with exit code {code}")
-    if not any("ciphertext" in picture for picture in pictures):
-        raise Reported(ExitCode(code)) if code else ServerError("the server ended without writing a result")
-    return ExitCode(code)
+    if code:
+        raise Reported(ExitCode(code))
+    if answered != list(range(jobs)):
+        raise ServerError("the server ended without writing a result")

@@ -13,10 +13,12 @@ import pytest
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
-from lowmem_resnet20.fhe.ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
+from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
 from lowmem_resnet20.fhe.context import bootstrapping_rotations, clear_rotation_keys, new_context, set_up_bootstrapping
-from lowmem_resnet20.fhe.openfhe_evaluator import EncryptedEvaluator
+from lowmem_resnet20.fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
 from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
 from lowmem_resnet20.network.scaling import scale
@@ -36,7 +38,7 @@ PIXELS = random_picture(ARCHITECTURE, np.random.default_rng(9))
 
 def evaluate(keys, picture, folder, set_=INSECURE_SET, weights=WEIGHTS, progress=None, resume=False, checkpoints=None):
     """The server on one picture; its result is folder/r.ct."""
-    job = server.Job(picture, folder / "r.ct", checkpoints)
+    job = Job(picture, folder / "r.ct", checkpoints)
     [outcome] = server.evaluate(keys, set_, [job], weights, progress or SilentProgress(), resume=resume)
     if outcome.error:
         raise outcome.error
@@ -52,7 +54,7 @@ def keys(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def picture(keys) -> Path:
     path = keys.parent / "picture.ct"
-    client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS.mean, WEIGHTS.std, path)
+    client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, path, "picture")
     return path
 
 
@@ -67,9 +69,10 @@ import sys
 from pathlib import Path
 from miniature import INSECURE_SET, random_weights
 from lowmem_resnet20 import server
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
 folder = Path(sys.argv[1])
-job = server.Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints")
+job = Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints")
 [outcome] = server.evaluate(folder / "exp1", INSECURE_SET, [job], random_weights(), SilentProgress())
 assert outcome.error is None
 assert "lowmem_resnet20.client" not in sys.modules
@@ -77,6 +80,39 @@ assert "lowmem_resnet20.client" not in sys.modules
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", script, str(alone)], check=True, env=environment, timeout=300)
     return alone / "result.ct"
+
+
+def identity(picture: Path) -> str:
+    """The id of an encrypted picture."""
+    return read_envelope(picture).facts.picture
+
+
+def test_a_result_names_the_picture_it_answers(keys, picture, result):
+    assert read_envelope(result).facts.picture == identity(picture)
+    client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity(picture))
+    with pytest.raises(CiphertextError, match="result of another picture"):
+        client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, "another")
+    [entry] = client.encryptions(keys, INSECURE_SET).values()
+    assert (entry.id, entry.name) == (identity(picture), "picture")
+    assert (keys / "client" / "pictures.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_other_weights_are_refused_on_either_side(keys, picture, result, tmp_path):
+    """Also where only the normalisation differs, which the server does not compute with."""
+    for other in (random_weights(seed=1), replace(WEIGHTS, mean=(0.1, 0.2, 0.3))):
+        with pytest.raises(CiphertextError, match="of other weights"):
+            evaluate(keys, picture, tmp_path, weights=other)
+        with pytest.raises(CiphertextError, match="of other weights"):
+            client.decrypt_logits(keys, INSECURE_SET, result, other)
+
+
+def test_what_other_code_computed_is_refused(keys, picture, result, tmp_path, monkeypatch):
+    """Another margin of the refresh, which is no part of the set's fingerprint."""
+    monkeypatch.setattr(type(INSECURE_SET.refresh), "margin", 1.5)
+    with pytest.raises(CiphertextError, match="computes otherwise"):
+        evaluate(keys, picture, tmp_path)
+    with pytest.raises(CiphertextError, match="computes otherwise"):
+        client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
 
 
 def test_logits(keys, result):
@@ -90,20 +126,24 @@ def test_logits(keys, result):
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.1  # and the ReLU's approximation
 
 
-def test_numbers_beyond_any_logit_are_refused(keys, result):
+def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
     """What comes out when a value left its range: here, of weights whose logits are a thousand times smaller."""
     parameters = dict(WEIGHTS.parameters)
     for part in ("fc.weight", "fc.bias"):
         parameters[part] = parameters[part] / 1000
+    small = replace(WEIGHTS, parameters=parameters)
+    manifest = client.open_folder(keys / "client", INSECURE_SET)
+    facts = Facts.of(belonging(INSECURE_SET, manifest.keys, small), LOGITS, read_envelope(result).facts.picture)
+    write_envelope(tmp_path / "r.ct", read_envelope(result).payload, facts)
     with pytest.raises(CiphertextError, match="no logits of this network"):
-        client.decrypt_logits(keys, INSECURE_SET, result, replace(WEIGHTS, parameters=parameters))
+        client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", small)
 
 
-def test_checkpoints(keys, result):
+def test_checkpoints(keys, picture, result):
     pytest.importorskip("torch")
     checkpoints = result.parent / "checkpoints"
     shuffled = replace(WEIGHTS, bounds=dict(reversed(WEIGHTS.bounds.items())))  # as a file may have them
-    precision = inspect_checkpoints(keys, INSECURE_SET, checkpoints, shuffled, PIXELS)
+    precision = inspect_checkpoints(keys, INSECURE_SET, checkpoints, shuffled, PIXELS, identity(picture))
     relus = list(ARCHITECTURE.relu_channels())
     assert [p.name for p in precision] == [n for r in relus for n in (r, f"{r}.refresh", f"{r}.relu")]
     assert all(p.bits > 12 and p.deviation < 1e-4 for p in precision if p.bootstrap)
@@ -115,7 +155,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     """Set 6's way, client to server to client, and what its checkpoints show."""
     set_ = INSECURE_FUNCTIONAL_SET
     client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
-    client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS.mean, WEIGHTS.std, tmp_path / "p.ct")
+    client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS, tmp_path / "p.ct", "picture")
     evaluate(tmp_path / "exp6", tmp_path / "p.ct", tmp_path, set_, checkpoints=tmp_path / "c")
     logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
@@ -123,17 +163,21 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
     pytest.importorskip("torch")
-    precision = inspect_checkpoints(tmp_path / "exp6", set_, tmp_path / "c", WEIGHTS, PIXELS)
+    precision = inspect_checkpoints(
+        tmp_path / "exp6", set_, tmp_path / "c", WEIGHTS, PIXELS, identity(tmp_path / "p.ct")
+    )
     assert all(p.bits > 8 and p.deviation < 5e-4 for p in precision if p.bootstrap)
     assert all(p.bits > 4 for p in precision)
 
 
-def test_a_checkpoint_under_another_name_is_refused(keys, result, tmp_path):
+def test_a_checkpoint_under_another_name_or_of_another_picture_is_refused(keys, picture, result, tmp_path):
     pytest.importorskip("torch")
     shutil.copytree(result.parent / "checkpoints", tmp_path / "c")
     shutil.copy(tmp_path / "c" / "conv1.relu.ct", tmp_path / "c" / "conv1.ct")
-    with pytest.raises(CiphertextError, match="another layer"):
-        inspect_checkpoints(keys, INSECURE_SET, tmp_path / "c", WEIGHTS, PIXELS)
+    with pytest.raises(CiphertextError, match="another picture or layer"):
+        inspect_checkpoints(keys, INSECURE_SET, tmp_path / "c", WEIGHTS, PIXELS, identity(picture))
+    with pytest.raises(CiphertextError, match="another picture or layer"):
+        inspect_checkpoints(keys, INSECURE_SET, result.parent / "checkpoints", WEIGHTS, PIXELS, "another")
 
 
 def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
@@ -248,9 +292,10 @@ def test_damaged_ciphertexts(keys, picture, tmp_path, damage):
 
 def test_a_ciphertext_on_too_few_primes_is_refused(keys, picture, tmp_path):
     manifest = client.open_folder(keys / "client", INSECURE_SET)
-    ciphertext, _ = read_ciphertext(picture, PICTURE, manifest.keys)
+    ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
+    ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
     context = client.read_context(keys / "client" / "context.bin")
-    write_ciphertext(tmp_path / "low.ct", context.Compress(ciphertext, 2), Facts(PICTURE, manifest.keys))
+    write_ciphertext(tmp_path / "low.ct", context.Compress(ciphertext, 2), Facts.of(ours, PICTURE))
     with pytest.raises(CiphertextError, match="level to compute on"):
         evaluate(keys, tmp_path / "low.ct", tmp_path)
 
@@ -280,7 +325,7 @@ def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):
 
 def test_levels_are_checked_before_openfhe_is_called():
     context = new_context(INSECURE_SET)
-    ev = EncryptedEvaluator(INSECURE_SET, context, lambda stage: None)
+    ev = OpenfheEvaluator(INSECURE_SET, context, lambda stage: None)
     public = context.KeyGen().publicKey
     level = INSECURE_SET.multiplicative_depth - 1
     low = context.Encrypt(public, context.MakeCKKSPackedPlaintext(np.ones(256), 1, level, None, 256))
@@ -295,7 +340,8 @@ def test_levels_are_checked_before_openfhe_is_called():
 
 def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
     manifest = client.open_folder(keys / "client", INSECURE_SET)
-    ciphertext, _ = read_ciphertext(picture, PICTURE, manifest.keys)
-    write_ciphertext(tmp_path / "c.ct", ciphertext, Facts(CHECKPOINT, manifest.keys, "conv1"))
+    ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
+    ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
+    write_ciphertext(tmp_path / "c.ct", ciphertext, Facts.of(ours, CHECKPOINT, layer="conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
-        read_ciphertext(tmp_path / "c.ct", LOGITS, manifest.keys)
+        read_ciphertext(tmp_path / "c.ct", LOGITS, ours)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError
+from lowmem_resnet20.fhe.envelope import read_envelope, write_envelope
+from lowmem_resnet20.fhe.resume import Unfinished
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, random_picture, random_weights
 
@@ -24,6 +28,7 @@ import os, signal, sys
 from pathlib import Path
 from miniature import INSECURE_FUNCTIONAL_SET, random_weights
 from lowmem_resnet20 import server
+from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
 from lowmem_resnet20.fhe.resume import Unfinished
 
@@ -40,7 +45,7 @@ def save_and_die(self, part, state):
         os.kill(os.getpid(), signal.SIGKILL)
 
 Unfinished.save = save_and_die
-job = server.Job(folder / "0.ct", folder / "r.ct")
+job = Job(folder / "0.ct", folder / "r.ct")
 server.evaluate(folder / "exp6", INSECURE_FUNCTIONAL_SET, [job], random_weights(), SilentProgress())
 """
 
@@ -51,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     client.generate_keys(SET, folder / "exp6", SilentProgress())
     for i, pixels in enumerate(PICTURES):
-        client.encrypt_picture(folder / "exp6", SET, pixels, WEIGHTS.mean, WEIGHTS.std, folder / f"{i}.ct")
+        client.encrypt_picture(folder / "exp6", SET, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
     return folder
 
 
@@ -72,7 +77,7 @@ class Steps(SilentProgress):
 
 def evaluate(folder: Path, names: list[str], *, resume: bool = False, weights=WEIGHTS) -> tuple[list, Steps]:
     """Outcomes for pictures given as INPUT>OUTPUT, and what was shown."""
-    jobs = [server.Job(*(folder / f"{part}.ct" for part in name.split(">"))) for name in names]
+    jobs = [Job(*(folder / f"{part}.ct" for part in name.split(">"))) for name in names]
     steps = Steps()
     return server.evaluate(folder / "exp6", SET, jobs, weights, steps, resume=resume), steps
 
@@ -138,12 +143,20 @@ def test_killed_while_keeping_a_part(folder, expected):
 def test_what_another_run_left_is_refused(folder):
     killed(folder, "conv1")
     outcomes, _ = evaluate(folder, ["1>r"], resume=True)
-    assert isinstance(outcomes[0].error, CiphertextError) and "its input" in outcomes[0].error.message
+    assert isinstance(outcomes[0].error, CiphertextError) and "its picture" in outcomes[0].error.message
     outcomes, _ = evaluate(folder, ["0>r"], resume=True, weights=random_weights(seed=1))
-    assert "its weights" in outcomes[0].error.message
+    assert "of other weights" in outcomes[0].error.message
     manifest = folder / "r.ct.unfinished" / "manifest.json"
     fields = json.loads(manifest.read_text())
-    for change in ({"part": "layer9"}, {"files": ["../0.ct"]}, {"files": []}, {"format": 2}, {"input": 3}):
+    for change in (
+        {"part": "layer9"},
+        {"files": {"../0.ct": "0"}},
+        {"files": {}},
+        {"files": []},
+        {"files": {"conv1-0.ct": "0" * 64}},
+        {"format": 1},
+        {"picture": 3},
+    ):
         manifest.write_text(json.dumps(fields | change))
         outcomes, _ = evaluate(folder, ["0>r"], resume=True)
         assert isinstance(outcomes[0].error, CiphertextError), change
@@ -154,6 +167,79 @@ def test_what_another_run_left_is_refused(folder):
     assert not (folder / "r.ct").exists()
     outcomes, _ = evaluate(folder, ["0>r"])  # without resume it starts afresh
     assert outcomes[0].error is None
+    (folder / "r.ct").unlink()
+
+
+def test_a_state_of_other_code_is_refused(folder, monkeypatch):
+    """Sets and keys are the same, but the evaluation computes something else."""
+    killed(folder, "conv1")
+    monkeypatch.setattr(type(SET.refresh), "margin", 1.5)
+    client.encrypt_picture(folder / "exp6", SET, PICTURES[0], WEIGHTS, folder / "new.ct", "0")
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert "computes otherwise" in outcomes[0].error.message
+    outcomes, _ = evaluate(folder, ["new>r"], resume=True)
+    assert "left by another run" in outcomes[0].error.message
+    shutil.rmtree(folder / "r.ct.unfinished")
+
+
+def test_a_state_swapped_for_another_of_the_same_run_is_refused(folder):
+    """The manifest holds each ciphertext's digest, not only its name."""
+    killed(folder, "conv1")
+    shutil.copytree(folder / "r.ct.unfinished", folder / "kept")
+    killed(folder, "conv1")
+    shutil.copy(folder / "kept" / "conv1-0.ct", folder / "r.ct.unfinished")
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert outcomes[0].error is None  # an evaluation is deterministic: the same state
+    (folder / "r.ct").unlink()
+    killed(folder, "conv1")
+    client.encrypt_picture(folder / "exp6", SET, PICTURES[1], WEIGHTS, folder / "other.ct", "1")
+    state = folder / "r.ct.unfinished" / "conv1-0.ct"
+    facts = read_envelope(state).facts
+    write_envelope(state, read_envelope(folder / "other.ct").payload, facts)
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert "another ciphertext than was left there" in outcomes[0].error.message
+    shutil.rmtree(folder / "kept")
+    shutil.rmtree(folder / "r.ct.unfinished")
+
+
+def test_a_fresh_start_clears_what_was_left(folder, expected):
+    killed(folder, "layer1.0")
+    (folder / "r.ct.unfinished" / "stray.ct").write_bytes(b"")
+    seen = []
+
+    class Watching(Steps):
+        def step(self, stage: str, name: str) -> None:
+            super().step(stage, name)
+            seen.extend(path.name for path in (folder / "r.ct.unfinished").glob("stray*") if stage != "keys")
+
+    job = Job(folder / "0.ct", folder / "r.ct")
+    server.evaluate(folder / "exp6", SET, [job], WEIGHTS, Watching())
+    assert not seen and not (folder / "r.ct.unfinished").exists()
+    (folder / "r.ct").unlink()
+
+
+def test_two_runs_to_one_output_are_kept_apart(folder):
+    other = Unfinished(folder / "r.ct", read_envelope(folder / "0.ct").facts, "other")
+    other.begin(resume=False)
+    outcomes, _ = evaluate(folder, ["0>r", "1>r"])
+    assert all("another evaluation is writing" in outcome.error.message for outcome in outcomes)
+    assert outcomes[0].error.exit_code == 7 and (folder / "r.ct.unfinished").is_dir()
+    other.end()
+    assert not (folder / "r.ct.unfinished").exists()
+    outcomes, _ = evaluate(folder, ["0>r", "1>r"])
+    assert outcomes[0].error is None and "another evaluation" in outcomes[1].error.message
+    (folder / "r.ct").unlink()
+
+
+def test_a_finished_picture_is_not_computed_again(folder, expected):
+    evaluate(folder, ["0>r"])
+    before = (folder / "r.ct").stat().st_mtime_ns
+    outcomes, steps = evaluate(folder, ["0>r"], resume=True)
+    assert outcomes[0].error is None and steps.expected == []
+    assert (folder / "r.ct").stat().st_mtime_ns == before
+    outcomes, steps = evaluate(folder, ["1>r"], resume=True)  # but another picture's result is no result of this one
+    assert outcomes[0].error is None and steps.expected
+    assert np.abs(logits(folder, "r") - expected[1]).max() < 1e-5
     (folder / "r.ct").unlink()
 
 

@@ -19,7 +19,7 @@ from ..network.refresh import series_levels
 Ciphertext = Any
 
 
-class EncryptedEvaluator:
+class OpenfheEvaluator:
     """:class:`..network.evaluator.Evaluator` on ciphertexts.
 
     load_stage: makes the rotation keys and bootstrapping of a stage ready, and frees those of the last one.

@@ -1,24 +1,27 @@
 """What an evaluation leaves after each part of the network, so that it can go on after it was killed.
 
-A folder beside the result, RESULT.unfinished: the ciphertexts between two parts, and a manifest that names the part and,
-by hash, everything the run depends on.  New ciphertexts are written first, then the manifest is replaced, then the old
-ones are removed: whenever the process dies, the manifest names files that are there.
+A folder beside the result, RESULT.unfinished: the ciphertexts between two parts, and a manifest that names the part, the
+digest of each ciphertext and all that the run depends on.  New ciphertexts are written first, then the manifest is
+replaced, then the old ones are removed: whenever the process dies, the manifest names files that are there.  The folder
+is locked while a run uses it.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CiphertextError
-from ..machine.files import atomic_write, make_folder, os_fault
-from .ciphertexts import STATE, Facts, read_ciphertext, write_ciphertext
+from ..errors import CiphertextError, EnvironmentFault
+from ..machine.files import atomic_write, os_fault
+from ..machine.locks import FolderLock
+from .ciphertexts import read_ciphertext, write_ciphertext
+from .envelope import LOGITS, STATE, Belonging, Facts, read_envelope
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 #: No part of the network ends in more ciphertexts.
 MOST_CIPHERTEXTS = 2
@@ -26,37 +29,58 @@ _LONGEST_MANIFEST = 1 << 16
 
 
 @dataclass(frozen=True)
-class Run:
-    """All that an evaluation depends on.  input: SHA-256 of the encrypted picture; weights, set: fingerprints; keys:
-    id of the keys."""
-
-    input: str
-    weights: str
-    set: str
-    keys: str
-
-
-@dataclass(frozen=True)
 class Unfinished:
-    """The folder of one run."""
+    """The folder of one run.  belonging, picture: of the encrypted picture that the run evaluates."""
 
-    folder: Path
-    run: Run
+    output: Path
+    belonging: Belonging
+    picture: str
+    lock: FolderLock = field(init=False, repr=False)
 
-    @classmethod
-    def beside(cls, output: Path, run: Run) -> Unfinished:
-        return cls(output.with_name(output.name + ".unfinished"), run)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lock", FolderLock(self.folder))
+
+    @property
+    def folder(self) -> Path:
+        return self.output.with_name(self.output.name + ".unfinished")
+
+    def is_finished(self) -> bool:
+        """Whether the output is the result of this very run already."""
+        if not self.output.is_file():
+            return False
+        try:
+            facts = read_envelope(self.output).facts
+        except CiphertextError:
+            return False
+        return facts == Facts.of(self.belonging, LOGITS, self.picture)
+
+    def begin(self, *, resume: bool) -> None:
+        """Take the folder for this run alone; without ``resume``, clear what another has left.
+
+        Errors: EnvironmentFault, also where another evaluation to the same output is going on.
+        """
+        try:
+            taken = self.lock.take()
+        except OSError as error:
+            raise os_fault(error, "write", self.folder) from error
+        if not taken:
+            raise EnvironmentFault(
+                f"another evaluation is writing {self.output}", "wait for it, or name another output"
+            )
+        if not resume:
+            for path in self.folder.iterdir():
+                path.unlink()
 
     def save(self, part: str, state: Sequence[Any]) -> None:
         """Keep the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
-        make_folder(self.folder, parents=False)
-        names = [f"{part}-{i}.ct" for i in range(len(state))]
-        for name, ciphertext in zip(names, state, strict=True):
-            write_ciphertext(self.folder / name, ciphertext, Facts(STATE, self.run.keys, part))
-        manifest = {"format": FORMAT, "part": part, "files": names} | asdict(self.run)
+        facts = Facts.of(self.belonging, STATE, self.picture, part)
+        files = {}
+        for i, ciphertext in enumerate(state):
+            files[_name(part, i)] = write_ciphertext(self.folder / _name(part, i), ciphertext, facts)
+        manifest = {"format": FORMAT, "part": part, "files": files, "picture": self.picture} | asdict(self.belonging)
         atomic_write(self.folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for path in self.folder.glob("*.ct"):
-            if path.name not in names:
+            if path.name not in files:
                 path.unlink(missing_ok=True)
 
     def load(self, parts: Sequence[str]) -> tuple[str, tuple[Any, ...]] | None:
@@ -71,33 +95,44 @@ class Unfinished:
             return None
         except OSError as error:
             raise os_fault(error, "read", self.folder / MANIFEST) from error
-        part, names = self._check(text, parts)
-        return part, tuple(self._read(name, part) for name in names)
+        part, files = self._check(text, parts)
+        return part, tuple(self._read(name, digest, part) for name, digest in files.items())
+
+    def end(self) -> None:
+        """Let go of the folder, and remove it unless there is something in it to go on from."""
+        if not (self.folder / MANIFEST).exists():
+            self.remove()
+        self.lock.release()
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _check(self, text: bytes, parts: Sequence[str]) -> tuple[str, list[str]]:
+    def _check(self, text: bytes, parts: Sequence[str]) -> tuple[str, Mapping[str, str]]:
         try:
             fields = json.loads(text)
-            kept = Run(**{name: fields[name] for name in asdict(self.run)})
-            part, names = fields["part"], fields["files"]
-            sound = fields["format"] == FORMAT and part in parts and 0 < len(names) <= MOST_CIPHERTEXTS
+            part, files = fields["part"], fields["files"]
+            kept = {name: fields[name] for name in ("picture", *asdict(self.belonging))}
+            sound = fields["format"] == FORMAT and part in parts and 0 < len(files) <= MOST_CIPHERTEXTS
+            sound = sound and list(files) == [_name(part, i) for i in range(len(files))]
         except (ValueError, TypeError, KeyError, RecursionError):
             sound = False
-        if not sound or names != [f"{part}-{i}.ct" for i in range(len(names))]:
+        if not sound:
             raise CiphertextError(f"{self.folder} was not left by this program's evaluation", _AFRESH)
-        for name, ours in asdict(self.run).items():
-            if getattr(kept, name) != ours:
-                raise CiphertextError(f"{self.folder} was left by another run: its {name} differ(s)", _AFRESH)
-        return part, names
+        for name, ours in {"picture": self.picture, **asdict(self.belonging)}.items():
+            if kept[name] != ours:
+                raise CiphertextError(f"{self.folder} was left by another run: its {name} differs", _AFRESH)
+        return part, files
 
-    def _read(self, name: str, part: str) -> Any:
+    def _read(self, name: str, digest: str, part: str) -> Any:
         path = self.folder / name
-        ciphertext, facts = read_ciphertext(path, STATE, self.run.keys)
-        if facts.layer != part:
-            raise CiphertextError(f"{path} is of another part of the network", _AFRESH)
+        ciphertext, facts = read_ciphertext(path, STATE, self.belonging, expected_digest=digest)
+        if facts != Facts.of(self.belonging, STATE, self.picture, part):
+            raise CiphertextError(f"{path} is of another run, or another part of the network", _AFRESH)
         return ciphertext
+
+
+def _name(part: str, index: int) -> str:
+    return f"{part}-{index}.ct"
 
 
 _AFRESH = "leave out the word resume to start afresh"

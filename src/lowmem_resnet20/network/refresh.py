@@ -87,6 +87,11 @@ class ChebyshevRefresh:
         refreshed(x)
         return ev.chebyshev(x, tuple(factor * c for c in relu_series(self.degree)))
 
+    @property
+    def series(self) -> tuple[tuple[complex, ...], ...]:
+        """Coefficients of every series that is evaluated."""
+        return (relu_series(self.degree),)
+
     def approximated_relu(self, x: np.ndarray) -> np.ndarray:
         """The series at ``x``, in the clear."""
         return evaluate_series(relu_series(self.degree), x)
@@ -135,6 +140,11 @@ class FunctionalRefresh:
     def relu(self, ev: Evaluator[X], x: X, factor: float, refreshed: Callable[[X], None]) -> X:
         """factor * max(0, x), refreshed.  There is nothing between the two to show."""
         return ev.bootstrap_function(x, tuple(factor * c for c in relu_fourier(self.degree)))
+
+    @property
+    def series(self) -> tuple[tuple[complex, ...], ...]:
+        """Coefficients of every series that is evaluated."""
+        return relu_fourier(self.degree), identity_fourier(IDENTITY_DEGREE)
 
     def approximated_relu(self, x: np.ndarray) -> np.ndarray:
         """The series at ``x``, in the clear."""

@@ -6,6 +6,7 @@ Every ReLU is preceded by a refresh; the rest of the levels is planned around th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,8 @@ from .parameters import PICTURE_LEVELS, ParameterSet
 from .scaling import Scaled
 
 X = TypeVar("X")
+#: Raised whenever layers or packing come to compute something else with the same parameters.
+COMPUTATION_VERSION = 1
 
 
 class Observer(Protocol):
@@ -160,6 +163,26 @@ class Network(Generic[X]):
 
     def _parameters(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         return self.scaled.parameters[f"{layer}.weight"], self.scaled.parameters[f"{layer}.bias"]
+
+
+def computation(set_: ParameterSet, scaled: Scaled) -> str:
+    """A fingerprint of all that an evaluation computes: set, scaled parameters, series, reach and margin.
+
+    Two evaluations of the same give results and states that may stand for each other's.  Numbers enter rounded, for
+    libraries of linear algebra differ in their last bits from one processor to another.
+    """
+    refresh = set_.refresh
+    facts = [COMPUTATION_VERSION, set_.fingerprint, refresh.reach, refresh.identity_reach, refresh.margin]
+    facts += [[f"{complex(c):.8f}" for c in coefficients] for coefficients in refresh.series]
+    for arrays in (scaled.parameters, scaled.relu_factors, scaled.gather_factors, scaled.units):
+        facts += [(name, *_sketch(np.asarray(arrays[name]))) for name in sorted(arrays)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _sketch(values: np.ndarray) -> tuple[str, str]:
+    """Two weighted sums of an array that hardly any change leaves as they are."""
+    flat = values.reshape(-1).astype(np.float64)
+    return f"{np.abs(flat).sum():.6e}", f"{flat @ np.cos(np.arange(len(flat))):.6e}"
 
 
 @dataclass(frozen=True)

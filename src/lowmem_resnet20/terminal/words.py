@@ -54,7 +54,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.  Fields that the command does not take keep their defaults."""
+    """What the user asked for.  Fields that the command does not take keep their defaults.
+
+    into_folder: output was written with a slash at its end.
+    """
 
     command: str
     set_number: int = 0
@@ -63,6 +66,7 @@ class Request:
     destination: Path = Path()
     inputs: tuple[Path, ...] = ()
     output: Path = Path()
+    into_folder: bool = False
     keys: Path = Path("keys")
     weights: Path | None = None
     checkpoints: Path | None = None
@@ -211,6 +215,8 @@ def parse(words: Sequence[str]) -> Request:
         if not values and word in OPTIONS:
             fields[word] = True
         for value in values:
+            if value.field == "output" and rest and rest[0].endswith("/"):
+                fields["into_folder"] = True
             fields[value.field] = _take(word, value, rest)
     command = _command(seen)
     return Request(command.name, **fields)
