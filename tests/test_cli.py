@@ -127,6 +127,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "weights": None,
         "verbose": 0,
         "resume": False,
+        "anyway": False,
     }
     assert not picture.parent.exists()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CiphertextError, EnvironmentFault
-from ..machine.files import atomic_write, os_fault
+from ..machine.files import atomic_write, beside, os_fault
 from ..machine.locks import FolderLock
 from .ciphertexts import read_ciphertext, write_ciphertext
 from .envelope import LOGITS, STATE, Belonging, Facts, read_envelope
@@ -42,7 +42,7 @@ class Unfinished:
 
     @property
     def folder(self) -> Path:
-        return self.output.with_name(self.output.name + ".unfinished")
+        return beside(self.output, ".unfinished")
 
     def is_finished(self) -> bool:
         """Whether the output is the result of this very run already."""

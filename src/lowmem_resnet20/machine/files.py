@@ -8,7 +8,6 @@ What a killed process left behind is swept by the next writer there, for its loc
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -23,10 +22,10 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault, KeyFolderError, UsageError
 from .interrupt import on_interrupt
+from .locks import lock
 
 #: Where the file system has no locks, its age alone tells that nobody writes a temporary any more.
 STALE_SECONDS = 24 * 3600
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 _LONGEST_NAME_BYTES = 255
 _READ_CHUNK_BYTES = 1 << 20
 _ENDING = re.compile(r"\.[0-9a-f]{12}\.partial\Z")
@@ -59,7 +58,7 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
     """
     with os_errors("write", Path(path)):
         target = written_file(Path(path))
-        _sweep(target.parent, lambda sibling: _is_temporary_of(target, sibling.name))
+        _sweep(target.parent, partial(_is_temporary_of, target))
         make = partial(os.open, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600 if private else 0o666)
         with _temporary(target, make) as temporary:
             yield temporary
@@ -124,6 +123,15 @@ def make_folder(path: Path, *, parents: bool = True) -> None:
     """Make a folder if it is missing, and those it lies in.  Errors: EnvironmentFault."""
     with os_errors("write", path):
         path.mkdir(parents=parents, exist_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """``path`` with a longer name, in which a hash stands for a name that leaves no room for it."""
+    name = os.fsencode(path.name)
+    if len(name) + len(ending) > _LONGEST_NAME_BYTES:
+        hidden = "." if path.name.startswith(".") else ""
+        return path.with_name(hidden + hashlib.sha256(name).hexdigest() + ending)
+    return path.with_name(path.name + ending)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -211,10 +219,10 @@ def _temporary(target: Path, make: Callable[[Path], int]) -> Iterator[Path]:
 def _claim(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Make a temporary and lock it; make another if a sweeper came between the two."""
     while True:
-        temporary = target.with_name(f"{_stem(target)}.{secrets.token_hex(6)}.partial")
+        temporary = _temporary_path(target, f".{secrets.token_hex(6)}.partial")
         descriptor = make(temporary)
         try:
-            if _lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
+            if lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
                 return temporary, descriptor
         except FileNotFoundError:
             pass
@@ -225,16 +233,13 @@ def _claim(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _stem(target: Path) -> str:
-    """What the names of ``target``'s temporaries begin with: its name, or where that leaves no room its hash."""
-    room = _LONGEST_NAME_BYTES - len("..0123456789ab.partial")
-    name = os.fsencode(target.name)
-    return "." + (target.name if len(name) <= room else hashlib.sha256(name).hexdigest())
+def _temporary_path(target: Path, ending: str) -> Path:
+    return beside(target.with_name(f".{target.name}"), ending)
 
 
-def _is_temporary_of(target: Path, name: str) -> bool:
-    stem = _stem(target)
-    return name.startswith(stem) and bool(_ENDING.fullmatch(name, len(stem)))
+def _is_temporary_of(target: Path, path: Path) -> bool:
+    ending = _ENDING.search(path.name)
+    return ending is not None and path.name == _temporary_path(target, ending.group()).name
 
 
 def _is_temporary_folder(path: Path) -> bool:
@@ -255,19 +260,6 @@ def _make_private(path: Path, mode: int) -> None:
         )
 
 
-def _lock(descriptor: int) -> bool | None:
-    """Whether this process now holds the lock of an open file or folder; None where the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return True
-
-
 def _sweep(folder: Path, is_temporary: Callable[[Path], bool]) -> None:
     """Remove the temporaries in ``folder`` that no living process is writing."""
     with suppress(OSError):  # a folder that can be written to but not read: nothing is to be found
@@ -282,7 +274,7 @@ def _remove_if_abandoned(path: Path) -> None:
     access = os.O_RDONLY if path.is_dir() else os.O_RDWR  # NFS locks no file that is open for reading alone
     descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        locked = _lock(descriptor)
+        locked = lock(descriptor)
         if locked or (locked is None and time.time() - os.fstat(descriptor).st_mtime > STALE_SECONDS):
             _remove(path)
     finally:
