@@ -84,9 +84,9 @@ def evaluate(
             for job, label in zip(jobs, labels, strict=True)
         ]
         for picture in pictures:
+            held.callback(picture.let_go)
             with picture.trying():
                 picture.read(folder / SERVER / CONTEXT, resume)
-                held.callback(picture.let_go)
         _evaluate_by_stages(stages, evaluator, pictures, progress)
     return [picture.outcome for picture in pictures]
 
