@@ -18,6 +18,7 @@ from .fhe.context import (
     bootstrapping_rotations,
     clear_relinearisation_keys,
     clear_rotation_keys,
+    context_bytes,
     make_shared_bootstrapping_keys,
     new_context,
     power_of_two_rotations,
@@ -77,7 +78,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         progress.step("keys", "secret, public and relinearisation key")
         context = new_context(set_)
         pair = context.KeyGen()
-        _write_basic_keys(new, context, pair)
+        _write_basic_keys(new, set_, context, pair)
         progress.step("keys", "bootstrapping keys")
         make_shared_bootstrapping_keys(context, set_, pair.secretKey)
         _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
@@ -113,7 +114,7 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
 def _folder_bytes(
     set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
 ) -> int:
-    """Disk that the keys take, a few thousandths more than less."""
+    """Disk that the keys take, a hundredth more rather than less."""
     rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
     ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
     return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
@@ -121,11 +122,11 @@ def _folder_bytes(
     )
 
 
-def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
+def _write_basic_keys(new: Path, set_: ParameterSet, context: Any, pair: Any) -> None:
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)
-    write_object(server / CONTEXT, context)
+    atomic_write(server / CONTEXT, context_bytes(set_))
     write_object(server / PUBLIC_KEY, pair.publicKey)
     context.EvalMultKeyGen(pair.secretKey)
     write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())

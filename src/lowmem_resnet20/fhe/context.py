@@ -32,13 +32,18 @@ def openfhe_version() -> str:
 
 def new_context(set_: ParameterSet) -> Any:
     """A CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
-    context = _context(set_, set_.multiplicative_depth, set_.large_digits)
-    _as_made.setdefault(set_.fingerprint, openfhe.Serialize(context, BINARY))
-    return context
+    return _context(set_, set_.multiplicative_depth, set_.large_digits)
 
 
-#: The bytes of each set's context as it was made.  OpenFHE makes one a process, and setting up bootstrapping alters it.
-_as_made: dict[str, bytes] = {}
+#: By its parameters, the bytes of each context as it was first made.  OpenFHE keeps one of each a process, and setting up
+#: bootstrapping alters it.
+_as_made: dict[tuple[Any, ...], bytes] = {}
+
+
+def context_bytes(set_: ParameterSet) -> bytes:
+    """The set's context in OpenFHE's binary form, the same in every process."""
+    new_context(set_)
+    return _as_made[_choices(set_, set_.multiplicative_depth, set_.large_digits)]
 
 
 def checked_context(path: Path, set_: ParameterSet) -> Any:
@@ -46,8 +51,7 @@ def checked_context(path: Path, set_: ParameterSet) -> Any:
 
     Errors: KeyFolderError if it holds another; EnvironmentFault.
     """
-    context = new_context(set_)
-    made = _as_made[set_.fingerprint]
+    made = context_bytes(set_)
     with os_errors("read", path), open(path, "rb") as file:
         found = file.read(len(made) + 1)
     if found != made:
@@ -55,7 +59,7 @@ def checked_context(path: Path, set_: ParameterSet) -> Any:
             f"{path} is not the context of parameter set {set_.number}: {_difference(found, made)}",
             "whoever made these keys altered it, or has another program: ask for new ones",
         )
-    return context
+    return new_context(set_)
 
 
 def _difference(found: bytes, made: bytes) -> str:
@@ -66,20 +70,30 @@ def _difference(found: bytes, made: bytes) -> str:
 
 def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Any:
     parameters = openfhe.CCParamsCKKSRNS()
-    parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, set_.security))
-    parameters.SetRingDim(set_.ring_dimension)
+    ring, first, scaling, slots, security, *_ = choices = _choices(set_, multiplicative_depth, large_digits)
+    parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, security))
+    parameters.SetRingDim(ring)
     parameters.SetMultiplicativeDepth(multiplicative_depth)
-    parameters.SetFirstModSize(set_.first_modulus_bits)
-    parameters.SetScalingModSize(set_.scaling_bits)
+    parameters.SetFirstModSize(first)
+    parameters.SetScalingModSize(scaling)
     parameters.SetNumLargeDigits(large_digits)
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
     parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
-    parameters.SetBatchSize(set_.architecture.stage_slots(1))
+    parameters.SetBatchSize(slots)
     try:
-        return enable(openfhe.GenCryptoContext(parameters))
+        context = enable(openfhe.GenCryptoContext(parameters))
     except RuntimeError as error:
         raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {on_one_line(error)}") from error
+    _as_made.setdefault(choices, openfhe.Serialize(context, BINARY))
+    return context
+
+
+def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[Any, ...]:
+    """All that one of this program's contexts differs in from another."""
+    slots = set_.architecture.stage_slots(1)
+    sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, slots, set_.security
+    return *sizes, multiplicative_depth, large_digits
 
 
 def enable(context: Any) -> Any:

@@ -65,9 +65,9 @@ def key_id(public_key: Path) -> str:
 
 
 def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
-    """No file of that name is larger; a file of rotation keys holds so many.  The files are within a few thousandths."""
+    """No file of that name is larger; a file of rotation keys holds so many."""
     if name == BOOTSTRAPPING_KEYS:
-        rotations += 3  # conjugation, and the pair that enters and leaves the sparse secret
+        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the sparse secret
     if rotations or name == RELINEARISATION_KEY:
         coefficients = set_.switching_key_bytes * max(rotations, 1)
     else:

@@ -74,8 +74,8 @@ def _left_by_control_groups() -> Iterator[int]:
     for interface, folder in _control_groups():
         with suppress(OSError, ValueError):  # it has no limits
             used = int((folder / interface.used).read_text())
-            lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            used -= sum(int(value) for name, value in lines if name in interface.cache)
+            lines = (line.partition(" ") for line in (folder / "memory.stat").read_text().splitlines())
+            used -= sum(int(value) for name, _, value in lines if name in interface.cache)
             for name in interface.limits:
                 with suppress(OSError, ValueError):  # "max"
                     yield int((folder / name).read_text()) - used
