@@ -5,21 +5,16 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import openfhe
 
 from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
 from .fhe.ciphertexts import belonging, payload_of, read_ciphertext
 from .fhe.context import (
-    BINARY,
-    bootstrapping_rotations,
     clear_relinearisation_keys,
     clear_rotation_keys,
     context_bytes,
-    make_shared_bootstrapping_keys,
     new_context,
     power_of_two_rotations,
     read_context,
@@ -42,15 +37,25 @@ from .fhe.keystore import (
     open_folder,
     write_manifest,
 )
+from .fhe.library import BINARY, Ciphertext, openfhe
+from .fhe.secret import (
+    ClientContext,
+    KeyPair,
+    PrivateKey,
+    bootstrapping_rotations,
+    client_context,
+    make_shared_bootstrapping_keys,
+)
 from .machine.files import atomic_path, atomic_write, check_space, new_folder, os_errors
 from .machine.memory import return_freed_memory
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
+from .network.ranges import are_logits
 from .network.resnet20 import pack_picture, plan
-from .network.scaling import largest_logit
 from .network.weights import Weights
 from .terminal.progress import Progress, Step
 
 SECRET_KEY = "secret.key"
+_OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -76,7 +81,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
         progress.expect(coming)
         progress.step("keys", "secret, public and relinearisation key")
-        context = new_context(set_)
+        context = client_context(new_context(set_))
         pair = context.KeyGen()
         _write_basic_keys(new, set_, context, pair)
         progress.step("keys", "bootstrapping keys")
@@ -122,7 +127,7 @@ def _folder_bytes(
     )
 
 
-def _write_basic_keys(new: Path, set_: ParameterSet, context: Any, pair: Any) -> None:
+def _write_basic_keys(new: Path, set_: ParameterSet, context: ClientContext, pair: KeyPair) -> None:
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)
@@ -137,7 +142,7 @@ def _write_basic_keys(new: Path, set_: ParameterSet, context: Any, pair: Any) ->
         write_object(path, pair.secretKey)
 
 
-def _write_held_rotation_keys(path: Path, context: Any, pair: Any) -> None:
+def _write_held_rotation_keys(path: Path, context: ClientContext, pair: KeyPair) -> None:
     write_rotation_keys(path, context, pair.secretKey.GetKeyTag())
     clear_rotation_keys()
     return_freed_memory()
@@ -198,8 +203,9 @@ def decrypt_logits(
 
     picture: id of the encryption that must be the one it answers, where that is known.
 
-    Errors: CiphertextError too where it answers another, and where they are larger than the network of ``weights`` can give: a value that left the
-    range of its ReLU's series grows without bound, and what comes out is noise.
+    Errors: CiphertextError too where it answers another, and where the numbers are far larger than any logit that
+    ``weights`` were calibrated with: a value that left the range of a Chebyshev series grows without bound, and what
+    comes out is noise.  One that left the range of a Fourier series does not show here (see :mod:`.network.ranges`).
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
@@ -209,17 +215,17 @@ def decrypt_logits(
         raise CiphertextError(f"{ciphertext} is the result of another picture")
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
-    if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
+    if not are_logits(weights, logits):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
-            "the picture may be unlike those the weights were calibrated on, or the server used other weights",
+            _OUT_OF_RANGE_HINT,
         )
     return logits
 
 
-def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
+def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientContext]:
     manifest = open_folder(folder / CLIENT, set_)
-    return manifest, read_context(folder / CLIENT / CONTEXT)
+    return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
 
 
 def check_decryption(folder: Path, set_: ParameterSet) -> None:
@@ -231,23 +237,25 @@ def check_decryption(folder: Path, set_: ParameterSet) -> None:
     read_secret_key(folder)
 
 
-def read_secret_key(folder: Path) -> Any:
+def read_secret_key(folder: Path) -> PrivateKey:
     path = folder / CLIENT / SECRET_KEY
     with os_errors("read", path):
         if path.stat().st_mode & 0o077:
             raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    secret_key: PrivateKey
     secret_key, read = openfhe.DeserializePrivateKey(os.fsencode(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return secret_key
 
 
-def decrypt_slots(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
+def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
-        raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
+        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
+        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
 
 # --- self-test --------------------------------------------------------------------------------------------
@@ -262,7 +270,7 @@ def self_test(progress: Progress) -> None:
     for set_ in PARAMETER_SETS.values():
         progress.step(f"set {set_.number}", f"context, log2 QP = {set_.log2_qp}")
         plan(set_)
-        context = new_context(set_)
+        context = client_context(new_context(set_))
         pair = context.KeyGen()
         progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
         slots = set_.architecture.stage_slots(1)

@@ -1,26 +1,25 @@
 """OpenFHE's context for a parameter set, and its objects in files.
 
-With :mod:`.openfhe_evaluator` and the client the only module that imports openfhe.  OpenFHE reports a failed read by a
-boolean, by an exception or on stderr alone, and of a write to a full disk it may say nothing; here every failure raises.
+OpenFHE reports a failed read by a boolean, by an exception or on stderr alone, and of a write to a full disk it may say
+nothing; here every failure raises.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import openfhe
+from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError, on_one_line
 from ..machine.files import os_errors
 from ..network.parameters import ParameterSet
+from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 
-BINARY = openfhe.BINARY
+T = TypeVar("T")
 _PIPE_BYTES = 1 << 20
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
 
@@ -30,14 +29,14 @@ def openfhe_version() -> str:
     return ".".join(version("openfhe").split(".")[:3])
 
 
-def new_context(set_: ParameterSet) -> Any:
+def new_context(set_: ParameterSet) -> Context:
     """A CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
-    return _context(set_, set_.multiplicative_depth, set_.large_digits)
+    return make_context(set_, set_.multiplicative_depth, set_.large_digits)
 
 
 #: By its parameters, the bytes of each context as it was first made.  OpenFHE keeps one of each a process, and setting up
 #: bootstrapping alters it.
-_as_made: dict[tuple[Any, ...], bytes] = {}
+_as_made: dict[tuple[int | str, ...], bytes] = {}
 
 
 def context_bytes(set_: ParameterSet) -> bytes:
@@ -46,7 +45,7 @@ def context_bytes(set_: ParameterSet) -> bytes:
     return _as_made[_choices(set_, set_.multiplicative_depth, set_.large_digits)]
 
 
-def checked_context(path: Path, set_: ParameterSet) -> Any:
+def checked_context(path: Path, set_: ParameterSet) -> Context:
     """The set's context, made anew, once the file from someone else is seen to hold the same; OpenFHE reads no byte of it.
 
     Errors: KeyFolderError if it holds another; EnvironmentFault.
@@ -68,42 +67,42 @@ def _difference(found: bytes, made: bytes) -> str:
     return f"byte {next(i for i, (one, other) in enumerate(zip(found, made, strict=True)) if one != other)} differs"
 
 
-def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Any:
+def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Context:
+    """A context of the set's parameters, but for the length of its modulus and the number of its digits."""
     parameters = openfhe.CCParamsCKKSRNS()
-    ring, first, scaling, slots, security, *_ = choices = _choices(set_, multiplicative_depth, large_digits)
-    parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, security))
-    parameters.SetRingDim(ring)
+    parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, set_.security))
+    parameters.SetRingDim(set_.ring_dimension)
     parameters.SetMultiplicativeDepth(multiplicative_depth)
-    parameters.SetFirstModSize(first)
-    parameters.SetScalingModSize(scaling)
+    parameters.SetFirstModSize(set_.first_modulus_bits)
+    parameters.SetScalingModSize(set_.scaling_bits)
     parameters.SetNumLargeDigits(large_digits)
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
     parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
-    parameters.SetBatchSize(slots)
+    parameters.SetBatchSize(set_.architecture.stage_slots(1))
     try:
         context = enable(openfhe.GenCryptoContext(parameters))
     except RuntimeError as error:
         raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {on_one_line(error)}") from error
-    _as_made.setdefault(choices, openfhe.Serialize(context, BINARY))
+    _as_made.setdefault(_choices(set_, multiplicative_depth, large_digits), openfhe.Serialize(context, BINARY))
     return context
 
 
-def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[Any, ...]:
+def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[int | str, ...]:
     """All that one of this program's contexts differs in from another."""
     slots = set_.architecture.stage_slots(1)
     sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, slots, set_.security
     return *sizes, multiplicative_depth, large_digits
 
 
-def enable(context: Any) -> Any:
+def enable(context: Context) -> Context:
     """Switch on what the network uses: encryption, key switching, levelled arithmetic, bootstrapping."""
     for feature in _FEATURES:
         context.Enable(getattr(openfhe.PKESchemeFeature, feature))
     return context
 
 
-def set_up_bootstrapping(context: Any, set_: ParameterSet, slots: int, *, precompute: bool) -> None:
+def set_up_bootstrapping(context: Context, set_: ParameterSet, slots: int, *, precompute: bool) -> None:
     """Prepare the set's refresh of ``slots`` slots; ``precompute`` also encodes its linear transforms (GiB).
 
     Without, it is what key generation needs, which is the same for both kinds of refresh.
@@ -118,40 +117,6 @@ def set_up_bootstrapping(context: Any, set_: ParameterSet, slots: int, *, precom
 def power_of_two_rotations(set_: ParameterSet) -> frozenset[int]:
     """Those among the keys that bootstrapping of any number of slots needs."""
     return frozenset(1 << i for i in range(set_.full_slots.bit_length() - 1))
-
-
-def make_shared_bootstrapping_keys(context: Any, set_: ParameterSet, secret: Any) -> None:
-    """Make the keys that bootstrapping of any number of slots needs.
-
-    They are conjugation, the pair of keys that enters and leaves the sparse secret (which only fit
-    together when made in one call), and, with transforms split into single butterfly layers, rotations by
-    the powers of two.  dim1 does not matter to such transforms.
-    """
-    layers = len(power_of_two_rotations(set_))
-    context.EvalBootstrapSetup([layers, layers], [0, 0], set_.full_slots, set_.correction_bits, False)
-    context.EvalBootstrapKeyGen(secret, set_.full_slots)
-
-
-def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
-    """By stage, the rotations that OpenFHE's bootstrapping does with this set's budgets and number of slots.
-
-    They depend on ring, slots, budgets and dim1 alone, so OpenFHE is asked on a modulus as short as can
-    be, where a key takes milliseconds.  The throw-away keys are removed.
-    """
-    context = _context(set_, multiplicative_depth=2, large_digits=1)
-    secret = context.KeyGen().secretKey
-    steps = {pow(5, step, 2 * set_.ring_dimension): step for step in range(set_.full_slots)}
-    result = {}
-    for stage in range(1, len(set_.architecture.channels) + 1):
-        clear_rotation_keys()
-        slots = set_.architecture.stage_slots(stage)
-        set_up_bootstrapping(context, set_, slots, precompute=False)
-        context.EvalBootstrapKeyGen(secret, slots)
-        indices = context.GetExistingEvalAutomorphismKeyIndices(secret.GetKeyTag())
-        result[stage] = frozenset(steps[index] for index in indices if index in steps) - {0}
-    clear_rotation_keys()
-    context.ClearBootstrapPrecom()
-    return result
 
 
 def most_bootstrapping_rotations(set_: ParameterSet) -> int:
@@ -173,12 +138,12 @@ def clear_rotation_keys() -> None:
     openfhe.CryptoContext.ClearEvalAutomorphismKeys()
 
 
-def held_rotation_keys() -> dict[str, Any]:
+def held_rotation_keys() -> Mapping[str, object]:
     """The rotation keys of this process, by tag, to be held again once they have been cleared."""
     return openfhe.CryptoContext.GetAllEvalAutomorphismKeys()
 
 
-def hold_rotation_keys(keys: dict[str, Any]) -> None:
+def hold_rotation_keys(keys: Mapping[str, object]) -> None:
     """Add ``keys`` to those this process holds.  OpenFHE adds to the collection it was given first, so that has to
     be another than ``keys``."""
     for tag, collection in keys.items():
@@ -190,16 +155,16 @@ def clear_relinearisation_keys() -> None:
     openfhe.ClearEvalMultKeys()
 
 
-def write_object(path: Path, obj: Any) -> None:
+def write_object(path: Path, obj: object) -> None:
     """A context, key or ciphertext in OpenFHE's binary form.  Errors: OSError, as of all that write here."""
     _write(path, lambda name: openfhe.SerializeToFile(name, obj, BINARY))
 
 
-def write_relinearisation_key(path: Path, context: Any, key_tag: str) -> None:
+def write_relinearisation_key(path: Path, context: Context, key_tag: str) -> None:
     _write(path, lambda name: context.SerializeEvalMultKey(name, BINARY, key_tag))
 
 
-def write_rotation_keys(path: Path, context: Any, key_tag: str) -> None:
+def write_rotation_keys(path: Path, context: Context, key_tag: str) -> None:
     """All rotation keys this process holds under a tag."""
     _write(path, lambda name: context.SerializeEvalAutomorphismKey(name, BINARY, key_tag))
 
@@ -212,7 +177,7 @@ def _write(path: Path, serialise: Callable[[str], bool]) -> None:
         copying = pool.submit(_copy, source, path)
         try:
             complete = serialise(f"/proc/self/fd/{sink}")
-        except RuntimeError:
+        except ERRORS:
             complete = False
         finally:
             os.close(sink)
@@ -228,37 +193,37 @@ def _copy(source: int, path: Path) -> int:
         return file.tell()
 
 
-def read_context(path: Path) -> Any:
+def read_context(path: Path) -> Context:
     return enable(_read(openfhe.DeserializeCryptoContext, path))
 
 
-def read_public_key(path: Path) -> Any:
+def read_public_key(path: Path) -> PublicKey:
     return _read(openfhe.DeserializePublicKey, path)
 
 
-def load_relinearisation_key(path: Path, context: Any) -> None:
+def load_relinearisation_key(path: Path, context: Context) -> None:
     _load(context.DeserializeEvalMultKey, path)
 
 
-def load_rotation_keys(path: Path, context: Any) -> None:
+def load_rotation_keys(path: Path, context: Context) -> None:
     """Add the rotation keys in a file to those this process holds."""
     _load(context.DeserializeEvalAutomorphismKey, path)
 
 
-def _read(reader: Callable, path: Path) -> Any:
+def _read(reader: Callable[[str | bytes, object], tuple[T, bool]], path: Path) -> T:
     obj, read = _trying(lambda: reader(os.fsencode(path), BINARY), path)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return obj
 
 
-def _load(reader: Callable, path: Path) -> None:
+def _load(reader: Callable[[str | bytes, object], bool], path: Path) -> None:
     if not _trying(lambda: reader(os.fsencode(path), BINARY), path):
         raise KeyFolderError(f"{path} cannot be read")
 
 
-def _trying(call: Callable, path: Path) -> Any:
+def _trying(call: Callable[[], T], path: Path) -> T:
     try:
         return call()
-    except RuntimeError as error:
+    except ERRORS as error:
         raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error

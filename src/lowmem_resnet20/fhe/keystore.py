@@ -75,10 +75,19 @@ def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
     return int(coefficients * _OVERHEAD) + _OVERHEAD_BYTES
 
 
-def write_manifest(folder: Path, set_: ParameterSet, keys: str, **lists: Mapping) -> None:
+def write_manifest(
+    folder: Path,
+    set_: ParameterSet,
+    keys: str,
+    *,
+    rotations: Mapping[str, list[int]] | None = None,
+    stages: Mapping[str, list[str]] | None = None,
+    bootstrapping: Mapping[str, list[int]] | None = None,
+) -> None:
     """Describe every file that is in ``folder``; the client's is its owner's alone."""
     files = {path.name: FileRecord(path.stat().st_size, sha256(path)) for path in sorted(folder.iterdir())}
-    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, **lists)
+    lists = rotations or {}, stages or {}, bootstrapping or {}
+    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists)
     text = json.dumps(asdict(manifest), indent=1) + "\n"
     atomic_write(folder / MANIFEST, text.encode(), private=folder.name == CLIENT)
 

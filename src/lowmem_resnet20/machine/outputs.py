@@ -17,7 +17,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
     Errors: UsageError for a device, a pipe, an input, and an output named twice; EnvironmentFault if one cannot be written.
     """
-    read = {identity: path for path in inputs if (identity := _identity(path))}
+    read: dict[tuple[int, int] | None, Path] = {identity: path for path in inputs if (identity := _identity(path))}
     targets: dict[Path, Path] = {}
     for output in outputs:
         target = written_file(output)
