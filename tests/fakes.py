@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from lowmem_resnet20.errors import CiphertextError
+from lowmem_resnet20.errors import CiphertextError, KeyFolderError
 from lowmem_resnet20.machine.files import new_folder
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.registry import Entry, pixel_digest
@@ -60,6 +60,12 @@ def encrypt_picture(folder: Path, set_, pixels, weights, output: Path, name: str
     return identity
 
 
+def check_decryption(folder: Path, set_) -> None:
+    """Where there are keys, their secret one may be refused."""
+    if (folder / "client" / "refused").exists():
+        raise KeyFolderError(f"{folder / 'client' / 'secret.key'} can be read by others", "chmod 600 it")
+
+
 def encryptions(folder: Path, set_) -> dict[str, Entry]:
     return dict(entries)
 
@@ -83,6 +89,10 @@ def table(layers: list[str]) -> str:
 def self_test(progress) -> None:
     calls.append(("self_test",))
     progress.start("self-test")
+
+
+def check_memory(set_) -> None:
+    calls.append(("check_memory", set_.number))
 
 
 def evaluate(folder: Path, set_, jobs, weights, progress, *, resume) -> list[SimpleNamespace]:
@@ -139,9 +149,9 @@ def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None)
 
 
 MODULES = {
-    "client": (generate_keys, encrypt_picture, encryptions, decrypt_logits, self_test),
+    "client": (generate_keys, encrypt_picture, check_decryption, encryptions, decrypt_logits, self_test),
     "inspection": (inspect_checkpoints, table),
-    "server": (evaluate,),
+    "server": (check_memory, evaluate),
     "network.ranges": (foresee, alike),
     "model.plain": (PlainNetwork,),
     "network.weights": (load_weights, default_weights_path),

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ import fakes
 import lowmem_resnet20
 from lowmem_resnet20 import worker
 from lowmem_resnet20.cli import main
-from lowmem_resnet20.errors import CiphertextError, ExitCode, UsageError
+from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, UsageError
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.terminal import words
@@ -128,6 +129,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "weights": None,
         "verbose": 0,
         "resume": False,
+        "anyway": False,
     }
     assert not picture.parent.exists()
 
@@ -749,6 +751,196 @@ def test_noise_is_no_result(run, faked, server, monkeypatch):
     assert done.code == ExitCode.CIPHERTEXT
     assert json.loads(done.out)["error"] == "the decrypted logits are not finite numbers"
     assert "not finite" in done.err
+
+
+# --- files that are there already -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(faked, inputs) -> Path:
+    """A folder of one encrypted picture, a.ct; keys, and a picture of one's own, in the working directory."""
+    Path("sent").mkdir()
+    fakes.write_ciphertext(Path("sent/a.ct"), "picture", "", b"picture")
+    for side in ("client", "server"):
+        Path("keys/exp1", side).mkdir(parents=True)
+    Path("keys/exp1/client/secret.key").write_text("secret")
+    shutil.copy(inputs / "dog.png", "own.png")
+    shutil.copy(inputs / "dog.png", "keys/exp1/not a key.png")
+    return Path("sent")
+
+
+@pytest.mark.parametrize(
+    ("given_words", "message"),
+    [
+        ("encrypt 1 input own.png output own.png", "output own.png would overwrite own.png, which is read"),
+        ("encrypt 1 input own.png output ./sent/../own.png", "would overwrite own.png"),
+        ("encrypt 1 input own.png output link", "output link would overwrite own.png"),
+        ("encrypt 1 input link output own.png", "output own.png would overwrite link"),
+        ("encrypt 1 input own.png output hard", "output hard would overwrite own.png"),
+        ("encrypt 1 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
+        ("encrypt 1 input own.png output w weights w", "output w would overwrite w"),
+        ("evaluate 1 sent/a.ct output sent/a.ct", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent output sent", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent/a.ct output sent", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent output same", "output same/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 c/conv1.ct output r.ct checkpoints c", "output c/conv1.ct would overwrite c/conv1.ct"),
+        ("evaluate 1 sent/a.ct output c/conv1.ct checkpoints c", "c/conv1.ct and c/conv1.ct are the same output"),
+        ("import_weights w w pictures sent/../own.png", "output w would overwrite w"),
+        ("import_weights w own.png pictures own.png", "output own.png would overwrite own.png"),
+        ("import_weights sent sent/a.ct pictures own.png", "output sent/a.ct would overwrite sent/a.ct"),
+        ("load_keys 1 input c/conv1.ct checkpoints c", "output c/conv1.ct would overwrite c/conv1.ct"),
+        ("encrypt 1 input own.png output pipe", "pipe is a pipe"),
+        ("evaluate 1 sent/a.ct output pipe", "pipe is a pipe"),
+        ("import_weights w pipe pictures own.png", "pipe is a pipe"),
+        ("encrypt 1 input own.png output to-pipe", "to-pipe is a pipe"),
+        ("encrypt 1 input own.png output null", "null is a device"),
+        ("evaluate 1 sent/a.ct output null", "null is a device"),
+    ],
+)
+def test_what_is_there_is_not_destroyed(run, sent, server, given_words, message):
+    """Refused before any work; each of these ate its input, or the device, in silence."""
+    server("touch started")
+    Path("link").symlink_to("own.png")
+    os.link("own.png", "hard")
+    Path("same").symlink_to("sent")
+    Path("w").write_text("weights")
+    Path("c").mkdir()
+    shutil.copy("own.png" if "load_keys" in given_words else "sent/a.ct", "c/conv1.ct")
+    os.mkfifo("pipe")
+    Path("to-pipe").symlink_to("pipe")
+    if "null" in given_words:
+        try:
+            os.mknod("null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("this user may not make devices")
+    before = snapshot()
+    done = run(*given_words.split())
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert message in done.err.splitlines()[0]
+    assert snapshot() == before
+    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "import_weights"} or "load_keys" in given_words
+
+
+def snapshot() -> dict[str, tuple]:
+    """What is in the working directory, links not followed."""
+    paths = [path for path in Path().rglob("*") if not path.is_dir() or path.is_symlink()]
+    status = {str(path): path.lstat() for path in paths}
+    return {
+        name: (s.st_ino, s.st_mode, s.st_rdev, Path(name).read_bytes() if stat.S_ISREG(s.st_mode) else b"")
+        for name, s in status.items()
+    }
+
+
+def test_an_output_that_is_a_link_is_written_through(run, sent, server):
+    server(WORKS)
+    Path("elsewhere").mkdir()
+    Path("r.ct").symlink_to("elsewhere/r.ct")
+    assert run("evaluate", "1", "sent/a.ct", "output", "r.ct").code == 0
+    assert Path("r.ct").is_symlink()
+
+
+@pytest.mark.parametrize("command", ["evaluate 1 sent/a.ct", "encrypt 1 input own.png"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(run, sent, server, command):
+    server("touch started")
+    done = run(*command.split(), "output", "absent/r.ct")
+    assert done.code == ExitCode.ENVIRONMENT
+    assert done.err.splitlines() == [
+        "lowmem-resnet20: error: cannot write absent/r.ct: No such file or directory",
+        "hint: make its folder first",
+    ]
+    assert not Path("started").exists() and not [call for call in fakes.calls if call[0] == "encrypt_picture"]
+
+
+# --- keys and results on the disk -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["./keys", "keys/exp1", "renamed"])
+def test_the_folder_of_a_set_may_be_named_itself(run, sent, server, named):
+    server(WORKS)
+    Path("renamed").symlink_to("keys/exp1")
+    assert run("load_keys", "1", "keys", named, "input", "own.png").code == 0
+    expected = "renamed" if named == "renamed" else "keys/exp1"
+    assert request()["folder"] == expected
+
+
+def test_new_keys_are_made_under_the_name_given(run, faked):
+    assert run("generate_keys", "1", "keys", "here/exp1", "verbose", "-1").out == "keys  here/exp1\n"
+    assert run("generate_keys", "2", "keys", "here", "verbose", "-1").out == "keys  here/exp2\n"
+    again = run("generate_keys", "1", "keys", "here/exp1")
+    assert "here/exp1 exists already" in again.err
+
+
+@pytest.mark.parametrize("command", ["load_keys 1", "encrypt 1 output p.ct"])
+def test_a_secret_key_that_will_be_refused_is_refused_at_once(run, sent, server, command):
+    server("touch started")
+    Path("keys/exp1/client/refused").touch()
+    done = run(*command.split(), "input", "own.png")
+    assert done.code == ExitCode.KEYS and "can be read by others" in done.err
+    assert not Path("started").exists() and not [call for call in fakes.calls if call[0] == "encrypt_picture"]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """Where temporary folders are made."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def kept_result(done, temporary: Path) -> Path:
+    """The one file that is left in the temporary folder, as the line on stderr names it."""
+    [path] = [path for path in temporary.rglob("*") if path.is_file()]
+    assert path.parent.stat().st_mode & 0o077 == 0
+    [line] = [line for line in done.err.splitlines() if line.startswith("the encrypted result is kept: ")]
+    assert line.endswith(f"lowmem-resnet20 decrypt 1 {path.parent} keys keys/exp1")
+    return path
+
+
+@pytest.mark.parametrize("error", [CiphertextError("x"), KeyFolderError("x"), OSError(5, "x"), RuntimeError("x")])
+def test_a_result_that_cannot_be_decrypted_is_kept(run, sent, server, monkeypatch, temporary, error):
+    server(WORKS)
+    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+    replace(monkeypatch, "client", "decrypt_logits", error)
+    done = run("load_keys", "1", "input", "own.png")
+    assert done.code and done.out == ""
+    kept_result(done, temporary)
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", decrypt)
+    again = run(*done.err.split("lowmem-resnet20 ", 1)[1].splitlines()[0].split(), "verbose", "-1")
+    assert again.code == 0 and RESULT in again.out
+
+
+def test_of_several_results_those_that_were_not_told_are_kept(run, sent, server, monkeypatch, temporary, inputs):
+    server(WORKS)
+    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+
+    def fails_for_the_second(folder, set_, ciphertext, *rest):
+        if ciphertext.name == "2.ct":
+            raise CiphertextError("x")
+        return decrypt(folder, set_, ciphertext, *rest)
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", fails_for_the_second)
+    pictures = [str(inputs / name) for name in ("dog.png", "cat.png", "frog.png")]
+    done = run("load_keys", "1", "input", *pictures)
+    assert done.code == ExitCode.CIPHERTEXT and done.out.count("picture  ") == 2
+    assert kept_result(done, temporary).name == "2.ct"
+
+
+def test_nothing_is_kept_when_all_was_told(run, sent, server, temporary):
+    server(WORKS)
+    assert run("load_keys", "1", "input", "own.png").code == 0
+    assert list(temporary.iterdir()) == []
+
+
+def test_memory_is_looked_at_unless_the_user_knows_better(run, sent, server):
+    serve(Job(Path("p.ct"), Path("r.ct")))
+    assert ("check_memory", 1) in fakes.calls
+    fakes.calls.clear()
+    serve(Job(Path("p.ct"), Path("r.ct")), anyway=True)
+    assert ("check_memory", 1) not in fakes.calls
+    server(WORKS)
+    for command in ("load_keys 1 input own.png anyway", "evaluate 1 sent/a.ct output r.ct anyway"):
+        assert run(*command.split()).code == 0
+        assert request()["anyway"] is True
 
 
 # --- as a process -----------------------------------------------------------------------------------------

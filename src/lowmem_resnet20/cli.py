@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import statistics
 import sys
@@ -25,6 +26,7 @@ from .job import Evaluation, Job
 from .machine.files import make_folder, os_fault
 from .machine.interrupt import on_interrupt
 from .machine.memory import peak_resident_bytes
+from .machine.outputs import check_outputs, files_in
 from .terminal import endings, words
 from .terminal.progress import format_bytes, format_seconds, make_progress
 from .terminal.report import Classification, Printer, one_line
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from .registry import Entry
     from .serverprocess import ServerRun
 
+#: What a key folder holds.
+_SIDES = ("client", "server")
 _RANGE_HINT = "give import_weights pictures like this one to calibrate on"
 _DIFFERENCE_HINT = "a value left its range, or the server computed something else"
 _PICTURES_HINT = "give hundreds of pictures, of all classes"
@@ -115,10 +119,13 @@ def _load_keys(request: Request, printer: Printer) -> None:
     """The whole protocol: the client encrypts, a server of its own process evaluates, the client decrypts."""
     whole = _Protocol(request, printer)
     with _private_folder() as temporary:
-        whole.encrypt(temporary)
-        whole.evaluate(temporary)
-        whole.decrypt()
-    whole.report()
+        try:
+            whole.encrypt(temporary)
+            whole.evaluate(temporary)
+            whole.decrypt()
+            whole.report()
+        finally:
+            whole.keep_unreported()
 
 
 def _encrypt(request: Request, printer: Printer) -> None:
@@ -130,6 +137,8 @@ def _encrypt(request: Request, printer: Printer) -> None:
     from . import client
 
     outputs = _outputs(request.output, _numbered(len(items)), each.several)
+    _check_outputs(request, outputs, [item.path for item in items])
+    client.check_decryption(folder, set_)
     for item, output in zip(items, outputs, strict=True):
         with each.trying(item.path):
             item.pixels = _pixels(request, item.path)
@@ -151,6 +160,7 @@ def _evaluate(request: Request, printer: Printer) -> None:
         Job(ciphertext, output, _checkpoints(request.checkpoints, output, several))
         for ciphertext, output in zip(ciphertexts, outputs, strict=True)
     ]
+    _check_outputs(request, [*outputs, *_checkpoint_files(request, jobs)], ciphertexts)
     from .serverprocess import run_server
 
     server = run_server(_evaluation(request, jobs), printer.stderr)
@@ -187,7 +197,9 @@ def _decrypt(request: Request, printer: Printer) -> None:
 
 def _import_weights(request: Request, printer: Printer) -> None:
     from .model.importing import import_weights
+    from .model.picture import pictures_in
 
+    _check_outputs(request, [request.destination], [request.source, *pictures_in(request.pictures)])
     seconds: dict[str, float] = {}
     with _timed(seconds, "import"):
         report = import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
@@ -236,7 +248,12 @@ def _parameter_set(request: Request) -> ParameterSet:
 
 
 def _key_folder(request: Request) -> Path:
-    return request.keys / f"exp{request.set_number}"
+    """``keys`` names the folder in which expN lies; or, as one may think, expN itself."""
+    name = f"exp{request.set_number}"
+    within = request.keys / name
+    if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
+        return request.keys
+    return within
 
 
 def _weights(request: Request) -> Weights:
@@ -258,6 +275,7 @@ class _Item:
     id: str = ""
     job: Job | None = None
     logits: np.ndarray | None = None
+    reported: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def checked(self) -> dict[str, Any]:
@@ -306,9 +324,10 @@ class _Protocol:
         self.server: ServerRun | None = None
 
     def encrypt(self, temporary: Path) -> None:
-        """Pictures into numbered files: the server learns no names."""
+        """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
         from . import client
 
+        client.check_decryption(self.folder, self.set)
         names = _numbered(len(self.items))
         pictures, results = (_outputs(temporary / folder, names, True) for folder in ("pictures", "results"))
         checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
@@ -323,6 +342,8 @@ class _Protocol:
                         self.folder, self.set, item.pixels, self.weights, picture, str(item.path)
                     )
                 item.job = Job(picture, result, _checkpoints(checkpoints, result, self.each.several))
+        jobs = [item.job for item in self.encrypted if item.job]
+        _check_outputs(self.request, _checkpoint_files(self.request, jobs), [item.path for item in self.items])
 
     @property
     def encrypted(self) -> list[_Item]:
@@ -356,6 +377,7 @@ class _Protocol:
                 extra = {"seconds": item.seconds, "peak_bytes": peaks}
                 result = Classification.of(item.logits)
                 _print_classification(self.request, self.printer, item, result, extra, self.each.several)
+                item.reported = True
                 if self.request.verbose >= 2 and item.job.checkpoints:
                     if self.each.several:
                         self.printer.say(one_line(str(item.path)))
@@ -370,6 +392,17 @@ class _Protocol:
             own = [line["seconds"] for line in self.server.pictures if "error" not in line]
             _report_cost(self.printer, seconds | {"evaluate": self.server.seconds}, peaks, own)
         self.each.end()
+
+    def keep_unreported(self) -> None:
+        """Minutes went into a result: where it could not be decrypted or told, it stays, encrypted as it is."""
+        lost = [i.job.output for i in self.encrypted if i.job and i.job.output.exists() and not i.reported]
+        if lost:
+            kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
+            for path in lost:
+                shutil.move(path, kept)
+            named = [str(self.request.set_number), str(kept), "keys", str(self.folder)]
+            named += ["weights", str(self.request.weights)] if self.request.weights else []
+            self.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")
 
 
 def _several_inputs(request: Request) -> bool:
@@ -471,6 +504,23 @@ def _checkpoints(checkpoints: Path | None, ciphertext: Path, several: bool) -> P
     return checkpoints / ciphertext.name if checkpoints and several else checkpoints
 
 
+def _checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
+    """The files that will be written where checkpoints are to be kept, into folders that are made if need be."""
+    folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
+    for folder in folders:
+        make_folder(folder)
+    relus = _parameter_set(request).architecture.relu_channels()
+    names = [f"{relu}{value}.ct" for relu in relus for value in ("", ".refresh", ".relu")]
+    return [folder / name for folder in folders for name in names]
+
+
+def _check_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
+    weights = [request.weights] if request.weights else []
+    keys = [_key_folder(request)] if request.set_number else []
+    check_outputs(outputs, files_in(*inputs, *weights, *keys))
+
+
 def _evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
     """What the server's process is asked to do."""
     return Evaluation(
@@ -480,6 +530,7 @@ def _evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
         weights=request.weights,
         verbose=request.verbose,
         resume=request.resume,
+        anyway=request.anyway,
     )
 
 

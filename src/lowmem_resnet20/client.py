@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from .fhe.ciphertexts import payload_of, read_ciphertext
 from .fhe.context import (
     clear_relinearisation_keys,
     clear_rotation_keys,
+    context_bytes,
     new_context,
     power_of_two_rotations,
     read_context,
@@ -33,6 +34,7 @@ from .fhe.keystore import (
     SERVER,
     Manifest,
     key_id,
+    largest_bytes,
     open_folder,
     write_manifest,
 )
@@ -45,7 +47,7 @@ from .fhe.secret import (
     client_context,
     make_shared_bootstrapping_keys,
 )
-from .machine.files import atomic_path, new_folder
+from .machine.files import atomic_path, atomic_write, check_space, new_folder, os_errors
 from .machine.memory import return_freed_memory
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.ranges import are_logits
@@ -65,7 +67,8 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
 
     Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
 
-    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written; PlanError.
+    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written, kept private, or does not fit
+    on the disk, which is looked at before any key is made; PlanError.
     """
     with new_folder(folder) as new:
         progress.start(f"generating keys for parameter set {set_.number}")
@@ -73,6 +76,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         needed, bootstrapping = _rotations_by_stage(set_)
         shared = power_of_two_rotations(set_)
         files = _divide({stage: steps - shared for stage, steps in needed.items()})
+        check_space(new, _folder_bytes(set_, shared, files), f"the keys of parameter set {set_.number}")
         names = {name: f"{len(steps)} rotation keys, {name}" for name, (_, steps) in files.items()}
         coming = [Step("keys", "bootstrapping keys", "rotation key", len(shared))]
         coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
@@ -80,7 +84,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         progress.step("keys", "secret, public and relinearisation key")
         context = client_context(new_context(set_))
         pair = context.KeyGen()
-        _write_basic_keys(new, context, pair)
+        _write_basic_keys(new, set_, context, pair)
         progress.step("keys", "bootstrapping keys")
         make_shared_bootstrapping_keys(context, set_, pair.secretKey)
         _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
@@ -113,17 +117,28 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
     return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
 
 
-def _write_basic_keys(new: Path, context: ClientContext, pair: KeyPair) -> None:
+def _folder_bytes(
+    set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
+) -> int:
+    """Disk that the keys take, a hundredth more rather than less."""
+    rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
+    ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
+    return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
+        largest_bytes(set_, name, 0) for name in ones
+    )
+
+
+def _write_basic_keys(new: Path, set_: ParameterSet, context: ClientContext, pair: KeyPair) -> None:
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)
-    write_object(server / CONTEXT, context)
+    atomic_write(server / CONTEXT, context_bytes(set_))
     write_object(server / PUBLIC_KEY, pair.publicKey)
     context.EvalMultKeyGen(pair.secretKey)
     write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())
     clear_relinearisation_keys()
-    shutil.copyfile(server / CONTEXT, client / CONTEXT)
-    shutil.copyfile(server / PUBLIC_KEY, client / PUBLIC_KEY)
+    for name in (CONTEXT, PUBLIC_KEY):
+        atomic_write(client / name, (server / name).read_bytes(), private=True)
     with atomic_path(client / SECRET_KEY, private=True) as path:
         write_object(path, pair.secretKey)
 
@@ -214,12 +229,22 @@ def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientConte
     return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
 
 
+def check_decryption(folder: Path, set_: ParameterSet) -> None:
+    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    open_folder(folder / CLIENT, set_)
+    read_secret_key(folder)
+
+
 def read_secret_key(folder: Path) -> PrivateKey:
     path = folder / CLIENT / SECRET_KEY
-    if path.stat().st_mode & 0o077:
-        raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    with os_errors("read", path):
+        if path.stat().st_mode & 0o077:
+            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
     secret_key: PrivateKey
-    secret_key, read = openfhe.DeserializePrivateKey(str(path), BINARY)
+    secret_key, read = openfhe.DeserializePrivateKey(os.fsencode(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return secret_key

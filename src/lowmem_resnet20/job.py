@@ -26,7 +26,7 @@ class Evaluation:
     """All the pictures of one run.
 
     folder: keys/expN, of which the server reads server/ alone; weights: None for the program's own; resume: go on
-    where an evaluation to the same outputs was killed.
+    where an evaluation to the same outputs was killed; anyway: though there seems to be too little memory.
     """
 
     set_number: int
@@ -35,6 +35,7 @@ class Evaluation:
     weights: Path | None = None
     verbose: int = 0
     resume: bool = False
+    anyway: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)

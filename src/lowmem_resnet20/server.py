@@ -59,7 +59,6 @@ def evaluate(
     """
     if weights.architecture != set_.architecture:
         raise WeightsError("the weights are for another network than the parameter set")
-    check_memory(set_)
     progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
     manifest = open_folder(folder / SERVER, set_)
@@ -109,13 +108,13 @@ def _evaluate_by_stages(
 
 
 def check_memory(set_: ParameterSet) -> None:
-    """That this machine has the memory the set was measured to take; it would be killed half way."""
+    """That this process can have the memory the set was measured to take; it would be killed half way."""
     available = available_bytes()
     if available < set_.server_bytes:
         raise EnvironmentFault(
             f"parameter set {set_.number} takes {format_bytes(set_.server_bytes)} of memory, "
             f"and {format_bytes(available)} are free",
-            "close other programs, or take a set that needs less",
+            "close other programs, or take a set that needs less; the word anyway tries all the same",
         )
 
 

@@ -26,6 +26,8 @@ def evaluate(request: Evaluation, printer: Printer) -> None:
     from . import server
 
     set_, weights = parameter_set(request.set_number), load_weights(request.weights or default_weights_path())
+    if not request.anyway:
+        server.check_memory(set_)
     with make_progress(request.verbose, printer.stderr) as progress:
         outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
     for number, outcome in enumerate(outcomes):

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lowmem_resnet20.errors import KeyFolderError
-from lowmem_resnet20.fhe.keystore import MANIFEST, open_folder, write_manifest
+from lowmem_resnet20.fhe import keystore
+from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes, open_folder, write_manifest
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from miniature import INSECURE_SET
 
@@ -17,6 +18,7 @@ from miniature import INSECURE_SET
 def folder(tmp_path):
     (tmp_path / "a.key").write_bytes(b"a" * 100)
     (tmp_path / "b.key").write_bytes(b"b" * 100)
+    (tmp_path / "context.bin").write_bytes(b"c" * 100)
     write_manifest(tmp_path, INSECURE_SET, "id", rotations={"a.key": [1, 2], "b.key": [4]}, stages={"1": ["a.key"]})
     return tmp_path
 
@@ -35,6 +37,16 @@ def test_missing_folder(tmp_path):
     with pytest.raises(KeyFolderError, match="no key folder") as error:
         open_folder(tmp_path / "exp1", INSECURE_SET)
     assert "generate_keys" in error.value.hint
+    with pytest.raises(KeyFolderError, match="no key folder") as error:
+        open_folder(tmp_path / "exp1" / "client", INSECURE_SET)
+    assert "generate_keys" in error.value.hint
+
+
+def test_keys_missing_on_the_servers_machine_are_copied_and_not_made(tmp_path):
+    """New ones would fit no picture of the client's."""
+    with pytest.raises(KeyFolderError, match="no key folder") as error:
+        open_folder(tmp_path / "exp1" / "server", INSECURE_SET)
+    assert error.value.hint.startswith("copy ") and "generate_keys" not in error.value.hint
 
 
 def test_no_manifest(folder):
@@ -92,6 +104,11 @@ def test_altered_file(folder):
         {"rotations": {"c.key": [1]}},
         {"rotations": {"a.key": ["1"]}},
         {"stages": {"1": ["c.key"]}},
+        {"stages": {"1": ["context.bin"]}},
+        {"stages": {"one": ["a.key"]}},
+        {"rotations": {"context.bin": [1]}},
+        {"rotations": {"a.key": [True]}},
+        {"rotations": {"a.key": [1, 1]}},
         {"keys": 5},
         {"unknown": 1},
     ],
@@ -99,6 +116,36 @@ def test_altered_file(folder):
 def test_wrong_types(folder, changes):
     edit(folder, **changes)
     with pytest.raises(KeyFolderError, match="not a manifest"):
+        open_folder(folder, INSECURE_SET)
+
+
+def sparse(path, size):
+    """A file of any size, that takes no disk."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("name", ["a.key", "context.bin", "bootstrapping.key"])
+def test_a_file_larger_than_its_keys_is_not_read(folder, monkeypatch, name):
+    """A terabyte would be hashed for an hour, and then loaded."""
+    size = largest_bytes(INSECURE_SET, name, 2 if name == "a.key" else 0)
+    assert INSECURE_SET.switching_key_bytes // 6 < size < 1 << 30
+    monkeypatch.setattr(keystore, "sha256", lambda path: "0")
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    edit(folder, files={n: r | {"sha256": "0"} for n, r in files.items()} | {name: {"bytes": size, "sha256": "0"}})
+    sparse(folder / name, size)
+    open_folder(folder, INSECURE_SET)
+    edit(folder, files={n: r | {"sha256": "0"} for n, r in files.items()} | {name: {"bytes": size + 1, "sha256": "0"}})
+    sparse(folder / name, size + 1)
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    with pytest.raises(KeyFolderError, match=rf"{name} should have {size + 1} bytes, and its keys have {size} at most"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_more_rotations_than_any_stage_needs_are_not_read(folder, monkeypatch):
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    edit(folder, rotations={"a.key": list(range(1, 1000)), "b.key": [1000]})
+    with pytest.raises(KeyFolderError, match=r"more than \d+ rotations for stage 1"):
         open_folder(folder, INSECURE_SET)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
+from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError, UsageError
 from lowmem_resnet20.machine import files
-from lowmem_resnet20.machine.files import atomic_path, atomic_write, new_folder, sha256
+from lowmem_resnet20.machine.files import atomic_path, atomic_write, beside, new_folder, sha256
 
 
 def mode(path: Path) -> int:
@@ -153,7 +157,7 @@ def test_no_room_and_no_permission(tmp_path):
         pytest.fail("must not begin")
 
 
-def leftover(target: Path, age_seconds: float) -> Path:
+def leftover(target: Path, age_seconds: float = 0) -> Path:
     path = target.with_name(f".{target.name}.0123456789ab.partial")
     path.write_bytes(b"half")
     then = time.time() - age_seconds
@@ -161,25 +165,243 @@ def leftover(target: Path, age_seconds: float) -> Path:
     return path
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path):
-    target = tmp_path / "a"
-    leftover(target, files.STALE_SECONDS + 5)
-    atomic_write(target, b"x")
+def test_what_a_killed_writer_left_is_swept_at_once(tmp_path):
+    leftover(tmp_path / "a")
+    atomic_write(tmp_path / "a", b"x")
     assert names(tmp_path) == ["a"]
 
 
-def test_what_may_be_alive_is_not_swept(tmp_path):
+def test_what_a_living_writer_writes_is_not_swept(tmp_path):
     target = tmp_path / "a"
-    young = leftover(target, 0)
-    atomic_write(target, b"x")
-    assert young.exists()
-    os.utime(young, (0, 0))
-    with open(young) as locked:
+    old = leftover(target, 10 * files.STALE_SECONDS)
+    with open(old) as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
         atomic_write(target, b"x")
-        assert young.exists()
-    atomic_write(target, b"x")
-    assert not young.exists()
+        assert old.exists()
+    with atomic_path(target), new_folder(tmp_path / "exp1"):
+        before = names(tmp_path)
+        atomic_write(target, b"y")
+        with new_folder(tmp_path / "exp2"):
+            pass
+        assert {*before, "exp2"} - {old.name} <= {*names(tmp_path)}
+    assert names(tmp_path) == ["a", "exp1", "exp2"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_age_alone_tells(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    young, old = leftover(tmp_path / "young"), leftover(tmp_path / "old", files.STALE_SECONDS + 5)
+    for name in ("young", "old"):
+        atomic_write(tmp_path / name, b"x")
+    with new_folder(tmp_path / "exp1"):
+        pass
+    assert young.exists() and not old.exists()
+    assert (tmp_path / "exp1").is_dir()
+
+
+KILLED = """
+import os, signal, sys
+from lowmem_resnet20.machine.files import new_folder
+with new_folder(sys.argv[1]) as folder:
+    (folder / "secret.key").write_bytes(b"x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_keys_that_were_being_made_are_swept_at_once_by_the_next_of_any_number(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "exp1"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    [left] = names(tmp_path)
+    assert left.startswith(".exp1.")
+    with new_folder(tmp_path / "exp6") as folder:
+        assert names(tmp_path) == [folder.name]
+
+
+def test_a_sweeper_between_making_and_locking(tmp_path, monkeypatch):
+    """It takes the new file for one whose writer was killed; the writer makes another."""
+    made = []
+
+    def lock(descriptor):
+        made.extend(name for name in names(tmp_path) if name.endswith(".partial"))
+        if len(made) == 1:
+            (tmp_path / made[0]).unlink()
+        return True
+
+    monkeypatch.setattr(files, "lock", lock)
+    atomic_write(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert len(set(made)) == 2
+
+
+def test_a_pipe_named_like_a_temporary_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / ".a.0123456789ab.partial")
+    atomic_write(tmp_path / "a", b"x")
+    assert "a" in names(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "n" * 234, "n" * 233])
+def test_the_longest_names(tmp_path, name):
+    for content in (b"one", b"two"):
+        with atomic_path(tmp_path / name) as temporary:
+            temporary.write_bytes(content)
+    assert (tmp_path / name).read_bytes() == b"two"
+    with new_folder(tmp_path / "f" / name):
+        pass
+    left = tmp_path / beside(tmp_path / f".{name}", ".0123456789ab.partial").name
+    left.touch()
+    atomic_write(tmp_path / name, b"x")
+    assert not left.exists()
+    (tmp_path / beside(tmp_path / name, ".unfinished").name).mkdir()
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    atomic_write(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_a_folder_that_can_be_written_to_but_not_read():
+    def write(folder: Path) -> None:
+        atomic_write(folder / "a", b"x")
+        with new_folder(folder / "exp1"):
+            pass
+        os._exit(7 if (folder / "a").read_bytes() == b"x" and (folder / "exp1").is_dir() else 1)
+
+    assert as_nobody(write, mode=0o333) == 7
+
+
+def as_nobody(work, mode: int) -> int:
+    """The exit code of ``work`` in a process without a superuser's rights, on a folder of that mode."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        child = os.fork()
+        if not child:
+            try:
+                folder.chmod(mode)
+                if os.geteuid() == 0:
+                    os.chown(folder, 65534, 65534)
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                work(folder)
+            finally:
+                os._exit(1)
+        status = os.waitpid(child, 0)[1]
+        folder.chmod(0o700)
+        return os.waitstatus_to_exitcode(status)
+
+
+# --- what is no file --------------------------------------------------------------------------------------
+
+
+def device(path: Path) -> None:
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this user may not make devices")
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize(("make", "kind"), [(device, "a device"), (os.mkfifo, "a pipe"), (listening, "a socket")])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_left_as_it_is(tmp_path, monkeypatch, make, kind, linked):
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    special = Path("special")
+    make(special)
+    before = special.lstat()
+    target = special
+    if linked:
+        target = Path("link")
+        target.symlink_to("special")
+    with pytest.raises(UsageError, match=kind), atomic_path(target):
+        pytest.fail("must not begin")
+    after = special.lstat()
+    assert (after.st_mode, after.st_rdev, after.st_ino) == (before.st_mode, before.st_rdev, before.st_ino)
+    assert target.is_symlink() == linked
+
+
+def test_a_link_is_written_through(tmp_path):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    target, link = tmp_path / "there" / "file", tmp_path / "here" / "link"
+    link.symlink_to("../there/file")
+    for content in (b"one", b"two"):  # the first time there is nothing at its end
+        atomic_write(link, content)
+        assert link.is_symlink() and target.read_bytes() == content
+    assert names(tmp_path / "here") == ["link"] and names(tmp_path / "there") == ["file"]
+
+
+def test_links_in_a_circle(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        atomic_write(tmp_path / "a", b"x")
+
+
+@pytest.mark.parametrize("redirection", [">out", "2>out"])
+def test_where_the_messages_go_is_no_output(tmp_path, redirection):
+    script = (
+        "from lowmem_resnet20.machine.files import atomic_write\n"
+        "from lowmem_resnet20.errors import UsageError\n"
+        "try: atomic_write('out', b'x')\nexcept UsageError as error: open('said', 'w').write(error.message)"
+    )
+    command = f'"$0" -c "$1" {redirection}'
+    subprocess.run(["sh", "-c", command, sys.executable, script], cwd=tmp_path, check=True)
+    assert "where standard" in (tmp_path / "said").read_text()
+    assert (tmp_path / "out").read_bytes() == b""
+
+
+# --- the disk ---------------------------------------------------------------------------------------------
+
+
+def test_where_no_modes_are_kept_nothing_private_is(tmp_path, monkeypatch):
+    """As on FAT, where the mount alone says who may read."""
+    chmod = Path.chmod
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o777))
+    for made in (new_folder(tmp_path / "exp1"), atomic_path(tmp_path / "secret", private=True)):
+        with pytest.raises(EnvironmentFault, match="keeps no permissions"), made as temporary:
+            if temporary.is_dir():
+                pytest.fail("must not begin")
+    assert names(tmp_path) == []
+    atomic_write(tmp_path / "public", b"x")
+
+
+def test_files_reach_the_disk_before_their_name_and_the_name_too(tmp_path, monkeypatch):
+    """A power cut after a manifest was written finds what was written before it."""
+    done, fsync, replaced = [], os.fsync, os.replace
+
+    def note_fsync(descriptor):
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def note_replace(source, target):
+        done.append("rename")
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    atomic_write(tmp_path / "a", b"x")
+    assert [Path(step).suffix or step for step in done] == [".partial", "rename", str(tmp_path)]
+    done.clear()
+    with new_folder(tmp_path / "exp1") as folder:
+        (folder / "client").mkdir()
+    assert [Path(step).name for step in done] == ["client", folder.name, tmp_path.name]
+
+
+def test_space_is_looked_at(tmp_path, monkeypatch):
+    files.check_space(tmp_path, 1, "the keys")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=10**9))
+    files.check_space(tmp_path, 3 * 10**9, "the keys")
+    with pytest.raises(EnvironmentFault, match=r"the keys take 3\.01 GB of disk, and 3\.00 GB are free") as caught:
+        files.check_space(tmp_path, 3_010_000_000, "the keys")
+    assert caught.value.hint
 
 
 def test_other_files_are_not_swept(tmp_path):

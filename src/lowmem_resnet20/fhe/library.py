@@ -6,20 +6,19 @@ stands in :mod:`.secret`, which the server does not import.  Names are OpenFHE's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NewType, Protocol
 
 import numpy as np
 
 from ..errors import EnvironmentFault
+from ..machine.libraries import loading_hint
 
 try:
     import openfhe
 except ImportError as error:  # an ABI of another Python, or too old a glibc
-    raise EnvironmentFault(
-        f"OpenFHE cannot be loaded: {error}",
-        "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer)",
-    ) from error
+    raise EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ)) from error
 
 __all__ = ["BINARY", "ERRORS", "Ciphertext", "Context", "Plaintext", "PublicKey", "openfhe"]
 

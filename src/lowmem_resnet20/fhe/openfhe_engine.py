@@ -12,13 +12,13 @@ from ..network.parameters import ParameterSet
 from ..network.resnet20 import plan
 from .ciphertexts import payload_of, read_payload
 from .context import (
+    checked_context,
     clear_relinearisation_keys,
     clear_rotation_keys,
     held_rotation_keys,
     hold_rotation_keys,
     load_relinearisation_key,
     load_rotation_keys,
-    read_context,
     set_up_bootstrapping,
 )
 from .keystore import CONTEXT, RELINEARISATION_KEY, Manifest
@@ -42,7 +42,7 @@ class OpenfheEngine:
     ) -> None:
         check_keys(manifest, set_)
         self.folder, self.set, self.manifest = folder, set_, manifest
-        self.context = read_context(folder / CONTEXT)
+        self.context = checked_context(folder / CONTEXT, set_)
         self.evaluator = evaluator_type(set_, self.context, self._enter_stage)
         self._shared: Mapping[str, object] | None = None  # the keys of every stage, read once
         load_relinearisation_key(folder / RELINEARISATION_KEY, self.context)
@@ -90,7 +90,11 @@ class OpenfheEngine:
 
 
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
-    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process."""
+    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process.  And that
+    what else is read is among the files that were checked."""
+    for name in (CONTEXT, RELINEARISATION_KEY):
+        if name not in manifest.files:
+            raise KeyFolderError(f"the manifest of the keys does not name {name}")
     for stage, steps in plan(set_).rotations.items():
         needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping.get(str(stage), ()))
         missing = sorted(needed - manifest.steps(stage))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import CiphertextError, EnvironmentFault
-from ..machine.files import atomic_write, os_fault
+from ..machine.files import atomic_write, beside, os_fault
 from ..machine.locks import FolderLock
 from .envelope import LOGITS, STATE, Belonging, Envelope, Facts, read_envelope, write_envelope
 
@@ -40,7 +40,7 @@ class Unfinished:
 
     @property
     def folder(self) -> Path:
-        return self.output.with_name(self.output.name + ".unfinished")
+        return beside(self.output, ".unfinished")
 
     def is_finished(self) -> bool:
         """Whether the output is the result of this very run already."""

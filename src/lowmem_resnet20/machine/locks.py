@@ -1,4 +1,4 @@
-"""Keeping two processes out of one folder."""
+"""Locks on files and folders, which end with their process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ import fcntl
 import os
 from pathlib import Path
 
-#: What flock says on a file system that has no locks: there we go on without.
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+#: What flock says on a file system that has no locks, or none on folders: there we go on without.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Whether this process now holds the lock of an open file or folder; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 class FolderLock:
@@ -24,7 +37,7 @@ class FolderLock:
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                locked = _lock(descriptor)
+                locked = lock(descriptor) is not False
                 same = _is_open_folder(self.folder, descriptor)
             except BaseException:
                 os.close(descriptor)
@@ -40,17 +53,6 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    return True
 
 
 def _is_open_folder(folder: Path, descriptor: int) -> bool:

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from ..errors import EnvironmentFault, ExitCode, LowmemError, Reported
 from ..machine.files import os_fault
 from ..machine.interrupt import ends_at_once, wait_if_ending
+from ..machine.libraries import loading_hint
 from .report import Printer
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
-_OPENFHE_HINT = (
-    "OpenFHE has wheels for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
-)
 
 
 def run(work: Callable[[], None], printer: Printer) -> ExitCode:
@@ -67,5 +65,5 @@ def _explain_import(error: ImportError) -> LowmemError:
             "the plain model needs PyTorch, which is not installed", "pip install torch torchvision"
         )
     if package == "openfhe":
-        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", _OPENFHE_HINT)
+        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")

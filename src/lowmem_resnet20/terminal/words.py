@@ -91,6 +91,7 @@ class Request:
     resize: bool = False
     json: bool = False
     resume: bool = False
+    anyway: bool = False
 
 
 def _path(text: str) -> Path:
@@ -158,6 +159,7 @@ OPTIONS = {
         Option("json", "print the result as one line of JSON"),
         Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
         Option("resume", "go on where an evaluation to the same output was killed"),
+        Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
         Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
@@ -177,7 +179,7 @@ COMMANDS = {
             "load_keys",
             "classify pictures: encrypt, evaluate in a process of its own, decrypt",
             (_N,),
-            ("input", "resize", "plain", "weights", "keys", "checkpoints", "verbose", "json"),
+            ("input", "resize", "plain", "weights", "keys", "checkpoints", "anyway", "verbose", "json"),
         ),
         Command(
             "encrypt",
@@ -190,7 +192,7 @@ COMMANDS = {
             "evaluate",
             "server: run the network on encrypted pictures; needs keys/expN/server only",
             (_N, _CIPHERTEXTS),
-            ("output", "resume", "weights", "keys", "checkpoints", "verbose", "json"),
+            ("output", "resume", "anyway", "weights", "keys", "checkpoints", "verbose", "json"),
             ("output",),
         ),
         Command(
