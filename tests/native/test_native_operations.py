@@ -184,7 +184,8 @@ def test_the_ways_around_the_sparse_secret_and_the_raise_keep_the_message(both, 
     assert raised.towers == DEPTH + 1
     assert np.abs(both.decrypted(native.drop(raised, 1)) - a).max() < NOISE  # modulo q_0 nothing has changed
     multiples = [round(coefficient / native.moduli[0]) for coefficient in phase(both, raised, 3)]
-    assert 0 < max(map(abs, multiples)) <= 16  # of a dense secret they would be hundreds
+    # Sums of 33 residues have a deviation of 1.7; of a dense secret's 193 it is 4, and the largest of 1024 about 13.
+    assert 0 < max(map(abs, multiples)) <= 9
     again = native.to_dense(native.raise_modulus(native.to_sparse(x)))
     assert (again.residues == raised.residues).all()
     with pytest.raises(PlanError, match="with 1 tower"):

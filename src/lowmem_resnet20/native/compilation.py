@@ -2,7 +2,7 @@
 
 Kernels are compiled when first called and kept on disk: in NUMBA_CACHE_DIR, else in the user's cache folder.  numba notices
 a change of the file that a function stands in, but not of the files whose functions it calls, and two processes that
-store code at once can mix up their entries.  So the code has a folder for each state of this wing, of numba and
+store code at once can mix up their entries.  So the code has a folder for each state of the files with kernels, of numba and
 of the processor, and :func:`compile_once` lets one process at a time fill it.
 """
 
@@ -22,6 +22,8 @@ import llvmlite.binding
 import numba
 
 _DONE = "complete"
+#: The files of this wing that compiled code comes from.
+SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
 
 
 def has_fused_multiply_add() -> bool:
@@ -46,8 +48,8 @@ def _processor() -> tuple[str, str]:
 def _fingerprint() -> str:
     """Changes with anything that compiled code depends on."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for name in SOURCES:
+        digest.update(name.encode() + b"\0" + Path(__file__).with_name(f"{name}.py").read_bytes())
     digest.update(repr((numba.__version__, llvmlite.__version__, sys.version, _processor())).encode())
     return digest.hexdigest()[:16]
 

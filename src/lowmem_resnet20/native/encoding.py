@@ -172,7 +172,8 @@ class Encoder:
         stride = subring.ring.tiles * subring.ring.tile_stride
         out = aligned(count, stride)
         out[...] = 0
-        real, imaginary = np.ascontiguousarray(vectors.real, np.float64), np.ascontiguousarray(vectors.imag, np.float64)
+        # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
+        real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
         self.ring.workers.run(slots_to_coefficients, count, out.reshape(-1), real, imaginary, _fourier_roots(n),
                               ntt.bit_reversed(n), scales, subring.places, stride)  # fmt: skip
         if not np.abs(out).max() < _LIMIT:  # NaN as well
