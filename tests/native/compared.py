@@ -15,10 +15,26 @@ from smallring import SLOTS, insecure_context, serialised
 from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.keys import Order, automorphism, key_path, open_key, openfhe_index, rotation_name, write_keys
-from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE
+from lowmem_resnet20.native.keys import (
+    CONJUGATION,
+    FROM_SPARSE,
+    INTO_SPARSE,
+    Order,
+    key_path,
+    open_key,
+    openfhe_index,
+    rotation_name,
+    write_keys,
+)
 from lowmem_resnet20.native.keys import RELINEARISATION as RELINEARISATION_NAME
-from lowmem_resnet20.native.openfhe_files import FileKey, read_chain, read_ciphertext, read_relinearisation_key, read_rotation_keys, write_ciphertext
+from lowmem_resnet20.native.openfhe_files import (
+    FileKey,
+    read_chain,
+    read_ciphertext,
+    read_relinearisation_key,
+    read_rotation_keys,
+    write_ciphertext,
+)
 from lowmem_resnet20.native.ring import ORDER, memory_order
 
 STEPS = (1, 2, 3, 5, 8, -3, 16)
@@ -26,7 +42,8 @@ STEPS = (1, 2, 3, 5, 8, -3, 16)
 
 @dataclass(frozen=True)
 class Compared:
-    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files, by automorphism index."""
+    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files,
+    by automorphism index."""
 
     context: Any
     pair: Any
@@ -57,7 +74,6 @@ class Compared:
         mine, theirs = self.native_residues(native), self.residues(ciphertext)
         return mine.shape == theirs.shape and bool((mine == theirs).all())
 
-
     def decrypted(self, native: Ciphertext) -> np.ndarray:
         """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
         arithmetic, conjugate = self.native, self.native.conjugate(native)
@@ -67,14 +83,19 @@ class Compared:
 
     def _real(self, native: Ciphertext) -> np.ndarray:
         envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).envelope
-        fields = {"slots": native.slots, "level": len(self.chain.q) - native.towers, "noise_degree": 1, "scale": native.scale}
+        fields = {
+            "slots": native.slots,
+            "level": len(self.chain.q) - native.towers,
+            "noise_degree": 1,
+            "scale": native.scale,
+        }
         data = write_ciphertext(envelope, self.native_residues(native), **fields)
         ciphertext = openfhe.DeserializeCiphertextString(data, BINARY)
         return self.context.Decrypt(ciphertext, self.pair.secretKey).GetRealPackedValueArray()[: native.slots]
 
 
-def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS, cut: int = 0,
-             threads: int = 1) -> Compared:  # fmt: skip
+def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS,
+             cut: int = 0, threads: int = 1) -> Compared:  # fmt: skip
     """cut: towers that all keys but those of the refresh are cut to; 0: none."""
     context = insecure_context(log2_dimension, depth, digits)
     pair = context.KeyGen()

@@ -1,4 +1,5 @@
-"""Run as a program: a digest of every operation's results on fixed residues, and the vector registers of a kernel's code."""
+"""Run as a program: a digest of every operation's results on fixed residues, and the vector registers of a kernel's
+code."""
 
 from __future__ import annotations
 
@@ -24,12 +25,17 @@ def digest(threads: int) -> str:
     small = ring(1 << 11, 5, 3, 2)
     n = small.dimension
     sparse = [Prime(p, root_of_unity(p, n)) for p in primes(33, n, 2)]
-    q, p = ([Prime(*pair) for pair in zip(*chain, strict=True)] for chain in ((small.q, small.q_roots), (small.p, small.p_roots)))
+    q, p = (
+        [Prime(*pair) for pair in zip(*chain, strict=True)]
+        for chain in ((small.q, small.q_roots), (small.p, small.p_roots))
+    )
     chain, random = Chain(n, 3, tuple(q), tuple(p), tuple(sparse)), np.random.default_rng(7)
 
     def key(automorphism, towers, special):
         digits = -(-towers // 2)
-        residues = np.stack([random.integers(0, prime, (2, digits, n), np.uint64) for prime in small.q[:towers]], axis=2)
+        residues = np.stack(
+            [random.integers(0, prime, (2, digits, n), np.uint64) for prime in small.q[:towers]], axis=2
+        )
         wide = np.stack([random.integers(0, prime, (2, digits, n), np.uint64) for prime in special], axis=2)
         low, high = (residues & np.uint64(0xFFFFFFFF)).astype(np.uint32), (residues >> np.uint64(32)).astype(np.uint8)
         return readiness._Key(automorphism, low, high, wide)
@@ -40,10 +46,12 @@ def digest(threads: int) -> str:
     residues = np.stack([random.integers(0, prime, (2, n)).astype(float) for prime in small.q], axis=1)
     x, vector = Ciphertext(residues, 5, 2.0**36, n // 2), random.uniform(-1, 1, n // 2)
     transform = SlotTransform((0, 1), (0, 2), {(0, 0): vector, (0, 1): vector, (1, 1): 1j * vector})
-    results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x, x), (x, x)])),
-               native.transform(x, transform, 2.0**72), native.weighted_sum([x] * 9, lambda _: vector, 2.0**72),
-               native.add_constant(native.add_vector(native.subtract(x, native.multiply_by_i(x)), vector), 1 - 1j),
-               native.to_dense(native.raise_modulus(native.to_sparse(native.drop(x, 1))))]  # fmt: skip
+    results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x,
+                              x), (x, x)])), native.transform(x, transform, 2.0**72),
+                              native.weighted_sum([x] * 9, lambda _: vector, 2.0**72),
+                              native.add_constant(native.add_vector(native.subtract(x,
+                              native.multiply_by_i(x)), vector), 1 - 1j),
+                              native.to_dense(native.raise_modulus(native.to_sparse(native.drop(x, 1))))]  # fmt: skip
     return hashlib.sha256(b"".join(native.ring.to_openfhe(result.residues).tobytes() for result in results)).hexdigest()
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import llvmlite.binding
-import numpy as np
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault
@@ -20,8 +19,14 @@ AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse
 
 
 def python(code_or_file, *words, **environment):
-    command = [sys.executable, code_or_file, *words] if code_or_file.endswith(".py") else [sys.executable, "-c", code_or_file, *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=HERE, env={**os.environ, **environment}, timeout=600)
+    command = (
+        [sys.executable, code_or_file, *words]
+        if code_or_file.endswith(".py")
+        else [sys.executable, "-c", code_or_file, *words]
+    )
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=HERE, env={**os.environ, **environment}, timeout=600
+    )
 
 
 def results(**environment):
@@ -77,7 +82,8 @@ import operations_digest
 from lowmem_resnet20.native import bases, elementwise, encoding, ntt, readiness
 
 def forms():
-    functions = [f for module in (bases, elementwise, encoding, ntt) for f in vars(module).values() if hasattr(f, "signatures")]
+    names = [f for module in (bases, elementwise, encoding, ntt) for f in vars(module).values()]
+    functions = [f for f in names if hasattr(f, "signatures")]
     return {f.__name__: len(f.signatures) for f in functions if f.py_func.__code__.co_varnames[0] == "counter"}
 
 readiness._exercise()
@@ -108,14 +114,22 @@ def exercise():
 compile_once(exercise)
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) for _ in range(3)]
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) for _ in range(3)
+    ]
     assert b"".join(process.communicate()[0] for process in started) == b"compiled\n"
 
 
 def test_without_a_folder_to_write_in_code_is_compiled_and_not_kept(tmp_path):
     file = tmp_path / "file"
     file.touch()
-    code = "from lowmem_resnet20.native import compilation; print(compilation.FOLDER); compilation.compile_once(lambda: print('compiled'))"
+    code = "\n".join(
+        (
+            "from lowmem_resnet20.native import compilation",
+            "print(compilation.FOLDER)",
+            "compilation.compile_once(lambda: print('compiled'))",
+        )
+    )
     done = python(code, NUMBA_CACHE_DIR=str(file))
     assert done.stdout == "None\ncompiled\n", done.stderr
 
@@ -139,7 +153,14 @@ def test_processors_are_those_that_the_control_group_grants(tmp_path, files, pro
 
 
 def test_processors_are_those_of_the_affinity():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from lowmem_resnet20.native.threads import *; print(available_processors())"
+    code = "\n".join(
+        (
+            "import os",
+            "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+            "from lowmem_resnet20.native.threads import *",
+            "print(available_processors())",
+        )
+    )
     assert python(code).stdout == "1\n"
 
 
@@ -152,7 +173,11 @@ def test_a_failing_job_on_another_thread_is_raised():
 
 
 def test_the_wing_imports_neither_openfhe_nor_what_knows_secrets():
-    code = "import sys; import lowmem_resnet20.native.readiness; print([m for m in sys.modules if 'openfhe' in m and 'native' not in m])"
+    code = "\n".join(
+        (
+            "import sys",
+            "import lowmem_resnet20.native.readiness",
+            "print([m for m in sys.modules if 'openfhe' in m and 'native' not in m])",
+        )
+    )
     assert python(code).stdout == "[]\n"
-
-
