@@ -19,13 +19,13 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
-from pictureset import Pictures, read_pictures
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.refresh import ChebyshevRefresh
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.refresh import ChebyshevRefresh
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from pictureset import Pictures, read_pictures
 
 BINS = 101
 BARS = " ▁▂▃▄▅▆▇█"
@@ -87,7 +87,7 @@ def plot(ranges: dict[str, Range], path: Path) -> None:
     edges = np.linspace(-1, 1, BINS + 1)
     for axes in grid.flat[len(ranges) :]:
         axes.axis("off")
-    for axes, (name, found) in zip(grid.flat, ranges.items()):
+    for axes, (name, found) in zip(grid.flat, ranges.items(), strict=False):
         axes.stairs(found.histogram, edges, fill=True)
         axes.set_yscale("log")
         axes.set_title(f"{name}: {found.least:.2f} to {found.largest:.2f}", fontsize=9)

@@ -12,13 +12,30 @@ import numpy as np
 import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
-from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.keys import Order, automorphism, key_path, open_key, openfhe_index, rotation_name, write_keys
-from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE
+from lowmem_resnet20.native.keys import (
+    CONJUGATION,
+    FROM_SPARSE,
+    INTO_SPARSE,
+    Order,
+    key_path,
+    open_key,
+    openfhe_index,
+    rotation_name,
+    write_keys,
+)
 from lowmem_resnet20.native.keys import RELINEARISATION as RELINEARISATION_NAME
-from lowmem_resnet20.native.openfhe_files import FileKey, read_chain, read_ciphertext, read_relinearisation_key, read_rotation_keys, write_ciphertext
+from lowmem_resnet20.native.openfhe_files import (
+    FileKey,
+    read_chain,
+    read_ciphertext,
+    read_relinearisation_key,
+    read_rotation_keys,
+    write_ciphertext,
+)
 from lowmem_resnet20.native.ring import ORDER, memory_order
 
 STEPS = (1, 2, 3, 5, 8, -3, 16)

@@ -10,7 +10,9 @@ import openfhe
 import pytest
 from smallring import insecure_context, serialised
 
-from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.library import BINARY
+from lowmem_resnet20.fhe.native_keys import make_native_keys
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.kept import KeepingEncoder
@@ -20,8 +22,7 @@ from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import Grouping, RefreshPlan, Steps
 from lowmem_resnet20.native.ring import ORDER, memory_order
-from lowmem_resnet20.nativekeys import make_native_keys
-from lowmem_resnet20.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
+from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 LOG2_RING = 11
 RING, DEGREE = 1 << LOG2_RING, 15

@@ -70,3 +70,5 @@ class RefreshPlan:
 LEAST_TIME = RefreshPlan(Grouping((4, 4, 5), (8, 8, 8)), Grouping((3, 3, 3, 4), (8, 8, 8, 8)), Steps.HOISTED)
 #: One key a matrix: its giant step is the next one's baby step.
 FEWEST_KEYS = RefreshPlan(Grouping((4, 4, 5), (16, 16, 8)), Grouping((4, 4, 5), (16, 16, 8)), Steps.HORNER)
+#: By the name that a parameter set's refresh gives.
+PLANS = {"least time": LEAST_TIME, "fewest keys": FEWEST_KEYS}
