@@ -43,7 +43,8 @@ STEPS = (1, 2, 3, 5, 8, -3, 16)
 
 @dataclass(frozen=True)
 class Compared:
-    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files, by automorphism index."""
+    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files,
+    by automorphism index."""
 
     context: Any
     pair: Any
@@ -74,7 +75,6 @@ class Compared:
         mine, theirs = self.native_residues(native), self.residues(ciphertext)
         return mine.shape == theirs.shape and bool((mine == theirs).all())
 
-
     def decrypted(self, native: Ciphertext) -> np.ndarray:
         """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
         arithmetic, conjugate = self.native, self.native.conjugate(native)
@@ -84,14 +84,19 @@ class Compared:
 
     def _real(self, native: Ciphertext) -> np.ndarray:
         envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).envelope
-        fields = {"slots": native.slots, "level": len(self.chain.q) - native.towers, "noise_degree": 1, "scale": native.scale}
+        fields = {
+            "slots": native.slots,
+            "level": len(self.chain.q) - native.towers,
+            "noise_degree": 1,
+            "scale": native.scale,
+        }
         data = write_ciphertext(envelope, self.native_residues(native), **fields)
         ciphertext = openfhe.DeserializeCiphertextString(data, BINARY)
         return self.context.Decrypt(ciphertext, self.pair.secretKey).GetRealPackedValueArray()[: native.slots]
 
 
-def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS, cut: int = 0,
-             threads: int = 1) -> Compared:  # fmt: skip
+def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS,
+             cut: int = 0, threads: int = 1) -> Compared:  # fmt: skip
     """cut: towers that all keys but those of the refresh are cut to; 0: none."""
     context = insecure_context(log2_dimension, depth, digits)
     pair = context.KeyGen()

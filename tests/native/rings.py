@@ -37,7 +37,11 @@ def primes(bits: int, dimension: int, count: int) -> list[int]:
 
 def root_of_unity(prime: int, dimension: int) -> int:
     """A primitive one of order 2N."""
-    return next(r for g in range(2, prime) if pow(r := pow(g, (prime - 1) // (2 * dimension), prime), dimension, prime) == prime - 1)
+    return next(
+        r
+        for g in range(2, prime)
+        if pow(r := pow(g, (prime - 1) // (2 * dimension), prime), dimension, prime) == prime - 1
+    )
 
 
 @cache

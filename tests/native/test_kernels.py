@@ -59,13 +59,19 @@ def test_transform_is_its_definition_and_its_inverse_undoes_it(kind, dimension, 
     coefficients = residues(kind, moduli, dimension)
     tiles, out = in_tiles(ring_, coefficients, dtype), aligned(towers, dimension, dtype=dtype)
     places = np.array([(t * dimension, t * ring_.tile_stride, t) for t in range(towers)])
-    ring_.workers.run(ntt.to_evaluation, towers, out.reshape(-1), tiles.reshape(-1), towers * ring_.tile_stride, places, forward)
+    ring_.workers.run(
+        ntt.to_evaluation, towers, out.reshape(-1), tiles.reshape(-1), towers * ring_.tile_stride, places, forward
+    )
     positions = [0, 1, dimension // 2 - 1, dimension - 1, *np.random.default_rng(1).integers(0, dimension, 4)]
     for t in range(towers):
-        assert list(map(int, out[t, ring_.order[positions]])) == evaluations(coefficients[t], moduli[t], roots[t], positions)
+        assert list(map(int, out[t, ring_.order[positions]])) == evaluations(
+            coefficients[t], moduli[t], roots[t], positions
+        )
     back = in_tiles(ring_, np.zeros((towers, dimension), object), dtype)
     places = places[:, [1, 0, 2]].copy()
-    ring_.workers.run(ntt.to_coefficients, towers, back.reshape(-1), out.reshape(-1), towers * ring_.tile_stride, places, inverse)
+    ring_.workers.run(
+        ntt.to_coefficients, towers, back.reshape(-1), out.reshape(-1), towers * ring_.tile_stride, places, inverse
+    )
     assert (back == tiles).all()
 
 
@@ -103,7 +109,9 @@ def test_automorphism_is_the_substitution(g):
     values = []
     for polynomial in (coefficients, substituted):
         tiles, out = in_tiles(ring_, polynomial[None], np.float64), aligned(n)
-        ring_.workers.run(ntt.to_evaluation, 1, out, tiles.reshape(-1), ring_.tile_stride, np.array([(0, 0, 0)]), ring_.forward_q)
+        ring_.workers.run(
+            ntt.to_evaluation, 1, out, tiles.reshape(-1), ring_.tile_stride, np.array([(0, 0, 0)]), ring_.forward_q
+        )
         values.append(out)
     assert (values[0][ring_.automorphism(g)] == values[1]).all()
 
@@ -124,9 +132,10 @@ def test_raised_digits_are_sums_of_cofactors(make, kind):
     large = aligned(raising.digits, ring_.tiles, k, ring_.tile_stride, dtype=np.uint64)
     small[...] = 0  # towers inside a digit stay so
     layout = (raising.digits, towers, alpha, k, ring_.tiles, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.raise_digits, raising.digits * ring_.tiles, small.reshape(-1), large.reshape(-1),
-                      in_tiles(ring_, y, np.float64).reshape(-1), layout, raising.parts.reshape(-1),
-                      raising.large_parts.reshape(-1), *ring_.half_shift, ring_.forward_q, ring_.forward_p)  # fmt: skip
+    ring_.workers.run(bases.raise_digits, raising.digits * ring_.tiles, small.reshape(-1),
+                      large.reshape(-1), in_tiles(ring_, y, np.float64).reshape(-1), layout,
+                      raising.parts.reshape(-1), raising.large_parts.reshape(-1), *ring_.half_shift,
+                      ring_.forward_q, ring_.forward_p)  # fmt: skip
     for digit in range(raising.digits):
         own = range(digit * alpha, min(towers, (digit + 1) * alpha))
         product = prod(ring_.q[t] for t in own)
@@ -146,9 +155,9 @@ def test_lowered_residues_are_sums_of_cofactors(make, kind):
     towers, k = len(ring_.q), len(ring_.p)
     y = residues(kind, ring_.p, ring_.dimension)
     out = aligned(1, ring_.tiles, towers, ring_.tile_stride)
-    layout = (towers, k, ring_.tiles, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.lower_special, ring_.tiles, out.reshape(-1), in_tiles(ring_, y, np.uint64).reshape(-1), layout,
-                      ring_.lowering.parts.reshape(-1), ring_.forward_q)  # fmt: skip
+    layout = (towers, k, ring_.tile_stride, ring_.tile_size)
+    ring_.workers.run(bases.lower_special, ring_.tiles, out.reshape(-1), in_tiles(ring_, y,
+                      np.uint64).reshape(-1), layout, ring_.lowering.parts.reshape(-1), ring_.forward_q)  # fmt: skip
     product = prod(ring_.p)
     total = sum(y[j] * (product // p) for j, p in enumerate(ring_.p))
     got = from_tiles(ring_, out, 0)
@@ -193,8 +202,8 @@ def test_centred_lift_from_several_primes(kind):
     y = np.array([wide * inverse % p for p, inverse in zip(sources, inverses, strict=True)], object)
     out, flat = aligned(1, 1024), aligned_copy(y.astype(float))
     cofactors = np.array([product // p % target for p in sources], float)
-    ring().workers.run(bases.lift_centred, 1, out.reshape(-1), flat.reshape(-1), 1024, 2, cofactors, 1 / np.array(sources, float),
-                       float(product % target), float(target), 1 / float(target))  # fmt: skip
+    ring().workers.run(bases.lift_centred, 1, out.reshape(-1), flat.reshape(-1), 1024, 2, cofactors,
+         1 / np.array(sources, float), float(product % target), float(target), 1 / float(target))  # fmt: skip
     assert [int(v) % target for v in out[0]] == [(v - product if v > product // 2 else v) % target for v in wide]
 
 
@@ -216,8 +225,9 @@ def test_sums_of_products(kind, shift, large):
     terms = [[j % 3 for j in range(40)] for _ in counts]
     out = aligned(2, len(moduli), n, dtype=dtype)
     ring_.workers.run(kernel, len(moduli) * (n // elementwise.PIECE), out.reshape(-1),
-                      addresses([[kept_x[j] for j in row] for row in terms]), addresses([[kept_m[j] for j in row] for row in terms]),
-                      np.array(counts), n, shift, tables.modulus, tables.inverse)  # fmt: skip
+                      addresses([[kept_x[j] for j in row] for row in terms]),
+                      addresses([[kept_m[j] for j in row] for row in terms]), np.array(counts), n, shift,
+                      tables.modulus, tables.inverse)  # fmt: skip
     spread = (np.arange(n) // 8 >> shift) * 8 + np.arange(n) % 8
     for i, count in enumerate(counts):
         for t, modulus in enumerate(moduli):
@@ -229,8 +239,9 @@ def test_longest_sum_of_small_products():
     ring_, count = ring(), 1 << 12
     x = aligned_copy(residues("largest", ring_.q, 1024).astype(float))
     out = aligned(1, len(ring_.q), 1024)
-    ring_.workers.run(elementwise.small_sums, len(ring_.q), out.reshape(-1), addresses([[x] * count]), addresses([[x] * count]),
-                      np.array([count]), 1024, 0, ring_.forward_q.modulus, ring_.forward_q.inverse)  # fmt: skip
+    ring_.workers.run(elementwise.small_sums, len(ring_.q), out.reshape(-1), addresses([[x] * count]),
+                      addresses([[x] * count]), np.array([count]), 1024, 0, ring_.forward_q.modulus,
+                      ring_.forward_q.inverse)  # fmt: skip
     assert (out == count).all()
 
 
@@ -244,8 +255,8 @@ def test_combinations_and_constants_differ_by_half(kind):
     out, added = aligned(1, towers, n), aligned(towers, n)
     ring_.workers.run(elementwise.small_combinations, towers, out.reshape(-1), addresses([[kept, kept]]),
                       np.repeat(factors, 2, axis=1).astype(float), n, tables.modulus, tables.inverse)  # fmt: skip
-    ring_.workers.run(elementwise.add_constants, towers, added.reshape(-1), kept.reshape(-1), factors.reshape(-1).astype(float), n,
-                      tables.modulus, tables.inverse)  # fmt: skip
+    ring_.workers.run(elementwise.add_constants, towers, added.reshape(-1), kept.reshape(-1),
+                      factors.reshape(-1).astype(float), n, tables.modulus, tables.inverse)  # fmt: skip
     half = np.arange(n) * 2 // n
     for t, q in enumerate(ring_.q):
         assert [int(v) for v in out[0, t]] == list(2 * x[t] * factors[t, 0][half] % q)
@@ -269,13 +280,16 @@ def test_inner_products_with_a_key(kind, automorphism):
     permutation = ring_.permutation(automorphism)
     place = permutation if automorphism != 1 else np.arange(n)
     pieces, q, p = n // elementwise.PIECE, ring_.forward_q, ring_.forward_p
-    ring_.workers.run(elementwise.small_key_sums, towers * pieces, out.reshape(-1), aligned_copy(own.astype(float)).reshape(-1),
-                      aligned_copy(np.array(digits).astype(float)).reshape(-1), alpha, n, towers, 2, low.reshape(-1),
-                      high.reshape(-1), (3, 5), aligned_copy(own.astype(float)).reshape(-1), ring_.lowering.p, permutation,
-                      q.modulus, q.inverse)  # fmt: skip
+    ring_.workers.run(elementwise.small_key_sums, towers * pieces, out.reshape(-1),
+                      aligned_copy(own.astype(float)).reshape(-1),
+                      aligned_copy(np.array(digits).astype(float)).reshape(-1), alpha, n, towers, 2,
+                      low.reshape(-1), high.reshape(-1), (3, 5),
+                      aligned_copy(own.astype(float)).reshape(-1), ring_.lowering.p, permutation, q.modulus,
+                      q.inverse)  # fmt: skip
     ring_.workers.run(elementwise.large_key_sums, k * pieces, out_large.reshape(-1),
                       aligned_copy(np.array(large).astype(np.uint64)).reshape(-1), n, k, 2,
-                      aligned_copy(np.array(special).astype(np.uint64)).reshape(-1), (3, 5), permutation, p.modulus, p.inverse)  # fmt: skip
+                      aligned_copy(np.array(special).astype(np.uint64)).reshape(-1), (3, 5), permutation,
+                      p.modulus, p.inverse)  # fmt: skip
     for h in range(2):
         for t in range(towers):
             total = sum((own if t // alpha == g else digits[g])[t][place] * key[h][g][t] for g in range(2))
@@ -299,4 +313,6 @@ def test_sums_modulo_special_primes(kind):
 
 
 def test_arrays_start_on_cache_lines():
-    assert all(aligned(3, 5, dtype=dtype).ctypes.data % CACHE_LINE == 0 for dtype in (np.uint8, np.float64) for _ in range(9))
+    assert all(
+        aligned(3, 5, dtype=dtype).ctypes.data % CACHE_LINE == 0 for dtype in (np.uint8, np.float64) for _ in range(9)
+    )

@@ -1,4 +1,5 @@
-"""Operations on ciphertexts: equal to OpenFHE's residue for residue; where its binding does not show them, within noise in the worst slot."""
+"""Operations on ciphertexts: equal to OpenFHE's residue for residue; where its binding does not show them, within
+noise in the worst slot."""
 
 from __future__ import annotations
 
@@ -150,7 +151,8 @@ def test_transforms_hoisted_twice(both, values):
 
 
 def secret_residues(both, prime):
-    """(N,) the dense secret modulo a prime, in OpenFHE's order: found in what OpenFHE writes by the numbers around it."""
+    """(N,) the dense secret modulo a prime, in OpenFHE's order: found in what OpenFHE writes by the numbers around
+    it."""
     data, n = serialised(both.pair.secretKey), both.chain.dimension
     end = data.index(prime.to_bytes(8, "little"), 8 * n)
     while True:
@@ -184,7 +186,8 @@ def test_the_ways_around_the_sparse_secret_and_the_raise_keep_the_message(both, 
     assert raised.towers == DEPTH + 1
     assert np.abs(both.decrypted(native.drop(raised, 1)) - a).max() < NOISE  # modulo q_0 nothing has changed
     multiples = [round(coefficient / native.moduli[0]) for coefficient in phase(both, raised, 3)]
-    assert 0 < max(map(abs, multiples)) <= 16  # of a dense secret they would be hundreds
+    # Sums of 33 residues have a deviation of 1.7; of a dense secret's 193 it is 4, and the largest of 1024 about 13.
+    assert 0 < max(map(abs, multiples)) <= 9
     again = native.to_dense(native.raise_modulus(native.to_sparse(x)))
     assert (again.residues == raised.residues).all()
     with pytest.raises(PlanError, match="with 1 tower"):
@@ -196,7 +199,9 @@ def test_the_raise_is_the_centred_residue_modulo_every_prime(both, values):
     x = native.drop(both.imported(both.encrypt(values())), 1)
     raised = native.raise_modulus(x)
     switcher = native._switcher
-    low = switcher.to_coefficients("y", np.ascontiguousarray(x.residues[:, :1]), ntt.some_primes(ring.inverse_q, 0, 1)).copy()
+    low = switcher.to_coefficients(
+        "y", np.ascontiguousarray(x.residues[:, :1]), ntt.some_primes(ring.inverse_q, 0, 1)
+    ).copy()
     high = switcher.to_coefficients("y", raised.residues, ring.inverse_q)
     centred = low - ring.q[0] * (low > ring.q[0] // 2)
     size = ring.tile_size
@@ -209,10 +214,12 @@ def test_missing_and_short_keys_are_named(both, values):
     with pytest.raises(PlanError, match="the key of automorphism"):
         both.native.rotate(x, [77])
     key = both.native.keys[both.native.ring.rotation(1)]
-    short = SimpleNamespace(automorphism=key.automorphism, low=key.low[:, :1, :3].copy(), high=key.high[:, :1, :3].copy(),
-                            special=key.special[:, :1].copy())  # fmt: skip
+    short = SimpleNamespace(automorphism=key.automorphism, low=key.low[:, :1, :3].copy(), high=key.high[:,
+                            :1, :3].copy(), special=key.special[:, :1].copy())  # fmt: skip
     cut = NativeArithmetic(both.chain, {both.native.ring.rotation(1): short}, 1)
-    assert (cut.rotate(cut.drop(x, 3), [1])[0].residues == both.native.rotate(both.native.drop(x, 3), [1])[0].residues).all()
+    assert (
+        cut.rotate(cut.drop(x, 3), [1])[0].residues == both.native.rotate(both.native.drop(x, 3), [1])[0].residues
+    ).all()
     with pytest.raises(PlanError, match="a key of 3 towers is used at 4"):
         cut.rotate(cut.drop(x, 4), [1])
 
@@ -225,8 +232,9 @@ def test_any_number_of_threads_gives_the_same_residues(both, values, threads):
 
     def results(ev) -> list[Ciphertext]:
         sparse = ev.to_sparse(ev.drop(x, 1))
-        return [ev.rotate(x, [3])[0], ev.rescale(ev.sum_of_products([(x, x)])), ev.transform(x, transform, x.scale**2),
-                ev.weighted_sum([x, x], lambda _: vector, x.scale**2), ev.to_dense(ev.raise_modulus(sparse))]  # fmt: skip
+        return [ev.rotate(x, [3])[0], ev.rescale(ev.sum_of_products([(x, x)])), ev.transform(x, transform,
+                          x.scale**2), ev.weighted_sum([x, x], lambda _: vector, x.scale**2),
+                          ev.to_dense(ev.raise_modulus(sparse))]  # fmt: skip
 
     for one, more in zip(results(both.native), results(several), strict=True):
         assert (one.residues == more.residues).all()

@@ -1,6 +1,7 @@
 """The native evaluator's arithmetic: CKKS on residues, in numpy and numba, without OpenFHE and without any secret.
 
-It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instructions.  Each file knows those above it:
+It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instructions.  Each file knows those above
+it:
 
     threads       how many processors the work may use, and work shared out among them
     compilation   where compiled code is kept, and what the processor must be able to do
@@ -14,6 +15,5 @@ It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instru
     encoding      slots to plaintext residues
     ciphertext    ciphertexts and what can be done with them
 
-Polynomials are in evaluation form, towers x N, in the order that :mod:`.ring` describes: float64 modulo the primes of Q, uint64
-modulo the special primes of P.
-"""
+Polynomials are in evaluation form, towers x N, in the order that :mod:`.ring` describes: float64 modulo the primes of
+Q, uint64 modulo the special primes of P."""

@@ -1,15 +1,18 @@
 """From one set of primes to another, in coefficient form.
 
-A polynomial modulo D = d_1 ... d_n is known by y_i = [x (D/d_i)^-1] mod d_i in [0, d_i); sum_i y_i (D/d_i) is x plus a small multiple of D, and
-modulo any other prime m it is sum_i y_i c_i, c_i = D/d_i mod m: the fast conversion of Bajard, Eynard, Hasan and Zucca (SAC 2016), neither
-centred nor corrected, as in OpenFHE's ApproxSwitchCRTBasis and ApproxModDown.  Where y is to be centred (rescaling, modulus raise), D is one prime
-and nothing is summed: see :func:`centre`.
+A polynomial modulo D = d_1 ... d_n is known by y_i = [x (D/d_i)^-1] mod d_i in [0, d_i); sum_i y_i (D/d_i) is x plus
+a small multiple of D, and modulo any other prime m it is sum_i y_i c_i, c_i = D/d_i mod m: the fast conversion of
+Bajard, Eynard, Hasan and Zucca (SAC 2016), neither centred nor corrected, as in OpenFHE's ApproxSwitchCRTBasis and
+ApproxModDown.  Where y is to be centred (rescaling, modulus raise), D is one prime and nothing is summed: see
+:func:`centre`.
 
-Sums of products are exact in float64 because one factor or both are cut into parts; they are reduced once, at the end.  Three kinds:
+Sums of products are exact in float64 because one factor or both are cut into parts; they are reduced once, at the
+end.  Three kinds:
 
-small to small   y whole (37 bits), c centred and in three signed parts of 12 bits; sums below 2^53
-small to large   y in two parts (18 bits and the rest), c and 2^18 c mod m in two of 30 bits each; sums below 2^52, so that they become integers
-large to small   y in two parts of 30 bits, c and 2^30 c mod m centred and in two signed parts of 18 bits; sums below 2^53
+small to small   y whole (37 bits), c centred and in three signed parts of 12 bits; sums below 2^53 small to large   y
+in two parts (18 bits and the rest), c and 2^18 c mod m in two of 30 bits each; sums below 2^52, so that they become
+integers large to small   y in two parts of 30 bits, c and 2^30 c mod m centred and in two signed parts of 18 bits;
+sums below 2^53
 
 The functions that make the parts check the bounds for the primes at hand, whatever their number.
 """
@@ -57,7 +60,8 @@ def _cut_large(dst, d0, gap, src, s0):
 
 
 def _sums(y, y0, gap, count, parts, c0, operands, pattern):
-    """Sums over ``count`` sources of products of operands and parts of c; pattern: which operand and sum belong to each part.
+    """Sums over ``count`` sources of products of operands and parts of c; pattern: which operand and sum belong to
+    each part.
 
     Source i's operands stand ``gap`` apart from y0 + i operands gap on, its parts of c at c0 + i len(pattern).
     """
@@ -108,12 +112,12 @@ def _large_to_small(dst, d0, y, y0, gap, count, parts, c0, p, inverse):
 
 @compiled
 def raise_digits(counter, jobs, scratch, small, large, y, layout, parts, large_parts, shift, shift_quotient, q, p):
-    """Digits of one polynomial, modulo all primes of Q outside each digit, and modulo all of P.  A job: a tile of a digit.
+    """Digits of one polynomial, modulo all primes of Q outside each digit, and modulo all of P.  A job: a tile of a
+    digit.
 
-    y: coefficient tiles, towers of a tile one after the other; layout: (digits, towers, alpha, k, tiles, stride, elements of a tile).
-    small: (digits, tiles, towers, stride), |.| <= q/2 + 1; large: (digits, tiles, k, stride), below 5 p.  parts: (digits, towers, alpha, 3); large_parts:
-    (digits, k, alpha, 4).  q, p: tables of both sets.
-    """
+    y: coefficient tiles, towers of a tile one after the other; layout: (digits, towers, alpha, k, tiles, stride,
+    elements of a tile). small: (digits, tiles, towers, stride), |.| <= q/2 + 1; large: (digits, tiles, k, stride),
+    below 5 p.  parts: (digits, towers, alpha, 3); large_parts: (digits, k, alpha, 4).  q, p: tables of both sets."""
     _, towers, alpha, k, tiles, stride, size = layout
     job = take(counter)
     while job < jobs:
@@ -135,8 +139,9 @@ def raise_digits(counter, jobs, scratch, small, large, y, layout, parts, large_p
             for j in range(k):
                 target = ((digit * tiles + tile) * k + j) * stride + start
                 for e in range(0, PIECE, LANES * _UNROLLED):
-                    _small_to_large(large, target + e, scratch, e, PIECE, count, large_parts, (digit * k + j) * alpha * 4,
-                                    shift, shift_quotient, j, p.modulus[j], p.inverse[j])  # fmt: skip
+                    _small_to_large(large, target + e, scratch, e, PIECE, count, large_parts,
+                                    (digit * k + j) * alpha * 4, shift, shift_quotient, j, p.modulus[j],
+                                    p.inverse[j])  # fmt: skip
         job = take(counter)
 
 
@@ -144,10 +149,9 @@ def raise_digits(counter, jobs, scratch, small, large, y, layout, parts, large_p
 def lower_special(counter, jobs, scratch, small, y, layout, parts, q):
     """Polynomials modulo P, modulo the primes of Q.  A job: a tile of a polynomial.
 
-    y: (polynomials, tiles, k, stride); small: (polynomials, tiles, towers, stride), |.| < 2 q; layout: (towers, k, tiles, stride, elements of a tile); parts:
-    (towers, k, 4).
-    """
-    towers, k, tiles, stride, size = layout
+    y: (polynomials, tiles, k, stride); small: (polynomials, tiles, towers, stride), |.| < 2 q; layout: (towers, k,
+    stride, elements of a tile); parts: (towers, k, 4)."""
+    towers, k, stride, size = layout
     job = take(counter)
     while job < jobs:
         for start in range(0, size, PIECE):
@@ -157,7 +161,9 @@ def lower_special(counter, jobs, scratch, small, y, layout, parts, q):
             for t in range(towers):
                 target = (job * towers + t) * stride + start
                 for e in range(0, PIECE, LANES * _UNROLLED):
-                    _large_to_small(small, target + e, scratch, e, PIECE, k, parts, t * k * 4, q.modulus[t], q.inverse[t])
+                    _large_to_small(
+                        small, target + e, scratch, e, PIECE, k, parts, t * k * 4, q.modulus[t], q.inverse[t]
+                    )
         job = take(counter)
 
 
@@ -168,7 +174,8 @@ def _centre(x, at, p, inverse):
 
 @compiled
 def centre(counter, jobs, scratch, x, size, modulus, inverse):
-    """Canonical residues modulo one small prime, in place in [-p/2, p/2]: what the transform takes modulo any.  A job: ``size`` elements."""
+    """Canonical residues modulo one small prime, in place in [-p/2, p/2]: what the transform takes modulo any.  A
+    job: ``size`` elements."""
     job = take(counter)
     while job < jobs:
         for e in range(job * size, (job + 1) * size, LANES):
@@ -189,15 +196,28 @@ def _lift(dst, d0, y, y0, gap, count, cofactors, inverses, product, p, inverse):
 
 @compiled
 def lift_centred(counter, jobs, scratch, out, y, stride, count, cofactors, inverses, product, p, inverse):
-    """A polynomial modulo D = d_1 .. d_n, the representative in [-D/2, D/2], modulo a small prime, |.| < (n + 1) p.  A job: a tile.
+    """A polynomial modulo D = d_1 .. d_n, the representative in [-D/2, D/2], modulo a small prime, |.| < (n + 1) p.
+    A job: a tile.
 
-    y: (tiles, count, stride), (:mod:`.bases`), small primes; out: (tiles, stride); cofactors: D/d_i modulo p; inverses: 1/d_i; product: D modulo p.  sum_i y_i D/d_i is that plus D times
-    the nearest integer of sum_i y_i / d_i (Halevi, Polyakov and Shoup, CT-RSA 2019, section 2.2).
-    """
+    y: (tiles, count, stride), (:mod:`.bases`), small primes; out: (tiles, stride); cofactors: D/d_i modulo p;
+    inverses: 1/d_i; product: D modulo p.  sum_i y_i D/d_i is that plus D times the nearest integer of sum_i y_i / d_i
+    (Halevi, Polyakov and Shoup, CT-RSA 2019, section 2.2)."""
     job = take(counter)
     while job < jobs:
         for e in range(0, stride, LANES):
-            _lift(out, job * stride + e, y, job * count * stride + e, stride, count, cofactors, inverses, product, p, inverse)
+            _lift(
+                out,
+                job * stride + e,
+                y,
+                job * count * stride + e,
+                stride,
+                count,
+                cofactors,
+                inverses,
+                product,
+                p,
+                inverse,
+            )
         job = take(counter)
 
 
@@ -227,7 +247,9 @@ def _cofactors(sources: Sequence[int]) -> list[int]:
 def _check(bounds: Sequence[int], limit: int) -> None:
     """Sums of products stay where float64 counts in ones."""
     if max(bounds) >= limit:
-        raise ValueError(f"{len(bounds)} sums of products reach 2^{max(bounds).bit_length()}: too many primes in a digit, or too long")
+        raise ValueError(
+            f"sums of products reach 2^{max(bounds).bit_length()}: too many primes in a digit, or too long ones"
+        )
 
 
 def small_to_small_parts(sources: Sequence[int], target: int) -> NDArray[np.float64]:

@@ -40,20 +40,20 @@ class Ciphertext:
         """(1, towers, N), contiguous."""
         return self.residues[i : i + 1, : self.towers]
 
-    def addresses(self) -> list[int]:
-        """Of both polynomials' first towers."""
-        return [self.residues.ctypes.data, self.residues.ctypes.data + self.residues.strides[0]]
-
 
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for the ways to and from the sparse secret;
-    encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
+    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
+    the ways to and from the sparse secret; encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
     """
 
     def __init__(
-        self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0, encoder: Callable[[Ring], Encoder] = Encoder
+        self,
+        chain: Chain,
+        keys: Mapping[int, SwitchingKey],
+        threads: int = 0,
+        encoder: Callable[[Ring], Encoder] = Encoder,
     ) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
@@ -63,7 +63,7 @@ class NativeArithmetic:
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
         self.encoder = encoder(self.ring)
 
-    # Facts ------------------------------------------------------------------------------------------------------------
+    # Facts -----------------------------------------------------------------------------------------------------------
 
     def scale_at(self, towers: int) -> float:
         return self._scales[len(self.moduli) - towers]
@@ -85,7 +85,7 @@ class NativeArithmetic:
             raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
         return replace(x, towers=towers)
 
-    # Sums and products with what is known -----------------------------------------------------------------------------
+    # Sums and products with what is known ----------------------------------------------------------------------------
 
     def rescale(self, x: Ciphertext) -> Ciphertext:
         if x.towers < 2:
@@ -130,7 +130,7 @@ class NativeArithmetic:
             total = part if total is None else self.add(total, part)
         return total
 
-    # Key switching ------------------------------------------------------------------------------------------------------
+    # Key switching ---------------------------------------------------------------------------------------------------
 
     def sum_of_products(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]]) -> Ciphertext:
         scales = [x.scale * y.scale for x, y in pairs]
@@ -178,7 +178,7 @@ class NativeArithmetic:
     def to_dense(self, x: Ciphertext) -> Ciphertext:
         return self._switched(x, 2 * self.ring_dimension - 2)
 
-    # How ----------------------------------------------------------------------------------------------------------------
+    # How -------------------------------------------------------------------------------------------------------------
 
     def _key(self, index: int) -> SwitchingKey:
         try:
@@ -199,7 +199,8 @@ class NativeArithmetic:
         self.ring.workers.run(kernel, len(self.ring.p) * pieces, *arguments, tables.modulus, tables.inverse)
 
     def _constants(self, constants: Sequence[tuple[int, int]], towers: int) -> NDArray[np.float64]:
-        """(towers, constants, 2): real + imaginary X^(N/2) in the two halves of evaluation form, modulo each prime."""
+        """(towers, constants, 2): real + imaginary X^(N/2) in the two halves of evaluation form, modulo each
+        prime."""
         units = [(int(unit), q) for unit, q in zip(self.ring.imaginary_units, self.moduli[:towers], strict=False)]
         values = [[[(a + b * u) % q, (a - b * u) % q] for a, b in constants] for u, q in units]
         return np.array(values, np.float64)
@@ -207,27 +208,28 @@ class NativeArithmetic:
     def _linear(self, xs: Sequence[Ciphertext], constants: Sequence[tuple[int, int]], scale: float) -> Ciphertext:
         towers = min(x.towers for x in xs)
         residues = aligned(2, towers, self.ring_dimension)
-        addresses = np.array([x.addresses() for x in xs]).T.copy()
-        self._run(elementwise.small_combinations, towers, residues.reshape(-1), addresses, self._constants(constants, towers),
-                  self.ring_dimension)  # fmt: skip
+        addresses = _addresses(xs)
+        self._run(elementwise.small_combinations, towers, residues.reshape(-1), addresses,
+                  self._constants(constants, towers), self.ring_dimension)  # fmt: skip
         return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
     def _with_first(self, x: Ciphertext, kernel, *arguments) -> Ciphertext:
         """``x`` with another first polynomial: kernel(out, first polynomial, *arguments)."""
         residues = aligned(2, x.towers, self.ring_dimension)
         residues[1] = x.residues[1, : x.towers]
-        self._run(kernel, x.towers, residues[0].reshape(-1), x.polynomial(0).reshape(-1), *arguments, self.ring_dimension)
+        first, n = x.polynomial(0).reshape(-1), self.ring_dimension
+        self._run(kernel, x.towers, residues[0].reshape(-1), first, *arguments, n)
         return replace(x, residues=residues)
 
     def _products(self, xs: Sequence[Ciphertext], plaintexts: Plaintexts, towers: int) -> NDArray[np.float64]:
         """(2, towers, N) sum_j xs[j] plaintexts[j]."""
         out = aligned(2, towers, self.ring_dimension)
-        addresses = np.array([x.addresses() for x in xs]).T.copy()
+        addresses = _addresses(xs)
         self._sums(elementwise.small_sums, out, addresses, plaintexts.small, plaintexts.shift)
         return out
 
     def _sums(self, kernel, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
-        factors = np.array([plaintext.ctypes.data for plaintext in plaintexts] * len(addresses)).reshape(addresses.shape)
+        factors = np.array([[plaintext.ctypes.data for plaintext in plaintexts]] * len(addresses))
         counts = np.full(len(addresses), len(plaintexts))
         arguments = (out.reshape(-1), addresses, factors, counts, self.ring_dimension, shift)
         if out.dtype == np.float64:
@@ -237,14 +239,15 @@ class NativeArithmetic:
 
     def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
-        a, b = (np.array([pair[i].addresses() for pair in pairs]).T for i in range(2))
-        xs, ys = (np.array([[*x[0], *x[0]], both, [*x[1], *x[1]]]) for x, both in ((a, [*a[0], *a[1]]), (b, [*b[1], *b[0]])))
+        a, b = (_addresses([pair[i] for pair in pairs]) for i in range(2))
+        xs = np.array([[*a[0], *a[0]], [*a[0], *a[1]], [*a[1], *a[1]]])
+        ys = np.array([[*b[0], *b[0]], [*b[1], *b[0]], [*b[1], *b[1]]])
         out = aligned(3, towers, self.ring_dimension)
         counts = np.array([1, 2, 1]) * len(pairs)
         self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension, 0)
         return out
 
-    # Transforms, modulo QP ------------------------------------------------------------------------------------------------
+    # Transforms, modulo QP -------------------------------------------------------------------------------------------
 
     def _babies(self, x: Ciphertext, steps: Sequence[int]) -> list[Extended]:
         """P times the rotations of ``x``, modulo QP."""
@@ -262,11 +265,14 @@ class NativeArithmetic:
 
     def _times_p(self, x: Ciphertext, out: Extended) -> None:
         factors = np.repeat(self.ring.lowering.p[: x.towers, None, None], 2, axis=2)
-        addresses = np.array([x.addresses()]).T.copy()
-        self._run(elementwise.small_combinations, x.towers, out.small.reshape(-1), addresses, factors, self.ring_dimension)
+        addresses = _addresses([x])
+        n = self.ring_dimension
+        self._run(elementwise.small_combinations, x.towers, out.small.reshape(-1), addresses, factors, n)
         out.large[...] = 0
 
-    def _extended_products(self, xs: Sequence[Extended], vectors: Sequence[NDArray], scale: float, towers: int) -> Extended:
+    def _extended_products(
+        self, xs: Sequence[Extended], vectors: Sequence[NDArray], scale: float, towers: int
+    ) -> Extended:
         """sum_j vectors[j] xs[j], modulo QP."""
         out = self._switcher.extended("inner sum", towers)
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
@@ -274,8 +280,7 @@ class NativeArithmetic:
             batch = vectors[first : first + _ENCODED_AT_ONCE]
             plaintexts = self.encoder.encode(batch, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
-            small, large = (np.array([_addresses(half) for half in halves]).T.copy()
-                            for halves in ([x.small for x in some], [x.large for x in some]))  # fmt: skip
+            small, large = _extended_addresses(some)
             self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
             self._sums(elementwise.large_sums, part.large, large, plaintexts.large, plaintexts.shift)
             if first:
@@ -284,15 +289,14 @@ class NativeArithmetic:
 
     def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
         """others added to total, in place."""
-        small, large = (np.array([_addresses(half) for half in halves]).T.copy()
-                        for halves in ([x.small for x in (total, *others)], [x.large for x in (total, *others)]))  # fmt: skip
-        towers = total.towers
-        ones = np.ones((towers, len(small[0]), 2))
-        self._run(elementwise.small_combinations, towers, total.small.reshape(-1), small, ones, self.ring_dimension)
-        self._run_large(elementwise.large_additions, total.large.reshape(-1), large, self.ring_dimension)
+        small, large = _extended_addresses([total, *others])
+        ones, n = np.ones((total.towers, len(others) + 1, 2)), self.ring_dimension
+        self._run(elementwise.small_combinations, total.towers, total.small.reshape(-1), small, ones, n)
+        self._run_large(elementwise.large_additions, total.large.reshape(-1), large, n)
 
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
-        """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered, switches the key."""
+        """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
+        switches the key."""
         switcher, n = self._switcher, self.ring_dimension
         result = inner
         if index != 1:
@@ -315,8 +319,19 @@ class NativeArithmetic:
         return total
 
 
-def _addresses(polynomials: NDArray) -> list[int]:
-    return [polynomial.ctypes.data for polynomial in polynomials]
+def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:
+    """(2, ciphertexts) of polynomials' first towers."""
+    return np.array([[x.residues[i].ctypes.data for x in ciphertexts] for i in range(2)])
+
+
+def _extended_addresses(xs: Sequence[Extended]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both (2, xs): modulo small primes, and modulo large ones."""
+    small, large = ([[half[i].ctypes.data for half in halves] for i in range(2)] for halves in _halves(xs))
+    return np.array(small), np.array(large)
+
+
+def _halves(xs: Sequence[Extended]) -> tuple[list[NDArray], list[NDArray]]:
+    return [x.small for x in xs], [x.large for x in xs]
 
 
 def _rounded(constant: complex, factor: float) -> tuple[int, int]:

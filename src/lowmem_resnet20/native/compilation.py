@@ -1,10 +1,9 @@
 """Where compiled code is kept, and what the processor must be able to do.
 
-Kernels are compiled when first called and kept on disk: in NUMBA_CACHE_DIR, else in the user's cache folder.  numba notices
-a change of the file that a function stands in, but not of the files whose functions it calls, and two processes that
-store code at once can mix up their entries.  So the code has a folder for each state of this wing, of numba and
-of the processor, and :func:`compile_once` lets one process at a time fill it.
-"""
+Kernels are compiled when first called and kept on disk: in NUMBA_CACHE_DIR, else in the user's cache folder.  numba
+notices a change of the file that a function stands in, but not of the files whose functions it calls, and two
+processes that store code at once can mix up their entries.  So the code has a folder for each state of the files with
+kernels, of numba and of the processor, and :func:`compile_once` lets one process at a time fill it."""
 
 from __future__ import annotations
 
@@ -22,13 +21,15 @@ import llvmlite.binding
 import numba
 
 _DONE = "complete"
+#: The files of this wing that compiled code comes from.
+SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
 
 
 def has_fused_multiply_add() -> bool:
     """Whether the processor multiplies and adds with one rounding, which the arithmetic of float64 residues rests on.
 
-    Without, LLVM would call a function for each, and an evaluation would take a hundred times as long.  x86-64: FMA3, since 2013.
-    """
+    Without, LLVM would call a function for each, and an evaluation would take a hundred times as long.  x86-64: FMA3,
+    since 2013."""
     cpu, features = _processor()
     if cpu.startswith("generic") or not features:  # not x86-64, or unknown: AArch64 has it always
         return os.uname().machine in ("aarch64", "arm64")
@@ -36,7 +37,8 @@ def has_fused_multiply_add() -> bool:
 
 
 def _processor() -> tuple[str, str]:
-    """Name and features that numba compiles for: the host's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say others."""
+    """Name and features that numba compiles for: the host's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say
+    others."""
     name = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
     if numba.config.CPU_FEATURES is not None:
         return name, numba.config.CPU_FEATURES
@@ -46,8 +48,8 @@ def _processor() -> tuple[str, str]:
 def _fingerprint() -> str:
     """Changes with anything that compiled code depends on."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for name in SOURCES:
+        digest.update(name.encode() + b"\0" + Path(__file__).with_name(f"{name}.py").read_bytes())
     digest.update(repr((numba.__version__, llvmlite.__version__, sys.version, _processor())).encode())
     return digest.hexdigest()[:16]
 

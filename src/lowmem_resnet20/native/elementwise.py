@@ -1,9 +1,11 @@
 """Sums and products of whole polynomials in evaluation form, and their inner products with keys.
 
-All that is sums of products takes addresses of its operands: one pass over memory does any number of terms, whose sum stays in registers.  A job is a piece of a tower.
+All that is sums of products takes addresses of its operands: one pass over memory does any number of terms, whose sum
+stays in registers.  A job is a piece of a tower.
 
-Plaintexts of n slots are polynomials in X^(N/2n): in evaluation form N/2n neighbouring positions of OpenFHE's order, vectors in memory, are equal, and one is kept
-(:mod:`.encoding`).  Vector v of a polynomial meets vector v >> shift of such a plaintext.
+Plaintexts of n slots are polynomials in X^(N/2n): in evaluation form N/2n neighbouring positions of OpenFHE's order,
+vectors in memory, are equal, and one is kept (:mod:`.encoding`).  Vector v of a polynomial meets vector v >> shift of
+such a plaintext.
 
 Keys modulo small primes lie in two planes, the low 32 bits and the rest: 5 bytes a residue.
 """
@@ -53,11 +55,11 @@ def _small_terms(out, o0, xs, ms, j0, count, element, tower, n, shift, p, invers
 
 @compiled
 def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, inverse):
-    """out[i] = sum_j xs[i, j] ms[i, j], canonical, for each polynomial i; a job does a piece of all polynomials, which may share operands.
+    """out[i] = sum_j xs[i, j] ms[i, j], canonical, for each polynomial i; a job does a piece of all polynomials,
+    which may share operands.
 
-    out: (polynomials, towers, N); xs, ms: int64 (polynomials, terms), addresses of first towers; those of ms have N >> shift elements; counts: (polynomials,) terms of
-    each, at most 2^12; modulus, inverse: (towers,).
-    """
+    out: (polynomials, towers, N); xs, ms: int64 (polynomials, terms), addresses of first towers; those of ms have N
+    >> shift elements; counts: (polynomials,) terms of each, at most 2^12; modulus, inverse: (towers,)."""
     pieces, polynomials, terms = n // PIECE, len(counts), xs.shape[1]
     towers, places, factors = len(modulus), xs.reshape(-1), ms.reshape(-1)
     job = take(counter)
@@ -65,8 +67,8 @@ def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
         t, start = job // pieces, job % pieces * PIECE
         for i in range(polynomials):
             for e in range(start, start + PIECE, _STEP):
-                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], e, t, n, shift, modulus[t],
-                             inverse[t])  # fmt: skip
+                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], e, t, n,
+                             shift, modulus[t], inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -87,8 +89,8 @@ def _small_linear(out, o0, xs, factors, j0, f0, count, x0, p, inverse):
 def small_combinations(counter, jobs, scratch, out, xs, factors, n, modulus, inverse):
     """out[i] = sum_j xs[i, j] factors[t, j, h], modulo prime t, h the half that a position is in, canonical.
 
-    out: (polynomials, towers, N); xs: int64 (polynomials, terms), addresses of first towers; factors: (towers, terms, 2) in [0, p).
-    """
+    out: (polynomials, towers, N); xs: int64 (polynomials, terms), addresses of first towers; factors: (towers, terms,
+    2) in [0, p)."""
     pieces, polynomials, terms = n // PIECE, xs.shape[0], xs.shape[1]
     towers, places, constants = len(modulus), xs.reshape(-1), factors.reshape(-1)
     job = take(counter)
@@ -97,8 +99,8 @@ def small_combinations(counter, jobs, scratch, out, xs, factors, n, modulus, inv
         for i in range(polynomials):
             for e in range(start, start + PIECE, _STEP):
                 half = 1 if 2 * e >= n else 0
-                _small_linear(out, (i * towers + t) * n + e, places, constants, i * terms, t * terms * 2 + half, terms,
-                              t * n + e, modulus[t], inverse[t])  # fmt: skip
+                _small_linear(out, (i * towers + t) * n + e, places, constants, i * terms,
+                              t * terms * 2 + half, terms, t * n + e, modulus[t], inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -109,7 +111,8 @@ def _add_constant(out, o0, x, x0, constant, c0, p, inverse):
 
 @compiled
 def add_constants(counter, jobs, scratch, out, x, constants, n, modulus, inverse):
-    """out[i] = x[i] + constants[i, h], h the half that a position is in.  out, x: (towers, N); constants: (towers, 2) in [0, p)."""
+    """out[i] = x[i] + constants[i, h], h the half that a position is in.  out, x: (towers, N); constants: (towers, 2)
+    in [0, p)."""
     pieces = n // PIECE
     job = take(counter)
     while job < jobs:
@@ -143,7 +146,8 @@ def add_plaintext(counter, jobs, scratch, out, x, m, shift, n, modulus, inverse)
 
 @vectorised
 def _small_key_terms(out, o0, gap, digits, d0, count, low, high, k0, digit_gap, half_gap, p, inverse):
-    """Both halves' sum_g d_g k_g, lazy, at o0 and ``gap`` further; digits PIECE apart, a key's ``digit_gap``, its halves ``half_gap``."""
+    """Both halves' sum_g d_g k_g, lazy, at o0 and ``gap`` further; digits PIECE apart, a key's ``digit_gap``, its
+    halves ``half_gap``."""
     modulus = SmallModulus(p, inverse)
     totals = {(half, v): Accumulator(out.constant(0.0)) for half in range(2) for v in _each()}
     with repeated(count) as g:
@@ -176,14 +180,15 @@ def _move(buffer, b0, source, s0, permutation, start):
 
 
 @compiled
-def small_key_sums(counter, jobs, scratch, out, own, digits, alpha, n, towers, count, low, high, key_shape, added, factor,
-                   permutation, modulus, inverse):  # fmt: skip
-    """Inner products of a polynomial's raised digits with a key, modulo the primes of Q, both permuted, and additions to them.
+def small_key_sums(counter, jobs, scratch, out, own, digits, alpha, n, towers, count, low, high, key_shape,
+                   added, factor, permutation, modulus, inverse):  # fmt: skip
+    """Inner products of a polynomial's raised digits with a key, modulo the primes of Q, both permuted, and additions
+    to them.
 
-    out: (2, towers, N), |.| < (count + 1) (p/2 + p/128); own: (towers, N) the polynomial; digits: (count, towers, N) raised digits, of which towers inside each digit are
-    not read; low, high: the key's planes (2, key_shape[0] digits, key_shape[1] towers, N), permuted already; added: (0, 1 or 2, towers, N) times factor (towers,)
-    is added to the halves.
-    """
+    out: (2, towers, N), |.| < (count + 1) (p/2 + p/128); own: (towers, N) the polynomial; digits: (count, towers, N)
+    raised digits, of which towers inside each digit are not read; low, high: the key's planes (2, key_shape[0]
+    digits, key_shape[1] towers, N), permuted already; added: (0, 1 or 2, towers, N) times factor (towers,) is added
+    to the halves."""
     pieces = n // PIECE
     digit_gap, half_gap = key_shape[1] * n, key_shape[0] * key_shape[1] * n
     job = take(counter)
@@ -227,7 +232,8 @@ class _LargeSum:
 
 @vectorised
 def _large_terms(out, o0, added, xs, ms, j0, count, element, tower, n, shift, p, inverse):
-    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; as _small_terms; added: 1 to add to what is there, else 0."""
+    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; as _small_terms; added: 1 to add to what is
+    there, else 0."""
     modulus = LargeModulus(p, inverse)
     totals = [_LargeSum(out.constant(0), (inverse * 0.0).spread()) for _ in _each()]
     with repeated(count) as j:
@@ -250,8 +256,8 @@ def large_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
             for first in range(0, counts[i], MOST_LARGE_TERMS):
                 count = min(MOST_LARGE_TERMS, counts[i] - first)
                 for e in range(start, start + PIECE, _STEP):
-                    _large_terms(out, (i * towers + t) * n + e, min(first, 1), places, factors, i * terms + first, count, e, t, n,
-                                 shift, modulus[t], inverse[t])  # fmt: skip
+                    _large_terms(out, (i * towers + t) * n + e, min(first, 1), places, factors,
+                                 i * terms + first, count, e, t, n, shift, modulus[t], inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -266,7 +272,8 @@ def _large_addition(out, o0, xs, j0, count, x0, p, inverse):
 
 @compiled
 def large_additions(counter, jobs, scratch, out, xs, n, modulus, inverse):
-    """out[i] = sum_j xs[i, j], canonical.  out: (polynomials, k, N); xs: int64 (polynomials, terms), addresses of canonical residues, of out's own as well."""
+    """out[i] = sum_j xs[i, j], canonical.  out: (polynomials, k, N); xs: int64 (polynomials, terms), addresses of
+    canonical residues, of out's own as well."""
     pieces, polynomials, terms = n // PIECE, xs.shape[0], xs.shape[1]
     places, towers = xs.reshape(-1), len(modulus)
     job = take(counter)
@@ -274,7 +281,9 @@ def large_additions(counter, jobs, scratch, out, xs, n, modulus, inverse):
         t, start = job // pieces, job % pieces * PIECE
         for i in range(polynomials):
             for e in range(start, start + PIECE, LANES):
-                _large_addition(out, (i * towers + t) * n + e, places, i * terms, terms, t * n + e, modulus[t], inverse[t])
+                _large_addition(
+                    out, (i * towers + t) * n + e, places, i * terms, terms, t * n + e, modulus[t], inverse[t]
+                )
         job = take(counter)
 
 
@@ -292,7 +301,8 @@ def _large_key_terms(out, o0, gap, digits, d0, count, key, k0, digit_gap, half_g
 
 @compiled
 def large_key_sums(counter, jobs, scratch, out, digits, n, k, count, key, key_shape, permutation, modulus, inverse):
-    """The same as small_key_sums, modulo the special primes.  out: (2, k, N), canonical; digits: (count, k, N); key: (2, key_shape[0] digits, k, N)."""
+    """The same as small_key_sums, modulo the special primes.  out: (2, k, N), canonical; digits: (count, k, N); key:
+    (2, key_shape[0] digits, k, N)."""
     pieces = n // PIECE
     digit_gap, half_gap = k * n, key_shape[0] * k * n
     buffer = scratch.view(out.dtype)
@@ -302,8 +312,8 @@ def large_key_sums(counter, jobs, scratch, out, digits, n, k, count, key, key_sh
         for g in range(count):
             _move(buffer, g * PIECE, digits, (g * k + j) * n, permutation, start)
         for e in range(0, PIECE, _STEP // 2):
-            _large_key_terms(out, j * n + start + e, k * n, buffer, e, count, key, j * n + start + e, digit_gap, half_gap,
-                             modulus[j], inverse[j])  # fmt: skip
+            _large_key_terms(out, j * n + start + e, k * n, buffer, e, count, key, j * n + start + e,
+                             digit_gap, half_gap, modulus[j], inverse[j])  # fmt: skip
         job = take(counter)
 
 
@@ -318,18 +328,18 @@ def _scaled_difference(out, o0, x, x0, y, y0, factor, p, inverse):
 
 @compiled
 def divide(counter, jobs, scratch, out, x, x_gap, z, z_gaps, tile_stride, n, towers, factors, t):
-    """out = (x - z) factors, canonical, x in evaluation form, z in coefficients, |z| <= 2^40.  A job: a tower of a polynomial.
+    """out = (x - z) factors, canonical, x in evaluation form, z in coefficients, |z| <= 2^40.  A job: a tower of a
+    polynomial.
 
-    out: (polynomials, towers, N); x: polynomials x_gap apart, |x| <= 2^47; z: tiles of polynomials z_gaps[0], of towers z_gaps[1] apart; factors: (towers,); t: the
-    transform's tables.  scratch: N more than the transform's.
-    """
+    out: (polynomials, towers, N); x: polynomials x_gap apart, |x| <= 2^47; z: tiles of polynomials z_gaps[0], of
+    towers z_gaps[1] apart; factors: (towers,); t: the transform's tables.  scratch: N more than the transform's."""
     job = take(counter)
     while job < jobs:
         i, tower = job // towers, job % towers
         forward(scratch, 0, z, i * z_gaps[0] + tower * z_gaps[1], tile_stride, scratch[n:], t, tower)
         for e in range(0, n, LANES):
-            _scaled_difference(out, job * n + e, x, i * x_gap + tower * n + e, scratch, e, factors[tower], t.modulus[tower],
-                               t.inverse[tower])  # fmt: skip
+            _scaled_difference(out, job * n + e, x, i * x_gap + tower * n + e, scratch, e, factors[tower],
+                               t.modulus[tower], t.inverse[tower])  # fmt: skip
         job = take(counter)
 
 

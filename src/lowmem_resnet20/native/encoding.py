@@ -1,12 +1,12 @@
 """Slots to plaintext residues, as OpenFHE's MakeCKKSPackedPlaintext gives them.
 
-n slots z become the polynomial in Y = X^(N/2n) of 2n integers round(scale * (inverse of the special Fourier transform of z)): real parts first, then imaginary ones
-(Cheon, Han, Kim, Kim and Song, Eurocrypt 2018, section 3).  The Fourier transform is done in OpenFHE's order of operations, so that rounding agrees; its roots come from
-the same libm.
+n slots z become the polynomial in Y = X^(N/2n) of 2n integers round(scale * (inverse of the special Fourier transform
+of z)): real parts first, then imaginary ones (Cheon, Han, Kim, Kim and Song, Eurocrypt 2018, section 3).  The Fourier
+transform is done in OpenFHE's order of operations, so that rounding agrees; its roots come from the same libm.
 
-The polynomial in Y is transformed as a ring element of dimension 2n, with psi^(N/2n) for psi.  In the ring of dimension N its value at position i of OpenFHE's order is the one
-at position i >> shift, 2^shift = N/2n: equal vectors are neighbours in memory, and one of them is kept.
-"""
+The polynomial in Y is transformed as a ring element of dimension 2n, with psi^(N/2n) for psi.  In the ring of
+dimension N its value at position i of OpenFHE's order is the one at position i >> shift, 2^shift = N/2n: equal
+vectors are neighbours in memory, and one of them is kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _CUT = 26
 
 
 class Plaintexts(NamedTuple):
-    """Encoded vectors.  small: (vectors, towers, N >> shift) in [0, q); large: (vectors, k, N >> shift) modulo P, or None."""
+    """Encoded vectors.  small: (vectors, towers, N >> shift) in [0, q); large: (vectors, k, N >> shift) modulo P, or
+    None."""
 
     small: NDArray[np.float64]
     large: NDArray[np.uint64] | None
@@ -46,9 +47,9 @@ class Plaintexts(NamedTuple):
 def slots_to_coefficients(counter, jobs, scratch, out, real, imaginary, roots, reversed_order, scales, places, stride):
     """Rounded coefficients of vectors of n slots.
 
-    real, imaginary: (vectors, n); roots: (2, n) of the layers of n, n/2, .. 2 slots one after the other, real parts and imaginary ones; reversed_order: (n,); scales: (vectors,);
-    out: vectors ``stride`` apart, the coefficient of Y^i at places[i].
-    """
+    real, imaginary: (vectors, n); roots: (2, n) of the layers of n, n/2, .. 2 slots one after the other, real parts
+    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: vectors ``stride`` apart, the coefficient of
+    Y^i at places[i]."""
     n = len(reversed_order)
     re, im = scratch[:n], scratch[n : 2 * n]
     job = take(counter)
@@ -82,7 +83,8 @@ def _rounded(x):
 
 @vectorised
 def _reduce(dst, d0, src, s0, p, inverse):
-    """Integers of less than 2^62, modulo a prime as the transform takes it: |.| < 2^39 modulo small, below 16 p modulo large."""
+    """Integers of less than 2^62, modulo a prime as the transform takes it: |.| < 2^39 modulo small, below 16 p
+    modulo large."""
     value = src.load(s0)
     high = rint(value * 2.0**-_CUT)
     low = fma(high, high.like(-(2.0**_CUT)), value)
@@ -97,8 +99,8 @@ def _reduce(dst, d0, src, s0, p, inverse):
 def coefficients_to_residues(counter, jobs, scratch, out, coefficients, stride, tile_stride, gather, towers, t):
     """Evaluation form of vectors' coefficients modulo ``towers`` primes.  A job: a tower of a vector.
 
-    coefficients: integers in tiles, vectors ``stride`` apart; out: (vectors, towers, len(gather)), element i from place gather[i] of the transform.
-    """
+    coefficients: integers in tiles, vectors ``stride`` apart; out: (vectors, towers, len(gather)), element i from
+    place gather[i] of the transform."""
     size = len(gather)
     tiles = scratch.view(out.dtype)
     job = take(counter)
@@ -114,7 +116,8 @@ def coefficients_to_residues(counter, jobs, scratch, out, coefficients, stride, 
 
 @cache
 def _fourier_roots(n: int) -> NDArray[np.float64]:
-    """(2, n) roots of the inverse transform's layers of n, n/2, .. 2 slots: exp(2 pi i k / (4 length)), k = 4 length - 5^j, and a zero.
+    """(2, n) roots of the inverse transform's layers of n, n/2, .. 2 slots: exp(2 pi i k / (4 length)), k = 4 length
+    - 5^j, and a zero.
 
     By libm's functions of single numbers, as OpenFHE: numpy's may differ in the last bit.
     """
@@ -133,8 +136,8 @@ def _fourier_roots(n: int) -> NDArray[np.float64]:
 class _Subring:
     """Polynomials in Y, of 2n or more coefficients.
 
-    ring: of that dimension; places: (2n,) of coefficients in its tiles; gather: (N >> shift,) see coefficients_to_residues.
-    """
+    ring: of that dimension; places: (2n,) of coefficients in its tiles; gather: (N >> shift,) see
+    coefficients_to_residues."""
 
     ring: Ring
     places: NDArray[np.int64]
@@ -149,16 +152,24 @@ class Encoder:
         self.ring = ring
         self._subrings: dict[int, _Subring] = {}
 
-    def encode(self, vectors: Sequence[NDArray], scales: Sequence[float], towers: int, *, extended: bool = False) -> Plaintexts:
+    def encode(
+        self, vectors: Sequence[NDArray], scales: Sequence[float], towers: int, *, extended: bool = False
+    ) -> Plaintexts:
         """Vectors (n,) real or complex, each at its scale, modulo ``towers`` primes, and P as well for ``extended``.
 
-        n: a power of two up to N/2; vectors that are shorter than the longest one repeat.  Errors: PlanError for values that scales make too large.
-        """
+        n: a power of two up to N/2; vectors that are shorter than the longest one repeat.  Errors: PlanError for
+        values that scales make too large."""
         n = max(map(len, vectors))
         subring = self._subring(n)
-        coefficients = self._coefficients(np.stack([np.resize(vector, n) for vector in vectors]), np.array(scales), subring)
+        coefficients = self._coefficients(
+            np.stack([np.resize(vector, n) for vector in vectors]), np.array(scales), subring
+        )
         small = self._residues(coefficients, subring, towers, subring.ring.forward_q, np.float64)
-        large = self._residues(coefficients, subring, len(self.ring.p), subring.ring.forward_p, np.uint64) if extended else None
+        large = (
+            self._residues(coefficients, subring, len(self.ring.p), subring.ring.forward_p, np.uint64)
+            if extended
+            else None
+        )
         return Plaintexts(small, large, subring.shift)
 
     def coefficients(self, vector: NDArray, scale: float) -> NDArray[np.int64]:
@@ -172,18 +183,22 @@ class Encoder:
         stride = subring.ring.tiles * subring.ring.tile_stride
         out = aligned(count, stride)
         out[...] = 0
-        real, imaginary = np.ascontiguousarray(vectors.real, np.float64), np.ascontiguousarray(vectors.imag, np.float64)
+        # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
+        real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
         self.ring.workers.run(slots_to_coefficients, count, out.reshape(-1), real, imaginary, _fourier_roots(n),
                               ntt.bit_reversed(n), scales, subring.places, stride)  # fmt: skip
         if not np.abs(out).max() < _LIMIT:  # NaN as well
             raise PlanError("a plaintext's values are too large for its scale")
         return out
 
-    def _residues(self, coefficients: NDArray, subring: _Subring, towers: int, tables: ntt.Tables, dtype: type) -> NDArray:
+    def _residues(
+        self, coefficients: NDArray, subring: _Subring, towers: int, tables: ntt.Tables, dtype: type
+    ) -> NDArray:
         count, stride = coefficients.shape
         out = aligned(count, towers, len(subring.gather), dtype=dtype)
-        self.ring.workers.run(coefficients_to_residues, count * towers, out.reshape(-1), coefficients.reshape(-1), stride,
-                              subring.ring.tile_stride, subring.gather, towers, tables)  # fmt: skip
+        self.ring.workers.run(coefficients_to_residues, count * towers, out.reshape(-1),
+                              coefficients.reshape(-1), stride, subring.ring.tile_stride, subring.gather,
+                              towers, tables)  # fmt: skip
         return out
 
     def _subring(self, n: int) -> _Subring:

@@ -1,13 +1,12 @@
 """Vectors of eight lanes, traced into LLVM: all that is generated.
 
 numba leaves it to LLVM whether a loop becomes vector instructions.  Where it must be certain, a body is written once
-over symbolic values and traced: ``@vectorised`` calls it while numba compiles, each operation on a :class:`Value` emits one
-LLVM instruction, and Python loops and conditions in the body are unrolled.  Eight lanes of 64 bits are one register with AVX-512; LLVM
-splits them in two for AVX2, in four without.
+over symbolic values and traced: ``@vectorised`` calls it while numba compiles, each operation on a :class:`Value`
+emits one LLVM instruction, and Python loops and conditions in the body are unrolled.  Eight lanes of 64 bits are one
+register with AVX-512; LLVM splits them in two for AVX2, in four without.
 
-A vectorised function takes arrays (of which it sees only the first element's address) and int64 or float64 numbers, and
-returns nothing.
-"""
+A vectorised function takes arrays (of which it sees only the first element's address) and int64 or float64 numbers,
+and returns nothing."""
 
 from __future__ import annotations
 
@@ -119,7 +118,9 @@ def _call(name: str, *operands: Value) -> Value:
     suffix, kind = ("v8f64", _DOUBLES) if vector else ("f64", _DOUBLE)
     builder = operands[0].builder
     function = ir.FunctionType(kind, [kind] * len(values))
-    return Value(builder, builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.{suffix}"), values))
+    return Value(
+        builder, builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.{suffix}"), values)
+    )
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
@@ -237,7 +238,8 @@ class Accumulator:
 
 @contextmanager
 def repeated(count: Value) -> Iterator[Value]:
-    """The body is emitted once and runs ``count`` times, a number known only when the kernel runs; gives the index."""
+    """The body is emitted once and runs ``count`` times, a number known only when the kernel runs; gives the
+    index."""
     with cgutils.for_range(count.builder, count.value) as loop:
         yield Value(count.builder, loop.index)
 

@@ -1,14 +1,16 @@
 """Hybrid key switching, hoisting, and the ways between Q and QP.
 
-Han and Ki (CT-RSA 2020, "Better bootstrapping for approximate homomorphic encryption"), section 3, as OpenFHE 1.6.1 does it and with the same residues:
+Han and Ki (CT-RSA 2020, "Better bootstrapping for approximate homomorphic encryption"), section 3, as OpenFHE 1.6.1
+does it and with the same residues:
 
 1. raise: each digit of the polynomial, modulo all of QP (:func:`.bases.raise_digits`), back in evaluation form;
-2. inner products of the digits with a key's halves b and a, modulo QP.  An automorphism permutes digits and key before, which is permuting after;
-3. lower: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:func:`.bases.lower_special`).
+2. inner products of the digits with a key's halves b and a, modulo QP.  An automorphism permutes digits and key
+before, which is permuting after;
+3. lower: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more
+(:func:`.bases.lower_special`).
 
-The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one ciphertext share step 1; sums of results can
-share step 3 (:class:`Extended`).
-"""
+The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one
+ciphertext share step 1; sums of results can share step 3 (:class:`Extended`)."""
 
 from __future__ import annotations
 
@@ -24,15 +26,21 @@ from . import bases, elementwise, ntt
 from .memory import aligned
 from .ring import Ring
 
-class SwitchingKey(Protocol):
-    """A key as kernels read it: cut to the towers it is used at, in this wing's order, permuted by its automorphism (:class:`.keys.NativeKey` is one).
 
-    automorphism: g of X -> X^g, 1 for relinearisation and the ways to and from the sparse secret.  low: uint32, high: uint8, both (2, digits, towers, N): the low
-    32 bits and the rest of the residues of b, then a, modulo q_0 .. q_(towers - 1); special: uint64 (2, digits, k, N): residues modulo the special primes.  All in [0, p),
+_BOTH = slice(0, 2)
+
+
+class SwitchingKey(Protocol):
+    """A key as kernels read it: cut to the towers it is used at, in this wing's order, permuted by its automorphism
+    (:class:`.keys.NativeKey` is one).
+
+    automorphism: g of X -> X^g, 1 for relinearisation and the ways to and from the sparse secret.  low: uint32, high:
+    uint8, both (2, digits, towers, N): the low 32 bits and the rest of the residues of b, then a, modulo q_0 ..
+    q_(towers - 1); special: uint64 (2, digits, k, N): residues modulo the special primes.  All in [0, p),
     C-contiguous, and writable because kernels are compiled for arrays that are; on cache lines.
 
-    At k of N the residue of position Ring.automorphism(g)[k] stands, in the order of :class:`.ring.Ring`.  At fewer towers the first ones of the first digits are read.
-    """
+    At k of N the residue of position Ring.automorphism(g)[k] stands, in the order of :class:`.ring.Ring`.  At fewer
+    towers the first ones of the first digits are read."""
 
     low: NDArray[np.uint32]
     high: NDArray[np.uint8]
@@ -68,7 +76,8 @@ class Extended:
 
 
 class KeySwitcher:
-    """Key switching in a ring.  Memory for what lies between the steps is kept from one to the next: one caller at a time."""
+    """Key switching in a ring.  Memory for what lies between the steps is kept from one to the next: one caller at a
+    time."""
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -89,13 +98,16 @@ class KeySwitcher:
     # Coefficients and back ------------------------------------------------------------------------------------------
 
     def to_coefficients(self, name: str, x: NDArray, tables: ntt.Tables) -> NDArray:
-        """(polynomials, towers, N) in tiles (polynomials, tiles, towers, stride), canonical, times the tables' scale."""
+        """(polynomials, towers, N) in tiles (polynomials, tiles, towers, stride), canonical, times the tables'
+        scale."""
         ring, (polynomials, towers, n) = self.ring, x.shape
         tiles = self._tiles(name, polynomials, towers, dtype=x.dtype.type)
         gap = ring.tiles * towers * ring.tile_stride
-        places = [(i * gap + t * ring.tile_stride, (i * towers + t) * n, t) for i in range(polynomials) for t in range(towers)]
-        ring.workers.run(ntt.to_coefficients, len(places), tiles.reshape(-1), x.reshape(-1), towers * ring.tile_stride,
-                         np.array(places), tables)  # fmt: skip
+        places = [
+            (i * gap + t * ring.tile_stride, (i * towers + t) * n, t) for i in range(polynomials) for t in range(towers)
+        ]
+        ring.workers.run(ntt.to_coefficients, len(places), tiles.reshape(-1), x.reshape(-1),
+                         towers * ring.tile_stride, np.array(places), tables)  # fmt: skip
         return tiles
 
     def to_evaluation(self, out: NDArray, tiles: NDArray, tables: ntt.Tables, skip: int = 0) -> None:
@@ -105,8 +117,8 @@ class KeySwitcher:
         places = [((i * towers + t) * n, i * gap + t * ring.tile_stride, t)
                   for t in range(towers) for i in range(polynomials) if not skip or t // skip != i]  # fmt: skip
         if places:
-            ring.workers.run(ntt.to_evaluation, len(places), out.reshape(-1), tiles.reshape(-1), towers * ring.tile_stride,
-                             np.array(places), tables)  # fmt: skip
+            ring.workers.run(ntt.to_evaluation, len(places), out.reshape(-1), tiles.reshape(-1),
+                             towers * ring.tile_stride, np.array(places), tables)  # fmt: skip
 
     # The steps --------------------------------------------------------------------------------------------------------
 
@@ -118,9 +130,9 @@ class KeySwitcher:
         small_tiles = self._tiles("small tiles", raising.digits, towers)
         large_tiles = self._tiles("large tiles", raising.digits, k, dtype=np.uint64)
         layout = (raising.digits, towers, ring.digit_towers, k, ring.tiles, ring.tile_stride, ring.tile_size)
-        ring.workers.run(bases.raise_digits, raising.digits * ring.tiles, small_tiles.reshape(-1), large_tiles.reshape(-1),
-                         y.reshape(-1), layout, raising.parts.reshape(-1), raising.large_parts.reshape(-1), *ring.half_shift,
-                         ring.forward_q, ring.forward_p)  # fmt: skip
+        ring.workers.run(bases.raise_digits, raising.digits * ring.tiles, small_tiles.reshape(-1),
+                         large_tiles.reshape(-1), y.reshape(-1), layout, raising.parts.reshape(-1),
+                         raising.large_parts.reshape(-1), *ring.half_shift, ring.forward_q, ring.forward_p)  # fmt: skip
         small = self.room("digits", raising.digits, towers, n)
         large = self.room("large digits", raising.digits, k, n, dtype=np.uint64)
         self.to_evaluation(small, small_tiles, ring.forward_q, skip=ring.digit_towers)
@@ -142,17 +154,18 @@ class KeySwitcher:
                          raised.small.reshape(-1), ring.digit_towers, n, towers, count, key.low.reshape(-1),
                          key.high.reshape(-1), shape, added.reshape(-1), ring.lowering.p, permutation,
                          ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
-        ring.workers.run(elementwise.large_key_sums, k * pieces, out.large.reshape(-1), raised.large.reshape(-1), n, k, count,
-                         key.special.reshape(-1), shape, permutation, ring.forward_p.modulus, ring.forward_p.inverse)  # fmt: skip
+        ring.workers.run(elementwise.large_key_sums, k * pieces, out.large.reshape(-1),
+                         raised.large.reshape(-1), n, k, count, key.special.reshape(-1), shape, permutation,
+                         ring.forward_p.modulus, ring.forward_p.inverse)  # fmt: skip
         return out
 
-    def lower(self, x: Extended, polynomials: slice = slice(0, 2)) -> NDArray[np.float64]:
+    def lower(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.float64]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
         ring, towers, n, k = self.ring, x.towers, self.ring.dimension, len(self.ring.p)
         small, large = x.small[polynomials], x.large[polynomials]
         y = self.to_coefficients("lowered", large, ring.lowering.inverse)
         tiles = self._tiles("small tiles", len(small), towers)
-        layout = (towers, k, ring.tiles, ring.tile_stride, ring.tile_size)
+        layout = (towers, k, ring.tile_stride, ring.tile_size)
         ring.workers.run(bases.lower_special, len(small) * ring.tiles, tiles.reshape(-1), y.reshape(-1), layout,
                          ring.lowering.parts.reshape(-1), ring.forward_q)  # fmt: skip
         out = aligned(len(small), towers, n)
@@ -171,12 +184,13 @@ class KeySwitcher:
     # Put together -----------------------------------------------------------------------------------------------------
 
     def switch(self, x: NDArray[np.float64], key: SwitchingKey, added: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(2, towers, N) that decrypts under the new secret to what x (towers, N) times the old one did, and ``added``
-        (0, 1 or 2, towers, N), all under the key's automorphism."""
+        """(2, towers, N) that decrypts under the new secret to what x (towers, N) times the old one did, and
+        ``added`` (0, 1 or 2, towers, N), all under the key's automorphism."""
         return self.lower(self.inner_products(self.raise_digits(x), key, added, self.extended("products", len(x))))
 
     def rescale(self, x: NDArray[np.float64], towers: int) -> NDArray[np.float64]:
-        """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred, is subtracted before."""
+        """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred,
+        is subtracted before."""
         ring, (polynomials, all_towers, n) = self.ring, x.shape
         last = towers - 1
         tables = ntt.some_primes(ring.inverse_q, last, towers)
@@ -190,15 +204,16 @@ class KeySwitcher:
         return out
 
     def raise_modulus(self, x: NDArray[np.float64], towers: int) -> NDArray[np.float64]:
-        """(polynomials, towers, N): the coefficients of x (polynomials, 1, N) modulo q_0, in [-q_0/2, q_0/2], modulo so many primes."""
+        """(polynomials, towers, N): the coefficients of x (polynomials, 1, N) modulo q_0, in [-q_0/2, q_0/2], modulo
+        so many primes."""
         ring, (polynomials, _, n) = self.ring, x.shape
         tiles = self.to_coefficients("y", x, ntt.some_primes(ring.inverse_q, 0, 1))
         self._centre(tiles, ring.q[0])
         out = aligned(polynomials, towers, n)
         gap = ring.tiles * ring.tile_stride
         places = [((i * towers + t) * n, i * gap, t) for i in range(polynomials) for t in range(towers)]
-        ring.workers.run(ntt.to_evaluation, len(places), out.reshape(-1), tiles.reshape(-1), ring.tile_stride, np.array(places),
-                         ring.forward_q)  # fmt: skip
+        ring.workers.run(ntt.to_evaluation, len(places), out.reshape(-1), tiles.reshape(-1),
+                         ring.tile_stride, np.array(places), ring.forward_q)  # fmt: skip
         return out
 
     def _centre(self, tiles: NDArray[np.float64], prime: int) -> None:
@@ -207,8 +222,9 @@ class KeySwitcher:
 
 
 class SparseSwitcher:
-    """To the sparse secret: key switching of one digit modulo q_0 P', P' a product of small primes, with centred lifts in both directions, as in OpenFHE's bootstrapping (Bossuat,
-    Troncoso-Pastoriza and Hubaux, ACNS 2022, section 3).
+    """To the sparse secret: key switching of one digit modulo q_0 P', P' a product of small primes, with centred
+    lifts in both directions, as in OpenFHE's bootstrapping (Bossuat, Troncoso-Pastoriza and Hubaux, ACNS 2022,
+    section 3).
 
     ring: of q_0 and the primes of P'; no special primes.
     """
@@ -217,7 +233,9 @@ class SparseSwitcher:
         self.ring, self.switcher = ring, KeySwitcher(ring)
         self.product = prod(ring.q[1:])
         factors = bases.cofactor_inverses(ring.q[1:])
-        self._inverse = ntt.with_scales(ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.dimension, ring.q[1:], factors)
+        self._inverse = ntt.with_scales(
+            ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.dimension, ring.q[1:], factors
+        )
         self._cofactors = np.array([self.product // p % ring.q[0] for p in ring.q[1:]], np.float64)
 
     def switch(self, x: NDArray[np.float64], key: SwitchingKey) -> NDArray[np.float64]:
@@ -229,16 +247,18 @@ class SparseSwitcher:
         halves = _unpacked(key)
         addresses = np.array([[raised.ctypes.data]] * 2), np.array([[half.ctypes.data] for half in halves])
         pieces = n // elementwise.PIECE
-        ring.workers.run(elementwise.small_sums, len(ring.q) * pieces, products.reshape(-1), *addresses, np.ones(2, np.int64), n, 0,
-                         ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
+        ring.workers.run(elementwise.small_sums, len(ring.q) * pieces, products.reshape(-1), *addresses,
+                         np.ones(2, np.int64), n, 0, ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
         y = self.switcher.to_coefficients("lowered", np.ascontiguousarray(products[:, 1:]), self._inverse)
         tiles = aligned(2, ring.tiles, ring.tile_stride)
-        ring.workers.run(bases.lift_centred, 2 * ring.tiles, tiles.reshape(-1), y.reshape(-1), ring.tile_stride,
-                         len(self._cofactors), self._cofactors, 1 / np.array(ring.q[1:], np.float64), float(factor), q, 1 / q)  # fmt: skip
+        ring.workers.run(bases.lift_centred, 2 * ring.tiles, tiles.reshape(-1), y.reshape(-1),
+                         ring.tile_stride, len(self._cofactors), self._cofactors, 1 / np.array(ring.q[1:],
+                         np.float64), float(factor), q, 1 / q)  # fmt: skip
         out = aligned(2, 1, n)
         gap = ring.tiles * ring.tile_stride
-        ring.workers.run(elementwise.divide, 2, out.reshape(-1), products.reshape(-1), len(ring.q) * n, tiles.reshape(-1),
-                         (gap, 0), ring.tile_stride, n, 1, np.array([pow(factor, -1, ring.q[0])], np.float64), ring.forward_q)  # fmt: skip
+        ring.workers.run(elementwise.divide, 2, out.reshape(-1), products.reshape(-1), len(ring.q) * n,
+                         tiles.reshape(-1), (gap, 0), ring.tile_stride, n, 1, np.array([pow(factor, -1,
+                         ring.q[0])], np.float64), ring.forward_q)  # fmt: skip
         terms = np.array([[out[0].ctypes.data, x[0].ctypes.data]])
         ring.workers.run(elementwise.small_combinations, pieces, out[0].reshape(-1), terms, np.ones((1, 2, 2)), n,
                          ring.forward_q.modulus[:1], ring.forward_q.inverse[:1])  # fmt: skip

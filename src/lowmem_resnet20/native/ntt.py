@@ -1,23 +1,28 @@
-"""The negacyclic number-theoretic transform, as OpenFHE's: position i of the result holds the value at psi^(2 bitrev(i) + 1).
+"""The negacyclic number-theoretic transform, as OpenFHE's: position i of the result holds the value at psi^(2
+bitrev(i) + 1).
 
-A polynomial of N = A B coefficients is transformed as a matrix of A rows and B columns, in four passes whose data stay in
-cache.  X^N + 1 is split by the Cooley-Tukey butterflies (u, v) -> (u + w v, u - w v), log2 N layers of them:
+A polynomial of N = A B coefficients is transformed as a matrix of A rows and B columns, in four passes whose data
+stay in cache.  X^N + 1 is split by the Cooley-Tukey butterflies (u, v) -> (u + w v, u - w v), log2 N layers of them:
 
-1. the first log2 A layers combine whole rows.  Eight columns at a time are read, in two passes (radix A/16, then 16), all with the same roots;
-2. row r is then a polynomial modulo X^B - psi^(B e), e = 2 bitrev_A(r) + 1.  Eight rows at a time are transposed, so that lanes are rows, and go
-   through a pass of radix 16 with roots of their own;
-3. what is left are blocks of B/16 coefficients whose roots depend on the row only through psi^e: the substitution X = psi^e Y, a
-   product of coefficient j of each block with psi^(e j), makes them the same for all rows, for a last pass of radix B/16.
+1. the first log2 A layers combine whole rows.  Eight columns at a time are read, in two passes (radix A/16, then 16),
+all with the same roots;
+2. row r is then a polynomial modulo X^B - psi^(B e), e = 2 bitrev_A(r) + 1.  Eight rows at a time are transposed, so
+   that lanes are rows, and go through a pass of radix 16 with roots of their own;
+3. what is left are blocks of B/16 coefficients whose roots depend on the row only through psi^e: the substitution X =
+   psi^e Y, a product of coefficient j of each block with psi^(e j), makes them the same for all rows, for a last pass
+   of radix B/16.
 
-So of N roots only 32 N/16 and a few must be stored.  The inverse does the same backwards, with Gentleman and Sande's butterflies (u, v) ->
-(u + v, w (u - v)), and multiplies by a constant at last.
+So of N roots only 32 N/16 and a few must be stored.  The inverse does the same backwards, with Gentleman and Sande's
+butterflies (u, v) -> (u + v, w (u - v)), and multiplies by a constant at last.
 
-Order in memory.  Evaluation form: row r, position j stands at (r // 8) 8 B + 8 j + r % 8.  Coefficients lie in B/8 tiles of eight columns; within a tile
-rows 16 i + k stand at (k A/16 + i) 8, so that the first pass reads on.  Neither is OpenFHE's order; :mod:`.ring` converts.
+Order in memory.  Evaluation form: row r, position j stands at (r // 8) 8 B + 8 j + r % 8.  Coefficients lie in B/8
+tiles of eight columns; within a tile rows 16 i + k stand at (k A/16 + i) 8, so that the first pass reads on.  Neither
+is OpenFHE's order; :mod:`.ring` converts.
 
-Lazy ranges.  Modulo small primes each layer adds less than p (residues.SmallModulus: |w v| < p/2 + p/128) to the result of the forward transform: 4 passes
-of at most 4 layers stay below 2^41; sums of the inverse double at each layer: those of the first pass reach 2^44, and those of the other 12 layers
-between two multiplications 2^12 (p/2 + p/128) < 2^49; both within what products take.  Modulo special primes values are in [0, 16 p): see _LargeButterflies.
+Lazy ranges.  Modulo small primes each layer adds less than p (residues.SmallModulus: |w v| < p/2 + p/128) to the
+result of the forward transform: 4 passes of at most 4 layers stay below 2^41; sums of the inverse double at each
+layer: those of the first pass reach 2^44, and those of the other 12 layers between two multiplications 2^12 (p/2 +
+p/128) < 2^49; both within what products take.  Modulo special primes values are in [0, 16 p): see _LargeButterflies.
 """
 
 from __future__ import annotations
@@ -41,10 +46,10 @@ PADDING = 64
 class Tables(NamedTuple):
     """What the transform modulo several primes needs, in either direction; arrays (primes, ...), float64 or uint64.
 
-    rows, columns: A and B.  modulus, inverse: p, and 1/p as float64.  first: the roots of the first pass (16); blocks: of the second,
-    A/16 blocks of 16; rows_own: of the third, by eight rows 16 vectors of eight; twist: psi^(e j), by eight rows B/16 vectors; last: 16 blocks
-    of 16.  scale: the inverse's final factor.  ..._quotient: floor(2^64 w / p) beside each w, for uint64; for float64 the same again.
-    """
+    rows, columns: A and B.  modulus, inverse: p, and 1/p as float64.  first: the roots of the first pass (16);
+    blocks: of the second, A/16 blocks of 16; rows_own: of the third, by eight rows 16 vectors of eight; twist: psi^(e
+    j), by eight rows B/16 vectors; last: 16 blocks of 16.  scale: the inverse's final factor.  ..._quotient:
+    floor(2^64 w / p) beside each w, for uint64; for float64 the same again."""
 
     rows: int
     columns: int
@@ -114,9 +119,9 @@ class _SmallButterflies:
 class _LargeButterflies:
     """Butterflies modulo a special prime, on values in [0, 16 p).
 
-    Bounds of each value are followed while a pass is traced.  Forward: a product is in [0, 4p); u is brought below 8p where it could be above
-    12p, so u + w v and u - w v + 4p are below 16 p.  Inverse: all values are below 4p or 8p; a sum of more is brought below 8p.
-    """
+    Bounds of each value are followed while a pass is traced.  Forward: a product is in [0, 4p); u is brought below 8p
+    where it could be above 12p, so u + w v and u - w v + 4p are below 16 p.  Inverse: all values are below 4p or 8p;
+    a sum of more is brought below 8p."""
 
     def __init__(self, p: Value, inverse: Value) -> None:
         self.modulus = LargeModulus(p, inverse)
@@ -241,7 +246,8 @@ def _forward_own_roots(buffer, d0, ds, w, quotients, w0, twist, twist_quotients,
 
 
 def _inverse_pass(radix: int) -> Any:
-    """dst[d0 + i ds] from src[s0 + i ss], i < radix, vectors of eight: all layers of a pass, below 4p modulo special primes."""
+    """dst[d0 + i ds] from src[s0 + i ss], i < radix, vectors of eight: all layers of a pass, below 4p modulo special
+    primes."""
 
     def inverse(dst, d0, ds, src, s0, ss, w, quotients, w0, p, inverse):
         x = [src.load(at) for at in _strided(s0, ss, radix)]
@@ -368,10 +374,11 @@ def _inverse_last(radix, d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, 
 
 @compiled
 def forward(y, y0, x, x0, tile_stride, scratch, t, i):
-    """Evaluation form y[y0:y0 + N], canonical, of coefficients in tiles at x[x0], tile_stride apart, modulo prime i of tables t.
+    """Evaluation form y[y0:y0 + N], canonical, of coefficients in tiles at x[x0], tile_stride apart, modulo prime i
+    of tables t.
 
-    x: canonical, or |x| <= 2^40 modulo small, x < 16 p modulo special primes.  scratch: scratch_elements(N) of y's type.
-    """
+    x: canonical, or |x| <= 2^40 modulo small, x < 16 p modulo special primes.  scratch: scratch_elements(N) of y's
+    type."""
     rows, columns = t.rows, t.columns
     outer, inner, row_block = rows // RADIX, columns // RADIX, LANES * columns
     p, inverse = t.modulus[i], t.inverse[i]
@@ -384,7 +391,8 @@ def forward(y, y0, x, x0, tile_stride, scratch, t, i):
                           t.first, t.first_quotient, w, p, inverse)  # fmt: skip
         for k in range(outer):
             _forward_to_tiles(scratch, 2 * k * row_block + tile * LANES * LANES, row_block, scratch,
-                              buffer + k * RADIX * LANES, LANES, t.blocks, t.blocks_quotient, b + k * RADIX, p, inverse)  # fmt: skip
+                              buffer + k * RADIX * LANES, LANES, t.blocks, t.blocks_quotient, b + k * RADIX,
+                              p, inverse)  # fmt: skip
     for block in range(rows // LANES):
         own = (i * (rows // LANES) + block) * RADIX * LANES
         twist = (i * (rows // LANES) + block) * inner * LANES
@@ -395,12 +403,14 @@ def forward(y, y0, x, x0, tile_stride, scratch, t, i):
                                t.twist, t.twist_quotient, twist + j * LANES, p, inverse)  # fmt: skip
         for k in range(RADIX):
             _forward_last(inner, y, y0 + block * row_block + k * inner * LANES, LANES, scratch,
-                          buffer + k * inner * LANES, LANES, t.last, t.last_quotient, v + k * RADIX, p, inverse)  # fmt: skip
+                          buffer + k * inner * LANES, LANES, t.last, t.last_quotient, v + k * RADIX, p,
+                          inverse)  # fmt: skip
 
 
 @compiled
 def backward(x, x0, tile_stride, y, y0, scratch, t, i):
-    """Coefficients of y[y0:y0 + N] times the tables' scale, canonical, in tiles at x[x0]: forward's inverse, with tables of the inverse.
+    """Coefficients of y[y0:y0 + N] times the tables' scale, canonical, in tiles at x[x0]: forward's inverse, with
+    tables of the inverse.
 
     y: canonical, or |y| <= 2^40 modulo small, y < 4p modulo special primes.  x may not be y.
     """
@@ -412,8 +422,9 @@ def backward(x, x0, tile_stride, y, y0, scratch, t, i):
         own = (i * (rows // LANES) + block) * RADIX * LANES
         twist = (i * (rows // LANES) + block) * inner * LANES
         for k in range(RADIX):
-            _inverse_rows(inner, scratch, buffer + k * inner * LANES, LANES, y, y0 + block * row_block + k * inner * LANES,
-                          LANES, t.last, t.last_quotient, v + k * RADIX, p, inverse)  # fmt: skip
+            _inverse_rows(inner, scratch, buffer + k * inner * LANES, LANES, y,
+                          y0 + block * row_block + k * inner * LANES, LANES, t.last, t.last_quotient,
+                          v + k * RADIX, p, inverse)  # fmt: skip
         for j in range(inner):
             _inverse_own_roots(scratch, buffer + j * LANES, inner * LANES, t.rows_own, t.rows_own_quotient, own,
                                t.twist, t.twist_quotient, twist + j * LANES, p, inverse)  # fmt: skip
@@ -473,7 +484,8 @@ def bit_reversed(size: int) -> NDArray[np.int64]:
 
 
 class _PowersOf:
-    """psi^e modulo p for arrays of exponents, as Python integers: of two small tables, since few of 2n powers are needed."""
+    """psi^e modulo p for arrays of exponents, as Python integers: of two small tables, since few of 2n powers are
+    needed."""
 
     def __init__(self, psi: int, order: int, p: int) -> None:
         self.order, self.p = order, p

@@ -1,11 +1,12 @@
 """The ring, its primes, and all that is computed from them once: tables, orders of residues, automorphisms.
 
-Z[X]/(X^N + 1) modulo Q = q_0 .. q_L, and modulo P = p_0 .. p_(k-1) inside key switching.  ``order`` is how evaluation form lies in memory: the value that
-OpenFHE keeps at position i is at order[i].  ``tile_order`` is how coefficients do: the one of X^i is at tile_order[i], tiles tile_stride apart.
+Z[X]/(X^N + 1) modulo Q = q_0 .. q_L, and modulo P = p_0 .. p_(k-1) inside key switching.  ``order`` is how evaluation
+form lies in memory: the value that OpenFHE keeps at position i is at order[i].  ``tile_order`` is how coefficients
+do: the one of X^i is at tile_order[i], tiles tile_stride apart.
 
-The automorphism X -> X^g of a polynomial in evaluation form is a permutation: the result at k is the argument at automorphism(g)[k].  Rotations of the slots by
-s have g = 5^s, complex conjugation 2N - 1 (Halevi and Shoup, Crypto 2014, section 4; Cheon, Han, Kim, Kim and Song, Eurocrypt 2018).
-"""
+The automorphism X -> X^g of a polynomial in evaluation form is a permutation: the result at k is the argument at
+automorphism(g)[k].  Rotations of the slots by s have g = 5^s, complex conjugation 2N - 1 (Halevi and Shoup, Crypto
+2014, section 4; Cheon, Han, Kim, Kim and Song, Eurocrypt 2018)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,6 @@ from .memory import aligned, aligned_copy
 from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
 
-
 #: Names the order of residues in memory, in files: another order gets another name.
 ORDER = "blocks of eight rows"
 
@@ -38,9 +38,8 @@ def memory_order(dimension: int) -> NDArray[np.int64]:
 class Raising(NamedTuple):
     """What raising the digits of a polynomial of so many towers needs.
 
-    digits: of digit_towers each, the last one perhaps fewer; inverse: the inverse transform's tables with the factors that make y of x (:mod:`.bases`);
-    parts, large_parts: the conversions' constants.
-    """
+    digits: of digit_towers each, the last one perhaps fewer; inverse: the inverse transform's tables with the factors
+    that make y of x (:mod:`.bases`); parts, large_parts: the conversions' constants."""
 
     towers: int
     digits: int
@@ -52,9 +51,8 @@ class Raising(NamedTuple):
 class Lowering(NamedTuple):
     """What lowering from QP to Q needs.
 
-    inverse: the inverse transform's tables modulo P with the factors that make y of x; parts: (L + 1, k, 4) of the conversion; inverse_p, p: (L + 1,) 1/P and P modulo each
-    prime of Q.
-    """
+    inverse: the inverse transform's tables modulo P with the factors that make y of x; parts: (L + 1, k, 4) of the
+    conversion; inverse_p, p: (L + 1,) 1/P and P modulo each prime of Q."""
 
     inverse: ntt.Tables
     parts: NDArray[np.float64]
@@ -64,8 +62,8 @@ class Lowering(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Ring:
-    """dimension: N = 2^10 .. 2^16; q, p: primes of Q and P; q_roots, p_roots: OpenFHE's roots of unity of order 2N modulo each; digit_towers: towers of a digit
-    of key switching; threads: of all operations.
+    """dimension: N = 2^10 .. 2^16; q, p: primes of Q and P; q_roots, p_roots: OpenFHE's roots of unity of order 2N
+    modulo each; digit_towers: towers of a digit of key switching; threads: of all operations.
 
     Errors: ValueError for primes beyond :mod:`.residues`' bounds.
     """
@@ -93,7 +91,8 @@ class Ring:
 
     @classmethod
     def of_sparse_key(cls, chain: Chain, threads: int = 0) -> Ring:
-        """That of the key into the sparse secret: modulo q_0 and special primes of its own, which are no longer than it."""
+        """That of the key into the sparse secret: modulo q_0 and special primes of its own, which are no longer than
+        it."""
         q, q_roots = zip(chain.q[0], *chain.sparse, strict=True)
         return cls(chain.dimension, q, q_roots, (), (), 1, threads)
 
@@ -126,7 +125,8 @@ class Ring:
         return self.tile_size + ntt.PADDING
 
     def coefficients(self, *shape: int, dtype: type = np.float64) -> NDArray:
-        """Room for polynomials in tiles: (polynomials ..., tiles, towers, tile_stride) for ``shape`` (polynomials ..., towers)."""
+        """Room for polynomials in tiles: (polynomials ..., tiles, towers, tile_stride) for ``shape`` (polynomials
+        ..., towers)."""
         return aligned(*shape[:-1], self.tiles, shape[-1], self.tile_stride, dtype=dtype)
 
     def from_openfhe(self, residues: NDArray[np.uint64], dtype: type = np.float64) -> NDArray:
@@ -221,6 +221,8 @@ class Ring:
 
     @cached_property
     def imaginary_units(self) -> NDArray[np.float64]:
-        """(L + 1,) the value of X^(N/2), a root of -1, in the first half of evaluation form; in the second it is the negative."""
-        return np.array([pow(root, self.dimension // 2, q) for q, root in zip(self.q, self.q_roots, strict=True)], np.float64)
-
+        """(L + 1,) the value of X^(N/2), a root of -1, in the first half of evaluation form; in the second it is the
+        negative."""
+        return np.array(
+            [pow(root, self.dimension // 2, q) for q, root in zip(self.q, self.q_roots, strict=True)], np.float64
+        )

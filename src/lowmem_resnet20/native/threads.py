@@ -62,10 +62,14 @@ class Workers:
         counter: int64 (1,), the next job that nobody has taken.
         """
         counter = np.zeros(1, np.int64)
-        others = [
-            self._pool.submit(kernel, counter, jobs, scratch, *arguments)
-            for scratch in self._scratch[1 : min(self.count, jobs)]
-        ] if self._pool else []
+        others = (
+            [
+                self._pool.submit(kernel, counter, jobs, scratch, *arguments)
+                for scratch in self._scratch[1 : min(self.count, jobs)]
+            ]
+            if self._pool
+            else []
+        )
         try:
             kernel(counter, jobs, self._scratch[0], *arguments)
         finally:
