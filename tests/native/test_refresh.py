@@ -15,6 +15,7 @@ from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.fhe.native_keys import make_native_keys
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.kept import KeepingEncoder
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
 from lowmem_resnet20.native.refresh import Refresh, prepare
@@ -47,15 +48,18 @@ class Party:
         plaintext = self.context.MakeCKKSPackedPlaintext(values, 1, level, None, len(values))
         return self.context.Encrypt(self.pair.publicKey, plaintext)
 
+    def imported(self, values: np.ndarray) -> Ciphertext:
+        """Encrypted by OpenFHE, for the native arithmetic."""
+        file = read_ciphertext(serialised(self.encrypt(values)), self.chain)
+        residues = self.arithmetic.ring.from_openfhe(file.residues)
+        return Ciphertext(residues, residues.shape[1], file.scale, file.slots)
+
     def refreshed(self, values: np.ndarray, coefficients: tuple[complex, ...]) -> tuple[Ciphertext, np.ndarray]:
         """The native refresh's result, and what OpenFHE decrypts it to."""
-        ev = self.arithmetic
-        file = read_ciphertext(serialised(self.encrypt(values)), self.chain)
-        residues = ev.ring.from_openfhe(file.residues)
-        x = Ciphertext(residues, residues.shape[1], file.scale, file.slots)
+        ev, x = self.arithmetic, self.imported(values)
         y = Refresh(ev, self.plan, prepare(self.plan, RING, len(values)))(x, coefficients)
         data = write_ciphertext(
-            file.envelope,
+            read_ciphertext(serialised(self.encrypt(values)), self.chain).envelope,
             ev.ring.to_openfhe(np.ascontiguousarray(y.residues[:, : y.towers])),
             slots=y.slots,
             level=self.depth + 1 - y.towers,
@@ -117,6 +121,22 @@ def test_identity_leaves_a_level_more(party):
     result, decrypted = party.refreshed(values, identity_fourier(5))
     assert np.abs(decrypted - evaluate_fourier(identity_fourier(5), values)).max() < 2e-5
     assert result.towers == party.depth + 1 - party.plan.levels(DEGREE) + 1
+
+
+def test_kept_plaintexts_change_nothing(party):
+    """The same residues with plaintexts encoded afresh, kept, and given again; kept only of hoisted transforms."""
+    ev, transforms = party.arithmetic, prepare(party.plan, RING, SLOTS[1])
+    keeping = NativeArithmetic(party.chain, ev.keys, 1, KeepingEncoder)
+    x = party.imported(sample(SLOTS[1], FOURIER_REACH))
+    fresh, kept, again = (
+        Refresh(arithmetic, party.plan, transforms).slots_to_coefficients(x).residues
+        for arithmetic in (ev, keeping, keeping)
+    )
+    assert (fresh == kept).all() and (kept == again).all()
+    vectors = sum(len(transform.vectors) for transform in transforms.to_coefficients)
+    assert (keeping.encoder.bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
+    keeping.encoder.forget()
+    assert keeping.encoder.bytes == 0
 
 
 def test_no_worse_than_openfhe(party):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,16 +45,23 @@ class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
     keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret."""
+    the ways to and from the sparse secret; encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
+    """
 
-    def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        keys: Mapping[int, SwitchingKey],
+        threads: int = 0,
+        encoder: Callable[[Ring], Encoder] = Encoder,
+    ) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
         self.ring_dimension, self.moduli = chain.dimension, self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
-        self._encoder = Encoder(self.ring)
+        self.encoder = encoder(self.ring)
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -99,7 +106,7 @@ class NativeArithmetic:
         return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
 
     def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
-        plaintext = self._encoder.encode([vector], [x.scale], x.towers)
+        plaintext = self.encoder.encode([vector], [x.scale], x.towers)
         return self._with_first(x, elementwise.add_plaintext, plaintext.small.reshape(-1), plaintext.shift)
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
@@ -118,7 +125,7 @@ class NativeArithmetic:
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
-            plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
+            plaintexts = self.encoder.encode(vectors, [scale / x.scale for x in some], towers)
             part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
             total = part if total is None else self.add(total, part)
         return total
@@ -271,7 +278,7 @@ class NativeArithmetic:
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             batch = vectors[first : first + _ENCODED_AT_ONCE]
-            plaintexts = self._encoder.encode(batch, [scale] * len(some), towers, extended=True)
+            plaintexts = self.encoder.encode(batch, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
             small, large = _extended_addresses(some)
             self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
