@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.fhe.context import bootstrapping_rotations, power_of_two_rotations
+from lowmem_resnet20.fhe.context import power_of_two_rotations
+from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.network.clear import Planned, PlanningEvaluator, signed
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.resnet20 import plan

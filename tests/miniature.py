@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lowmem_resnet20.network.architecture import Architecture
@@ -38,6 +40,11 @@ INSECURE_FUNCTIONAL_SET = ParameterSet(
     log2_ring=12,
     architecture=ARCHITECTURE,
     security="HEStd_NotSet",
+)
+
+#: Two stages, whose keys are loaded by turns, and no more: the shortest evaluation that has all kinds of parts.
+INSECURE_SHORT_SET = replace(
+    INSECURE_FUNCTIONAL_SET, architecture=Architecture(width=16, channels=(4, 8), blocks_per_stage=1)
 )
 
 

@@ -117,6 +117,7 @@ def test_operations_are_counted(tmp_path):
     timed.calls.clear()
     progress = SilentProgress()
     server.evaluate(tmp_path / "exp1", set_, [job], weights, progress, evaluator_type=timed)
+    progress.close()  # the last step ends here
     assert timed.calls["refresh"] == sum(plan(set_).refreshes.values())
     assert timed.calls["loading"] == 3
     assert timed.calls["encoding"] > timed.calls["products"] > 0

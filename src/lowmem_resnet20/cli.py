@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, and ``evaluate`` never impor
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 import sys
@@ -26,7 +27,8 @@ from .machine.interrupt import on_interrupt
 from .machine.memory import peak_resident_bytes
 from .terminal import endings, words
 from .terminal.progress import format_bytes, format_seconds, make_progress
-from .terminal.report import Classification, Printer
+from .terminal.report import Classification, Printer, one_line
+from .terminal.streams import occupy_closed_descriptors
 from .terminal.words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
@@ -46,8 +48,12 @@ _PICTURES_HINT = "give hundreds of pictures, of all classes"
 
 def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
     """Run one command; returns its exit code (``errors.ExitCode``).  argv: the words, sys.argv's by default."""
+    occupy_closed_descriptors()
     printer = Printer(stdout or sys.stdout, stderr or sys.stderr)
     return endings.run(lambda: _run(sys.argv[1:] if argv is None else argv, printer), printer)
+
+
+_FLAGS = ("-h", "--help", "--version")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,11 +82,13 @@ def _parser() -> _Parser:
 
 def _run(argv: Sequence[str], printer: Printer) -> None:
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    unknown = [word for word in argv[:end] if word not in _FLAGS and re.match(r"-(?![0-9]+$)", word)]
+    given = parser.parse_intermixed_args([*(word for word in argv[:end] if word not in unknown), *argv[end:]])
     if given.help or given.words[:1] == ["help"]:
-        printer.stdout.write(parser.format_help())
+        printer.text(parser.format_help())
     elif given.version:
-        printer.stdout.write(f"{PROGRAM} {__version__}\n")
+        printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
         raise words.unknown(unknown[0])
     else:
@@ -168,12 +176,12 @@ def _decrypt(request: Request, printer: Printer) -> None:
             if item.pixels is not None:
                 item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
                 _foresee(printer, item, set_, weights)
-                left = _checkpoints(request.checkpoints, ciphertext, each.several)
-                if left:
-                    _print_precision(printer, folder, set_, left, weights, item)
             item.logits = client.decrypt_logits(folder, set_, ciphertext, weights, item.id)
             _compare(printer, item, weights)
             _print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
+            left = _checkpoints(request.checkpoints, ciphertext, each.several)
+            if left and item.pixels is not None:
+                _print_precision(printer, folder, set_, left, weights, item)
     each.end()
 
 
@@ -333,8 +341,10 @@ class _Protocol:
                 _raise_error(line, item)
 
     def decrypt(self) -> None:
+        """Each result is printed as soon as it is known, whatever becomes of what follows it."""
         from . import client
 
+        assert self.server is not None
         for item in self.encrypted:
             if item.job is None or not item.job.output.exists():
                 continue
@@ -342,20 +352,19 @@ class _Protocol:
                 with _timed(item.seconds, "decrypt"):
                     item.logits = client.decrypt_logits(self.folder, self.set, item.job.output, self.weights, item.id)
                 _compare(self.printer, item, self.weights)
+                peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
+                extra = {"seconds": item.seconds, "peak_bytes": peaks}
+                result = Classification.of(item.logits)
+                _print_classification(self.request, self.printer, item, result, extra, self.each.several)
                 if self.request.verbose >= 2 and item.job.checkpoints:
                     if self.each.several:
-                        self.printer.say(str(item.path))
+                        self.printer.say(one_line(str(item.path)))
                     _print_precision(self.printer, self.folder, self.set, item.job.checkpoints, self.weights, item)
 
     def report(self) -> None:
+        """What all of it took; and the exit code of the first failure."""
         assert self.server is not None
         peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
-        for item in self.items:
-            if item.logits is not None:
-                with self.each.trying(item.path):
-                    extra = {"seconds": item.seconds, "peak_bytes": peaks}
-                    result = Classification.of(item.logits)
-                    _print_classification(self.request, self.printer, item, result, extra, self.each.several)
         if self.request.verbose >= 0:
             seconds = {s: sum(i.seconds.get(s, 0.0) for i in self.items) for s in ("encrypt", "evaluate", "decrypt")}
             own = [line["seconds"] for line in self.server.pictures if "error" not in line]
@@ -589,7 +598,7 @@ def _private_folder() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-"))
     except OSError as error:
-        raise os_fault(error, "make a folder in", tempfile.gettempdir()) from error
+        raise os_fault(error, "make", error.filename or "a temporary folder; TMPDIR names where") from error
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     with on_interrupt(remove):
         try:

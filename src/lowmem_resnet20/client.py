@@ -5,20 +5,15 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import openfhe
 
 from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
 from .fhe.ciphertexts import belonging, payload_of, read_ciphertext
 from .fhe.context import (
-    BINARY,
-    bootstrapping_rotations,
     clear_relinearisation_keys,
     clear_rotation_keys,
-    make_shared_bootstrapping_keys,
     new_context,
     power_of_two_rotations,
     read_context,
@@ -39,6 +34,15 @@ from .fhe.keystore import (
     key_id,
     open_folder,
     write_manifest,
+)
+from .fhe.library import BINARY, Ciphertext, openfhe
+from .fhe.secret import (
+    ClientContext,
+    KeyPair,
+    PrivateKey,
+    bootstrapping_rotations,
+    client_context,
+    make_shared_bootstrapping_keys,
 )
 from .machine.files import atomic_path, new_folder
 from .machine.memory import return_freed_memory
@@ -73,7 +77,7 @@ def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
         coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
         progress.expect(coming)
         progress.step("keys", "secret, public and relinearisation key")
-        context = new_context(set_)
+        context = client_context(new_context(set_))
         pair = context.KeyGen()
         _write_basic_keys(new, context, pair)
         progress.step("keys", "bootstrapping keys")
@@ -108,7 +112,7 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
     return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
 
 
-def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
+def _write_basic_keys(new: Path, context: ClientContext, pair: KeyPair) -> None:
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)
@@ -123,7 +127,7 @@ def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
         write_object(path, pair.secretKey)
 
 
-def _write_held_rotation_keys(path: Path, context: Any, pair: Any) -> None:
+def _write_held_rotation_keys(path: Path, context: ClientContext, pair: KeyPair) -> None:
     write_rotation_keys(path, context, pair.secretKey.GetKeyTag())
     clear_rotation_keys()
     return_freed_memory()
@@ -204,22 +208,23 @@ def decrypt_logits(
     return logits
 
 
-def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
+def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientContext]:
     manifest = open_folder(folder / CLIENT, set_)
-    return manifest, read_context(folder / CLIENT / CONTEXT)
+    return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
 
 
-def read_secret_key(folder: Path) -> Any:
+def read_secret_key(folder: Path) -> PrivateKey:
     path = folder / CLIENT / SECRET_KEY
     if path.stat().st_mode & 0o077:
         raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    secret_key: PrivateKey
     secret_key, read = openfhe.DeserializePrivateKey(str(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return secret_key
 
 
-def decrypt_slots(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
+def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
@@ -240,7 +245,7 @@ def self_test(progress: Progress) -> None:
     for set_ in PARAMETER_SETS.values():
         progress.step(f"set {set_.number}", f"context, log2 QP = {set_.log2_qp}")
         plan(set_)
-        context = new_context(set_)
+        context = client_context(new_context(set_))
         pair = context.KeyGen()
         progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
         slots = set_.architecture.stage_slots(1)

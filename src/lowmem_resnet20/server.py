@@ -6,12 +6,11 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
 from .fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
@@ -27,6 +26,7 @@ from .fhe.context import (
 )
 from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts
 from .fhe.keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
+from .fhe.library import Ciphertext
 from .fhe.openfhe_evaluator import OpenfheEvaluator
 from .fhe.resume import Unfinished
 from .job import Job
@@ -164,8 +164,8 @@ class _Picture:
     belonging: Belonging
     progress: Progress
     label: str
-    ahead: list[Part[Any]] = field(default_factory=list)
-    state: tuple[Any, ...] = ()
+    ahead: list[Part[Ciphertext]] = field(default_factory=list)
+    state: tuple[Ciphertext, ...] = ()
     picture: str = ""
     unfinished: Unfinished | None = None
 
@@ -216,7 +216,7 @@ class _Picture:
         """A step of the network begins."""
         self.progress.step(self.label + stage, name)
 
-    def value(self, name: str, x: Any) -> None:
+    def value(self, name: str, x: Ciphertext) -> None:
         """A value of the network, left as a checkpoint where there is a folder."""
         if self.outcome.job.checkpoints is not None:
             facts = Facts.of(self.belonging, CHECKPOINT, self.picture, name)
@@ -234,7 +234,7 @@ class _Picture:
             self.outcome.error = CiphertextError(f"{path} cannot be evaluated: {on_one_line(error)}")
 
 
-def _check_picture(evaluator: OpenfheEvaluator, picture: Any, path: Path) -> None:
+def _check_picture(evaluator: OpenfheEvaluator, picture: Ciphertext, path: Path) -> None:
     architecture = evaluator.set.architecture
     slots = input_channels(architecture) * architecture.width**2
     if evaluator.slots(picture) != slots or evaluator.levels(picture) < PICTURE_LEVELS:
@@ -254,7 +254,7 @@ class _Stages:
     folder: Path
     set: ParameterSet
     manifest: Manifest
-    shared: dict[str, Any] | None = None
+    shared: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
         self.context = read_context(self.folder / CONTEXT)

@@ -14,9 +14,10 @@ import pytest
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
 from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
-from lowmem_resnet20.fhe.context import bootstrapping_rotations, clear_rotation_keys, new_context, set_up_bootstrapping
+from lowmem_resnet20.fhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
+from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
@@ -226,13 +227,6 @@ def test_bootstrapping_rotations_are_those_openfhe_makes_keys_for(set_):
 
 
 # --- the boundary -----------------------------------------------------------------------------------------
-
-
-def test_no_file_of_the_server_is_the_secret_key(keys):
-    secret = (keys / "client" / "secret.key").read_bytes()
-    inner = secret[len(secret) // 2 :][:4096]  # coefficients, wherever they might be embedded
-    for path in (keys / "server").iterdir():
-        assert inner not in path.read_bytes(), path.name
 
 
 def test_permissions(keys):

@@ -93,8 +93,12 @@ def test_the_live_line_shows_and_goes():
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("block 0")
 
 
-def test_the_right_display_is_picked():
+def test_the_right_display_is_picked(monkeypatch):
     pipe, terminal = io.StringIO(), Terminal()
+    for name in ("dumb", "unknown"):
+        monkeypatch.setenv("TERM", name)
+        assert type(make_progress(0, terminal)) is SilentProgress
+    monkeypatch.setenv("TERM", "xterm")
     assert type(make_progress(-1, terminal)) is SilentProgress
     assert type(make_progress(0, pipe)) is SilentProgress
     assert type(make_progress(0, terminal)) is RichProgress
@@ -160,3 +164,33 @@ def test_the_rest_is_shown():
             progress.step("b", name)
             clock.now += 60
     assert ["min 0 s left" in line for line in stream.getvalue().splitlines()] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("display", [RichProgress, LineProgress])
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_the_rest_may_be_gone_while_it_is_shown(display, asked):
+    """The live line is drawn in a thread of its own: here other work begins as it asks the clock, now or later."""
+
+    class Restarting(SetClock):
+        waits = 0
+
+        def __call__(self) -> float:
+            self.waits -= 1
+            if self.waits == 0:
+                progress.start("anew")
+            return self.now
+
+    clock, stream = Restarting(), Terminal()
+    with display(stream, clock) as progress:
+        progress.start("evaluating")
+        progress.expect([Step("b", name, "refresh") for name in ("one", "two", "three")])
+        progress.step("b", "one")
+        clock.now += 60
+        progress.step("b", "two")
+        assert progress.rest == 120
+        clock.waits = asked
+        if display is RichProgress:
+            progress._line()
+        else:
+            progress._show_step("b", "two", 1.0)
+        clock.waits = 0

@@ -1,30 +1,20 @@
 """OpenFHE's context for a parameter set, and its objects in files.
 
-With :mod:`.openfhe_evaluator` and the client the only module that imports openfhe.  OpenFHE reports a failed read by a
-boolean, by an exception or on stderr alone; here every failure raises.
+OpenFHE reports a failed read by a boolean, by an exception or on stderr alone; here every failure raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-try:
-    import openfhe
-except ImportError as error:  # an ABI of another Python, or too old a glibc
-    from ..errors import EnvironmentFault
-
-    raise EnvironmentFault(
-        f"OpenFHE cannot be loaded: {error}",
-        "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer)",
-    ) from error
+from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError, on_one_line
 from ..network.parameters import ParameterSet
+from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 
-BINARY = openfhe.BINARY
+T = TypeVar("T")
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
 
 
@@ -33,12 +23,13 @@ def openfhe_version() -> str:
     return ".".join(version("openfhe").split(".")[:3])
 
 
-def new_context(set_: ParameterSet) -> Any:
+def new_context(set_: ParameterSet) -> Context:
     """A CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
-    return _context(set_, set_.multiplicative_depth, set_.large_digits)
+    return make_context(set_, set_.multiplicative_depth, set_.large_digits)
 
 
-def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Any:
+def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Context:
+    """A context of the set's parameters, but for the length of its modulus and the number of its digits."""
     parameters = openfhe.CCParamsCKKSRNS()
     parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, set_.security))
     parameters.SetRingDim(set_.ring_dimension)
@@ -56,14 +47,14 @@ def _context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -
         raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {on_one_line(error)}") from error
 
 
-def enable(context: Any) -> Any:
+def enable(context: Context) -> Context:
     """Switch on what the network uses: encryption, key switching, levelled arithmetic, bootstrapping."""
     for feature in _FEATURES:
         context.Enable(getattr(openfhe.PKESchemeFeature, feature))
     return context
 
 
-def set_up_bootstrapping(context: Any, set_: ParameterSet, slots: int, *, precompute: bool) -> None:
+def set_up_bootstrapping(context: Context, set_: ParameterSet, slots: int, *, precompute: bool) -> None:
     """Prepare the set's refresh of ``slots`` slots; ``precompute`` also encodes its linear transforms (GiB).
 
     Without, it is what key generation needs, which is the same for both kinds of refresh.
@@ -80,51 +71,17 @@ def power_of_two_rotations(set_: ParameterSet) -> frozenset[int]:
     return frozenset(1 << i for i in range(set_.full_slots.bit_length() - 1))
 
 
-def make_shared_bootstrapping_keys(context: Any, set_: ParameterSet, secret: Any) -> None:
-    """Make the keys that bootstrapping of any number of slots needs.
-
-    They are conjugation, the pair of keys that enters and leaves the sparse secret (which only fit
-    together when made in one call), and, with transforms split into single butterfly layers, rotations by
-    the powers of two.  dim1 does not matter to such transforms.
-    """
-    layers = len(power_of_two_rotations(set_))
-    context.EvalBootstrapSetup([layers, layers], [0, 0], set_.full_slots, set_.correction_bits, False)
-    context.EvalBootstrapKeyGen(secret, set_.full_slots)
-
-
-def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
-    """By stage, the rotations that OpenFHE's bootstrapping does with this set's budgets and number of slots.
-
-    They depend on ring, slots, budgets and dim1 alone, so OpenFHE is asked on a modulus as short as can
-    be, where a key takes milliseconds.  The throw-away keys are removed.
-    """
-    context = _context(set_, multiplicative_depth=2, large_digits=1)
-    secret = context.KeyGen().secretKey
-    steps = {pow(5, step, 2 * set_.ring_dimension): step for step in range(set_.full_slots)}
-    result = {}
-    for stage in range(1, len(set_.architecture.channels) + 1):
-        clear_rotation_keys()
-        slots = set_.architecture.stage_slots(stage)
-        set_up_bootstrapping(context, set_, slots, precompute=False)
-        context.EvalBootstrapKeyGen(secret, slots)
-        indices = context.GetExistingEvalAutomorphismKeyIndices(secret.GetKeyTag())
-        result[stage] = frozenset(steps[index] for index in indices if index in steps) - {0}
-    clear_rotation_keys()
-    context.ClearBootstrapPrecom()
-    return result
-
-
 def clear_rotation_keys() -> None:
     """Forget all rotation keys of this process (OpenFHE keeps them process-wide)."""
     openfhe.CryptoContext.ClearEvalAutomorphismKeys()
 
 
-def held_rotation_keys() -> dict[str, Any]:
+def held_rotation_keys() -> Mapping[str, object]:
     """The rotation keys of this process, by tag, to be held again once they have been cleared."""
     return openfhe.CryptoContext.GetAllEvalAutomorphismKeys()
 
 
-def hold_rotation_keys(keys: dict[str, Any]) -> None:
+def hold_rotation_keys(keys: Mapping[str, object]) -> None:
     """Add ``keys`` to those this process holds.  OpenFHE adds to the collection it was given first, so that has to
     be another than ``keys``."""
     for tag, collection in keys.items():
@@ -136,54 +93,54 @@ def clear_relinearisation_keys() -> None:
     openfhe.ClearEvalMultKeys()
 
 
-def write_object(path: Path, obj: Any) -> None:
+def write_object(path: Path, obj: object) -> None:
     """A context, key or ciphertext in OpenFHE's binary form."""
     if not openfhe.SerializeToFile(str(path), obj, BINARY):
         raise OSError(f"OpenFHE could not write {path}")
 
 
-def write_relinearisation_key(path: Path, context: Any, key_tag: str) -> None:
+def write_relinearisation_key(path: Path, context: Context, key_tag: str) -> None:
     if not context.SerializeEvalMultKey(str(path), BINARY, key_tag):
         raise OSError(f"OpenFHE could not write {path}")
 
 
-def write_rotation_keys(path: Path, context: Any, key_tag: str) -> None:
+def write_rotation_keys(path: Path, context: Context, key_tag: str) -> None:
     """All rotation keys this process holds under a tag."""
     if not context.SerializeEvalAutomorphismKey(str(path), BINARY, key_tag):
         raise OSError(f"OpenFHE could not write {path}")
 
 
-def read_context(path: Path) -> Any:
+def read_context(path: Path) -> Context:
     return enable(_read(openfhe.DeserializeCryptoContext, path))
 
 
-def read_public_key(path: Path) -> Any:
+def read_public_key(path: Path) -> PublicKey:
     return _read(openfhe.DeserializePublicKey, path)
 
 
-def load_relinearisation_key(path: Path, context: Any) -> None:
+def load_relinearisation_key(path: Path, context: Context) -> None:
     _load(context.DeserializeEvalMultKey, path)
 
 
-def load_rotation_keys(path: Path, context: Any) -> None:
+def load_rotation_keys(path: Path, context: Context) -> None:
     """Add the rotation keys in a file to those this process holds."""
     _load(context.DeserializeEvalAutomorphismKey, path)
 
 
-def _read(reader: Callable, path: Path) -> Any:
+def _read(reader: Callable[[str | bytes, object], tuple[T, bool]], path: Path) -> T:
     obj, read = _trying(lambda: reader(str(path), BINARY), path)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return obj
 
 
-def _load(reader: Callable, path: Path) -> None:
+def _load(reader: Callable[[str | bytes, object], bool], path: Path) -> None:
     if not _trying(lambda: reader(str(path), BINARY), path):
         raise KeyFolderError(f"{path} cannot be read")
 
 
-def _trying(call: Callable, path: Path) -> Any:
+def _trying(call: Callable[[], T], path: Path) -> T:
     try:
         return call()
-    except RuntimeError as error:
+    except ERRORS as error:
         raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error

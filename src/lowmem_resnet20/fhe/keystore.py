@@ -60,10 +60,19 @@ def key_id(public_key: Path) -> str:
     return sha256(public_key)[:16]
 
 
-def write_manifest(folder: Path, set_: ParameterSet, keys: str, **lists: Mapping) -> None:
+def write_manifest(
+    folder: Path,
+    set_: ParameterSet,
+    keys: str,
+    *,
+    rotations: Mapping[str, list[int]] | None = None,
+    stages: Mapping[str, list[str]] | None = None,
+    bootstrapping: Mapping[str, list[int]] | None = None,
+) -> None:
     """Describe every file that is in ``folder``."""
     files = {path.name: FileRecord(path.stat().st_size, sha256(path)) for path in sorted(folder.iterdir())}
-    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, **lists)
+    lists = rotations or {}, stages or {}, bootstrapping or {}
+    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists)
     atomic_write(folder / MANIFEST, (json.dumps(asdict(manifest), indent=1) + "\n").encode())
 
 

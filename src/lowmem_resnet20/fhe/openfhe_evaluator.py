@@ -7,7 +7,6 @@ product is rescaled only when it is next used, so a pending rescale counts as a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from ..errors import PlanError
 from ..network.evaluator import VectorOf
 from ..network.parameters import ParameterSet
 from ..network.refresh import series_levels
-
-Ciphertext = Any
+from .library import Ciphertext, Context, Plaintext
 
 
 class OpenfheEvaluator:
@@ -25,7 +23,7 @@ class OpenfheEvaluator:
     load_stage: makes the rotation keys and bootstrapping of a stage ready, and frees those of the last one.
     """
 
-    def __init__(self, set_: ParameterSet, context: Any, load_stage: Callable[[int], None]) -> None:
+    def __init__(self, set_: ParameterSet, context: Context, load_stage: Callable[[int], None]) -> None:
         self.set = set_
         self.context = context
         self.enter_stage = load_stage
@@ -61,13 +59,10 @@ class OpenfheEvaluator:
             raise PlanError("a factor is waiting to be rescaled: lower it before its products")
         if min(map(self.levels, xs)) < 1:
             raise PlanError("no level is left for a product")
-        total = None
-        for i, x in enumerate(xs):
-            product = self.context.EvalMult(x, self._encode(x, vector_of(i)))
-            if total is None:
-                total = product
-            else:
-                self.context.EvalAddInPlace(total, product)
+        products = (self.context.EvalMult(x, self._encode(x, vector_of(i))) for i, x in enumerate(xs))
+        total = next(products)
+        for product in products:
+            self.context.EvalAddInPlace(total, product)
         return total
 
     def lower(self, x: Ciphertext, levels: int) -> Ciphertext:
@@ -103,6 +98,6 @@ class OpenfheEvaluator:
             raise PlanError(f"bootstrapping left {self.levels(fresh)} levels instead of {self.set.usable_levels}")
         return fresh
 
-    def _encode(self, x: Ciphertext, vector: np.ndarray) -> Any:
+    def _encode(self, x: Ciphertext, vector: np.ndarray) -> Plaintext:
         """A plaintext at the level and scale of ``x``."""
         return self.context.MakeCKKSPackedPlaintext(vector, x.GetNoiseScaleDeg(), x.GetLevel(), None, x.GetSlots())

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import CiphertextError, EnvironmentFault
 from ..machine.files import atomic_write, os_fault
 from ..machine.locks import FolderLock
 from .ciphertexts import read_ciphertext, write_ciphertext
 from .envelope import LOGITS, STATE, Belonging, Facts, read_envelope
+from .library import Ciphertext
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -71,7 +71,7 @@ class Unfinished:
             for path in self.folder.iterdir():
                 path.unlink()
 
-    def save(self, part: str, state: Sequence[Any]) -> None:
+    def save(self, part: str, state: Sequence[Ciphertext]) -> None:
         """Keep the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
         facts = Facts.of(self.belonging, STATE, self.picture, part)
         files = {}
@@ -83,7 +83,7 @@ class Unfinished:
             if path.name not in files:
                 path.unlink(missing_ok=True)
 
-    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Any, ...]] | None:
+    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Ciphertext, ...]] | None:
         """The last complete part, one of ``parts``, and the ciphertexts after it; None if nothing was kept.
 
         Errors: CiphertextError if it is of another run, or damaged.
@@ -123,7 +123,7 @@ class Unfinished:
                 raise CiphertextError(f"{self.folder} was left by another run: its {name} differs", _AFRESH)
         return part, files
 
-    def _read(self, name: str, digest: str, part: str) -> Any:
+    def _read(self, name: str, digest: str, part: str) -> Ciphertext:
         path = self.folder / name
         ciphertext, facts = read_ciphertext(path, STATE, self.belonging, expected_digest=digest)
         if facts != Facts.of(self.belonging, STATE, self.picture, part):

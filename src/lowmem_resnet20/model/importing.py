@@ -173,9 +173,9 @@ def _batches(path: Path, width: int) -> Iterator[np.ndarray]:
         files = [path] if path.is_file() else sorted(_pictures_in(path))
         if not files:
             raise PictureError(f"there are no pictures in {path}", "give .png or .jpg files, or an npz with x")
-        pixels = [read_picture(file, width, resize=True) for file in files]
+        pixels = np.stack([read_picture(file, width, resize=True) for file in files])
     for start in range(0, len(pixels), _BATCH):
-        yield np.stack(pixels[start : start + _BATCH])
+        yield pixels[start : start + _BATCH]
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:

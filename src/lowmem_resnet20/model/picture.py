@@ -107,11 +107,9 @@ def _read_file(path: Path) -> bytes:
 
 def _decode(content: bytes, path: Path, width: int, resize: bool) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-        if resize:
-            image = _fit(image, width)
-        else:
+        if not resize:
             _check_as_is(image, path, width)
-        pixels = np.asarray(image, dtype=np.float64)
+        pixels = np.asarray(_fit(image, width) if resize else image, dtype=np.float64)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255.0
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from .evaluator import Evaluator
 from .packing import ClassifierPacking
+from .rotated import rotated_sum
 
 X = TypeVar("X")
 
@@ -20,12 +21,13 @@ def classify(ev: Evaluator[X], x: X, packing: ClassifierPacking) -> X:
     while step < packing.width * packing.width:  # the first slot of a block gathers the sum of its pixels
         x = ev.add(x, ev.rotate(x, [step])[0])
         step *= 2
-    total = None
-    for label in reversed(range(len(packing.bias))):  # weighted sums of class k to slot k of each block
-        term = ev.products([x], lambda _, label=label: packing.vector(label))
-        total = term if total is None else ev.add(ev.rotate(total, [-1])[0], term)
-    total = ev.lower(total, 0)
+    terms = (_weighted(ev, x, packing, label) for label in reversed(range(len(packing.bias))))
+    total = ev.lower(rotated_sum(ev, terms, -1), 0)  # weighted sums of class k in slot k of each block
     while step < ev.slots(x):  # over the channels
         total = ev.add(total, ev.rotate(total, [step])[0])
         step *= 2
     return ev.add_vector(total, packing.bias_vector)
+
+
+def _weighted(ev: Evaluator[X], x: X, packing: ClassifierPacking, label: int) -> X:
+    return ev.products([x], lambda _: packing.vector(label))

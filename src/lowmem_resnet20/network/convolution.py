@@ -8,6 +8,7 @@ import numpy as np
 
 from .evaluator import Evaluator
 from .packing import Blocks, ConvolutionPacking, Tap
+from .rotated import rotated_sum
 
 X = TypeVar("X")
 
@@ -15,8 +16,11 @@ X = TypeVar("X")
 class Packing(Protocol):
     """What :func:`convolve` needs to know of a convolution."""
 
-    taps: tuple[Tap, ...]
-    width: int
+    @property
+    def taps(self) -> tuple[Tap, ...]: ...
+
+    @property
+    def width(self) -> int: ...
 
     @property
     def channels(self) -> tuple[int, int]: ...
@@ -39,14 +43,8 @@ def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1) -> X:
     if copies > 1:
         x = _spread(ev, ev.lower(x, 2), blocks, packing.width)
     taps = _make_taps(ev, ev.lower(x, 1), packing)
-    inputs, total = blocks.input_channels(), None
-    for shift in reversed(range(blocks.shifts)):
-        outputs = blocks.output_blocks(shift)
-        partial = ev.products(taps, lambda i, outputs=outputs: packing.vector(inputs, outputs, packing.taps[i]))
-        if total is not None:
-            (moved,) = ev.rotate(total, [-packing.width * packing.width])
-            partial = ev.add(moved, partial)
-        total = partial
+    sums = (_products(ev, taps, packing, blocks, shift) for shift in reversed(range(blocks.shifts)))
+    total = rotated_sum(ev, sums, -packing.width * packing.width)
     total = _sum_copies(ev, ev.lower(total, 0), slots, copies)
     return ev.add_vector(total, packing.bias_vector)
 
@@ -74,6 +72,12 @@ def _make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
         if (dy, -2) in packing.taps:
             (moved[dy, -2],) = ev.rotate(moved[dy, -1], [-1])
     return [moved[tap] for tap in packing.taps]
+
+
+def _products(ev: Evaluator[X], taps: list[X], packing: Packing, blocks: Blocks, shift: int) -> X:
+    """What every input block gives to the output block ``shift`` further, where the input is.  1 level."""
+    inputs, outputs = blocks.input_channels(), blocks.output_blocks(shift)
+    return ev.products(taps, lambda i: packing.vector(inputs, outputs, packing.taps[i]))
 
 
 def _spread(ev: Evaluator[X], x: X, blocks: Blocks, width: int) -> X:

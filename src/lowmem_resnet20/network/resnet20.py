@@ -25,16 +25,17 @@ from .parameters import PICTURE_LEVELS, ParameterSet
 from .scaling import Scaled
 
 X = TypeVar("X")
+X_contra = TypeVar("X_contra", contravariant=True)
 #: Raised whenever layers or packing come to compute something else with the same parameters.
 COMPUTATION_VERSION = 1
 
 
-class Observer(Protocol):
+class Observer(Protocol[X_contra]):
     """Told of each layer as it begins, and shown values as they come to be."""
 
     def step(self, stage: str, name: str) -> None: ...
 
-    def value(self, name: str, x: object) -> None: ...
+    def value(self, name: str, x: X_contra) -> None: ...
 
 
 class NoObserver:
@@ -78,10 +79,11 @@ class Network(Generic[X]):
     set: ParameterSet
     scaled: Scaled
     ev: Evaluator[X]
-    observer: Observer
+    observer: Observer[X]
 
     def run(self, picture: X) -> X:
-        state, stage = (picture,), 0
+        state: tuple[X, ...] = (picture,)
+        stage = 0
         for part in self.parts():
             if part.stage != stage:
                 stage = part.stage
@@ -99,7 +101,7 @@ class Network(Generic[X]):
             parts.append(Part(block.name, block.stage, partial(self.block, block=block)))
         return [*parts, Part("head", parts[-1].stage, self.head)]
 
-    def first(self, state: tuple[X]) -> tuple[X]:
+    def first(self, state: tuple[X, ...]) -> tuple[X, ...]:
         """conv1 and its ReLU; the picture's few blocks are repeated over the slots of stage 1."""
         architecture = self.set.architecture
         self.observer.step("input", "conv1")
@@ -109,7 +111,7 @@ class Network(Generic[X]):
         kernel = np.pad(kernel, ((0, 0), (0, empty), (0, 0), (0, 0)))
         return (self.relu(convolution(self.ev, x, kernel, bias, architecture.width), "input", "conv1"),)
 
-    def block(self, state: tuple[X, ...], block: Block) -> tuple[X]:
+    def block(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
         """relu(conv2(relu(conv1(x))) + x) of x; or, from both results of ``downsample``, what comes after them."""
         stage = f"layer{block.stage}"
         first, second = f"{block.name}.conv1", f"{block.name}.conv2"
@@ -122,7 +124,7 @@ class Network(Generic[X]):
         main = self._convolution(main, second, block.out_width)
         return (self.relu(self.ev.add(main, shortcut), stage, second),)
 
-    def downsample(self, state: tuple[X], block: Block) -> tuple[X, X]:
+    def downsample(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
         """Stride-2 convolution and 1x1 shortcut, both already in the next stage's packing."""
         (x,), name, stage = state, f"{block.name}.downsample", f"layer{block.stage}"
         self.observer.step(stage, f"{block.name}.conv1")
@@ -134,8 +136,8 @@ class Network(Generic[X]):
         both = self.set.refresh.identity(self.ev, both)
         self.observer.step(stage, f"{name} gather")
         factors = self.scaled.gather_factors[block.name]
-        main, shortcut = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
-        return self.ev.lower(main, 0), self.ev.lower(shortcut, 0)
+        branches = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
+        return tuple(self.ev.lower(branch, 0) for branch in branches)
 
     def relu(self, x: X, stage: str, name: str) -> X:
         """Refresh and ReLU; leaves the levels that a convolution needs."""
@@ -151,7 +153,7 @@ class Network(Generic[X]):
         self.observer.value(f"{name}.relu", x)
         return x
 
-    def head(self, state: tuple[X]) -> tuple[X]:
+    def head(self, state: tuple[X, ...]) -> tuple[X, ...]:
         """Average pooling and the fully connected layer."""
         self.observer.step("head", "pool and fc")
         weight, bias = self._parameters("fc")
@@ -211,7 +213,8 @@ def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan
     ev, observer = evaluator or PlanningEvaluator(set_), _StepList()
     network = Network(set_, _unscaled(set_.architecture), ev, observer)
     slots = input_channels(set_.architecture) * set_.architecture.width**2
-    state, steps = (Planned(slots, PICTURE_LEVELS),), {}
+    state: tuple[Planned, ...] = (Planned(slots, PICTURE_LEVELS),)
+    steps: dict[str, list[tuple[str, str]]] = {}
     for part in network.parts():
         ev.enter_stage(part.stage)
         observer.steps = steps[part.name] = []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ..machine.interrupt import on_interrupt
 from ..machine.memory import resident_bytes
+from .streams import reports, shows_more_than_text
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -72,12 +73,13 @@ class Progress(AbstractContextManager):
     @property
     def rest(self) -> float | None:
         """Estimated seconds to the end, by the last step of each kind; None while too few kinds have been seen."""
-        ahead = [*self._coming, *([self._now] if self._now else [])]
+        now = self._now  # a live display asks from another thread, while the next step may begin
+        ahead = [*self._coming, *([now] if now else [])]
         known = [step for step in ahead if step.kind in self._paces]
         if not known or len(known) < SEEN_BEFORE_ESTIMATE * len(ahead):
             return None
         total = sum(step.size * self._paces[step.kind] for step in known)
-        spent = self._clock() - self._step_started if self._now else 0.0
+        spent = self._clock() - self._step_started if now else 0.0
         return max(total - spent, 0.0)
 
     def start(self, title: str) -> None:
@@ -152,8 +154,9 @@ class LineProgress(Progress):
 
     def _show_step(self, stage: str, name: str, seconds: float) -> None:
         memory = format_bytes(resident_bytes())
-        rest = "" if self.rest is None else f"  {format_seconds(self.rest)} left"
-        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}{rest}")
+        rest = self.rest
+        left = "" if rest is None else f"  {format_seconds(rest)} left"
+        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}{left}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -209,17 +212,21 @@ class RichProgress(Progress):
     def _line(self) -> Text:
         from rich.text import Text
 
-        step = self._step
-        times = [format_seconds(self.elapsed), *([] if self.rest is None else [f"{format_seconds(self.rest)} left"])]
+        step, rest = self._step, self.rest
+        times = [format_seconds(self.elapsed), *([] if rest is None else [f"{format_seconds(rest)} left"])]
         parts = [self._title, *(step or ()), *times, format_bytes(resident_bytes())]
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
 
 
-def make_progress(verbose: int, stream: TextIO) -> Progress:
-    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines."""
+def make_progress(verbose: int, stream: TextIO | None) -> Progress:
+    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines.
+
+    It goes on without showing anything once the stream (None: closed) cannot be written to.
+    """
+    stream = reports(stream)
     if verbose >= 1:
         return LineProgress(stream)
-    if verbose == 0 and stream.isatty():
+    if verbose == 0 and shows_more_than_text(stream):
         return RichProgress(stream)
     return SilentProgress()
 
