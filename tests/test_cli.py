@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import fakes
 import lowmem_resnet20
@@ -119,7 +120,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
     _, (_, folder, number, shape, name, picture), (_, *decrypted) = faked
     assert (folder, number, shape, name) == (Path("keys/exp1"), 1, (3, 32, 32), "inputs/vale.jpg")
     assert decrypted == [folder, 1, Path(request()["jobs"][0]["output"])]
-    assert Path("words").read_text().split()[1:] == ["-m", "lowmem_resnet20.worker"]
+    assert "run('worker', " in Path("words").read_text()  # and not a word of what it is asked
     assert request() == {
         "set_number": 1,
         "folder": "keys/exp1",
@@ -421,6 +422,69 @@ def test_decrypt_compares(run, faked, server):
     assert "checkpoint" not in done.out
 
 
+BLACK = "comes to 1.50 times what set 6 can take, at layer2.0.conv1: the result may be wrong"
+
+
+@pytest.fixture
+def black(tmp_path):
+    """A picture whose values leave their range, as the stand-ins have it."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    return "black.png"
+
+
+@pytest.mark.parametrize("verbose", ["-1", "0"])
+@pytest.mark.parametrize("command", [["load_keys", "6"], ["encrypt", "6", "output", "o.ct"]])
+def test_a_picture_out_of_range_is_warned_of_and_goes_on(run, faked, server, black, command, verbose):
+    """In silence too: a result that may be wrong is not one to be silent about."""
+    server(WORKS)
+    done = run(*command, "input", black, "verbose", verbose)
+    assert done.code == 0 and done.out
+    lines = done.err.splitlines()
+    assert lines[:2] == [
+        f"lowmem-resnet20: warning: black.png {BLACK}",
+        "hint: give import_weights pictures like this one to calibrate on",
+    ]
+    assert len(lines) == 2 or verbose == "0"
+    assert [call[0] for call in faked][1] == "encrypt_picture"
+
+
+def test_programs_read_how_far_values_come(run, faked, server, black, inputs):
+    server(WORKS)
+    for picture, reached, warnings in (
+        (str(inputs / "dog.png"), 0.75, []),
+        (black, 1.5, [f"black.png {BLACK}"]),
+    ):
+        for command in ("load_keys 6", "encrypt 6 output p.ct", "evaluate 6 p.ct output r.ct", "decrypt 6 r.ct"):
+            named = [] if command.startswith("evaluate") else ["input", picture]
+            line = json.loads(run(*command.split(), *named, "json", "verbose", "-1").out)
+            if named:
+                assert line["range"] == {"layer": "layer2.0.conv1", "reached": reached}
+                assert line["warnings"] == warnings
+    assert "warnings" not in json.loads(run("decrypt", "6", "r.ct", "json").out)
+
+
+def test_logits_unlike_the_plain_networks_are_warned_of(run, faked, server, monkeypatch):
+    encrypted_result(run, server, "input", "inputs/vale.jpg")
+    wrong = fakes.LOGITS + np.array([0, 7.5, *[0] * 8])
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: wrong)
+    message = "inputs/vale.jpg: a logit is 7.50 from the plain network's: the result may be wrong"
+    for command in (["load_keys", "1"], ["decrypt", "1", "r.ct"]):
+        done = run(*command, "input", "inputs/vale.jpg", "json", "verbose", "-1")
+        line = json.loads(done.out)
+        assert done.code == 0 and line["class"] == "Dog" and line["warnings"] == [message]
+        assert done.err.startswith(f"lowmem-resnet20: warning: {message}\nhint: a value left its range, or")
+    assert run("decrypt", "1", "r.ct").err == ""  # the picture is not looked at
+
+
+def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
+    done = run("import_weights", "a.npz", "b", "pictures", "few", "verbose", "-1")
+    assert (done.code, done.out) == (0, "weights  b\n")
+    assert done.err == (
+        "lowmem-resnet20: warning: only 2 of the pictures differ and have more than one colour: "
+        "the values of others may leave the ranges found\nhint: give hundreds of pictures, of all classes\n"
+    )
+
+
 def test_import_weights(run, faked):
     done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
     assert done.out == "weights  b\n"
@@ -447,14 +511,17 @@ class Terminal(io.StringIO):
 def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch):
     encrypted_result(run, server)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
     main(["decrypt", "1", "r.ct"], out, io.StringIO())
     assert "\x1b[1;32mDog\x1b[0m" in out.getvalue()
-    monkeypatch.setenv("NO_COLOR", "1")
-    out, err = Terminal(), Terminal()
-    main(["decrypt", "1", "r.ct"], out, err)
-    assert main(["x"], out, err) == ExitCode.USAGE
-    assert "\x1b" not in out.getvalue() + err.getvalue()
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        monkeypatch.setenv("NO_COLOR", "")
+        monkeypatch.setenv(name, value)
+        out, err = Terminal(), Terminal()
+        main(["decrypt", "1", "r.ct"], out, err)
+        assert main(["x"], out, err) == ExitCode.USAGE
+        assert "\x1b" not in out.getvalue() + err.getvalue(), name
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------
@@ -473,6 +540,32 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         ("--verbos 1 load_keys 1", "unknown word '--verbos'", "did you mean verbose?"),
         ("load_keys 1 dog.PNG", "unknown word 'dog.PNG'", "did you mean: input dog.PNG?"),
         ("load_keys 1 2", "unknown word '2'", "see: lowmem-resnet20 --help"),
+        ("-x.png", "unknown word '-x.png'", "a file of that name is written ./-x.png"),
+        ("load_keys 1 input -x.png", "unknown word '-x.png'", "a file of that name is written ./-x.png"),
+        ("load_keys 1 input -horse.png", "unknown word '-horse.png'", "a file of that name is written ./-horse.png"),
+        ("load_keys 1 input --help.png", "unknown word '--help.png'", "a file of that name is written ./--help.png"),
+        ("decrypt 1 -r.ct", "unknown word '-r.ct'", "a file of that name is written ./-r.ct"),
+        ("load_keys 1 input=x.png", "unknown word 'input=x.png'", "did you mean: input x.png?"),
+        ("load_keys 1 --input=x.png", "unknown word '--input=x.png'", "did you mean: input x.png?"),
+        ("load_keys 1 input a.png verbose=-1", "unknown word 'verbose=-1'", "did you mean: verbose -1?"),
+        ("evaluate 1 a.ct output=b.ct", "unknown word 'output=b.ct'", "did you mean: output b.ct?"),
+        ("load_keys 1 plain=", "unknown word 'plain='", "did you mean: plain?"),
+        ("load_keys 1 plain=yes", "unknown word 'plain=yes'", "did you mean: plain?"),
+        ("load_keys=1", "unknown word 'load_keys=1'", "did you mean: load_keys 1?"),
+        ("load_keys 1 input = x.png", "input = is written without =", "such as: input FILE .."),
+        ("load_keys 1 x.webp", "unknown word 'x.webp'", "did you mean: input x.webp?"),
+        ("load_keys 1 image x.png", "unknown word 'image'", "did you mean input?"),
+        ("load_keys 1 -i x.png", "unknown word '-i'", "did you mean input?"),
+        ("load_keys 1 -v 2", "unknown word '-v'", "did you mean verbose?"),
+        ("encrypt 1 -o p.ct", "unknown word '-o'", "did you mean output?"),
+        ("evaluate 1 a.ct out b.ct", "unknown word 'out'", "did you mean output?"),
+        ("classify x.png", "unknown word 'classify'", "did you mean load_keys?"),
+        ("version", "unknown word 'version'", "did you mean --version?"),
+        ("-V", "unknown word '-V'", "did you mean --version?"),
+        ("load_keys 1 a.ct", "unknown word 'a.ct'", "right after the command and its N"),
+        ("load_keys exp2", "'exp2' is not the number of a parameter set", "did you mean 2?"),
+        ("load_keys keys/exp6/", "'keys/exp6/' is not the number of a parameter set", "did you mean 6?"),
+        ("load_keys -7x", "unknown word '-7x'", "see:"),
         ("load_keys", "load_keys needs N after it", "see:"),
         ("load_keys plain", "load_keys needs N after it, not the word plain", "see:"),
         ("load_keys one", "'one' is not the number of a parameter set", "such as 1"),
@@ -511,6 +604,26 @@ def test_usage_errors(run, given_words, message, hint):
     first, *rest = done.err.splitlines()
     assert first == f"lowmem-resnet20: error: {message}"
     assert (rest == []) if not hint else (len(rest) == 1 and rest[0].startswith("hint: ") and hint in rest[0])
+
+
+def test_words_in_quotes_together(run):
+    done = run("load-keys 6 plain")
+    assert done.err.splitlines() == [
+        "lowmem-resnet20: error: unknown word 'load-keys 6 plain'",
+        "hint: without quotes around all of it: load_keys 6 plain",
+    ]
+
+
+def test_the_spellings_that_are_hinted_at_work(run, faked, inputs):
+    """Files named like options or like words."""
+    data = (inputs / "dog.png").read_bytes()
+    for name in ("-x.png", "--help.png", "input=x.png", "plain"):
+        Path(name).write_bytes(data)
+        done = run("encrypt", "1", "output", "o.ct", "input", f"./{name}", "verbose", "-1")
+        assert (done.code, done.err) == (0, ""), name
+        assert faked[-1][4] == name
+    assert run("encrypt", "1", "output", "o.ct", "input", "input=x.png").code == 0  # a file there is a file
+    assert run("encrypt", "1", "output", "o.ct", "--", "input", "-x.png").code == 0
 
 
 def test_an_empty_name_is_no_name(run):
@@ -680,8 +793,9 @@ def test_a_full_disk_under_stdout():
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 7
-    assert done.stderr.startswith("lowmem-resnet20: error: cannot write the result: No space left on device\n")
-    assert len(done.stderr.splitlines()) == 2
+    text, _, error = done.stderr.partition("lowmem-resnet20: error: ")
+    assert text.startswith("usage: lowmem-resnet20 ") and text.endswith("result.ct\n")
+    assert error == "cannot write the result: No space left on device\nhint: free some disk space\n"
 
 
 LOAD_KEYS = """

@@ -76,6 +76,8 @@ def test_it_learns(tmp_path):
     train.export(run, tmp_path / "w", as_training_set(data), count=32)
     weights = load_weights(tmp_path / "w")
     assert set(weights.bounds) == set(RESNET20.relu_channels())
+    logits = np.abs(PlainNetwork(weights).logits(data[0].numpy() / 255)).max()
+    assert 0.5 * logits < weights.largest_logit <= logits * 1.001
     found = PlainNetwork(weights).logits(data[0].numpy() / 255).argmax(1)
     assert (found == data[1].numpy()).mean() > 0.9
 
@@ -97,6 +99,7 @@ def test_unit_bounds_change_no_logit():
     scaled = train.unit_bounds(weights)
     x = random_picture(weights.architecture, np.random.default_rng(0))
     assert np.abs(PlainNetwork(scaled).logits(x) - PlainNetwork(weights).logits(x)).max() < 1e-4
+    assert scaled.largest_logit == weights.largest_logit
     values = PlainNetwork(scaled).layers(x)
     for name, bound in scaled.bounds.items():
         assert bound.max() <= 1 and (np.abs(values[name]).max((1, 2)) <= bound * 1.001).all()

@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, and ``evaluate`` never impor
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 import sys
@@ -26,7 +27,8 @@ from .machine.interrupt import on_interrupt
 from .machine.memory import peak_resident_bytes
 from .terminal import endings, words
 from .terminal.progress import format_bytes, format_seconds, make_progress
-from .terminal.report import Classification, Printer
+from .terminal.report import Classification, Printer, one_line
+from .terminal.streams import occupy_closed_descriptors
 from .terminal.words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
@@ -34,15 +36,24 @@ if TYPE_CHECKING:
 
     from .model.plain import PlainNetwork
     from .network.parameters import ParameterSet
+    from .network.ranges import Foreseen
     from .network.weights import Weights
     from .registry import Entry
     from .serverprocess import ServerRun
 
+_RANGE_HINT = "give import_weights pictures like this one to calibrate on"
+_DIFFERENCE_HINT = "a value left its range, or the server computed something else"
+_PICTURES_HINT = "give hundreds of pictures, of all classes"
+
 
 def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
     """Run one command; returns its exit code (``errors.ExitCode``).  argv: the words, sys.argv's by default."""
+    occupy_closed_descriptors()
     printer = Printer(stdout or sys.stdout, stderr or sys.stderr)
     return endings.run(lambda: _run(sys.argv[1:] if argv is None else argv, printer), printer)
+
+
+_FLAGS = ("-h", "--help", "--version")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,11 +82,13 @@ def _parser() -> _Parser:
 
 def _run(argv: Sequence[str], printer: Printer) -> None:
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    unknown = [word for word in argv[:end] if word not in _FLAGS and re.match(r"-(?![0-9]+$)", word)]
+    given = parser.parse_intermixed_args([*(word for word in argv[:end] if word not in unknown), *argv[end:]])
     if given.help or given.words[:1] == ["help"]:
-        printer.stdout.write(parser.format_help())
+        printer.text(parser.format_help())
     elif given.version:
-        printer.stdout.write(f"{PROGRAM} {__version__}\n")
+        printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
         raise words.unknown(unknown[0])
     else:
@@ -119,10 +132,12 @@ def _encrypt(request: Request, printer: Printer) -> None:
     outputs = _outputs(request.output, _numbered(len(items)), each.several)
     for item, output in zip(items, outputs, strict=True):
         with each.trying(item.path):
-            pixels = _pixels(request, item.path)
+            item.pixels = _pixels(request, item.path)
+            _foresee(printer, item, set_, weights)
             with _timed(item.seconds, "encrypt"):
-                client.encrypt_picture(folder, set_, pixels, weights, output, str(item.path))
+                client.encrypt_picture(folder, set_, item.pixels, weights, output, str(item.path))
             facts = {"input": str(item.path)} if each.several else {}
+            facts |= item.checked() if request.json else {}
             _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
     each.end()
 
@@ -160,11 +175,13 @@ def _decrypt(request: Request, printer: Printer) -> None:
         with each.trying(ciphertext):
             if item.pixels is not None:
                 item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
-                left = _checkpoints(request.checkpoints, ciphertext, each.several)
-                if left:
-                    _print_precision(printer, folder, set_, left, weights, item)
-            logits = client.decrypt_logits(folder, set_, ciphertext, weights, item.id)
-            _print_classification(request, printer, item, Classification.of(logits), {}, each.several)
+                _foresee(printer, item, set_, weights)
+            item.logits = client.decrypt_logits(folder, set_, ciphertext, weights, item.id)
+            _compare(printer, item, weights)
+            _print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
+            left = _checkpoints(request.checkpoints, ciphertext, each.several)
+            if left and item.pixels is not None:
+                _print_precision(printer, folder, set_, left, weights, item)
     each.end()
 
 
@@ -180,6 +197,9 @@ def _import_weights(request: Request, printer: Printer) -> None:
         "largest bound": round(report.largest_bound, 4),
         "difference": report.difference,
     }
+    if report.too_few:
+        message = f"only {report.useful_pictures} of the pictures differ and have more than one colour"
+        printer.warning(f"{message}: the values of others may leave the ranges found", _PICTURES_HINT)
     _print_written(request, printer, "weights", request.destination, seconds["import"], facts)
 
 
@@ -227,16 +247,25 @@ def _weights(request: Request) -> Weights:
 
 @dataclass
 class _Item:
-    """A picture on its way: what is known of it so far.  id: of its encryption; job: its place in the server's request;
-    seconds: by step of the protocol."""
+    """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
+    id: of its encryption; job: its place in the server's request; seconds: by step of the protocol."""
 
     path: Path
     pixels: np.ndarray | None = None
     plain: Classification | None = None
+    foreseen: Foreseen | None = None
+    warnings: list[str] = field(default_factory=list)
     id: str = ""
     job: Job | None = None
     logits: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def checked(self) -> dict[str, Any]:
+        """For programs: how far into its range the picture's largest value comes, where, and what was said of it."""
+        if self.foreseen is None:
+            return {}
+        reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
+        return {"range": reached, "warnings": self.warnings}
 
 
 class _Each:
@@ -288,6 +317,7 @@ class _Protocol:
                 item.pixels = _pixels(self.request, item.path)
                 if self.plain and self.request.plain:
                     item.plain = Classification.of(self.plain.logits(item.pixels))
+                _foresee(self.printer, item, self.set, self.weights)
                 with _timed(item.seconds, "encrypt"):
                     item.id = client.encrypt_picture(
                         self.folder, self.set, item.pixels, self.weights, picture, str(item.path)
@@ -311,28 +341,30 @@ class _Protocol:
                 _raise_error(line, item)
 
     def decrypt(self) -> None:
+        """Each result is printed as soon as it is known, whatever becomes of what follows it."""
         from . import client
 
+        assert self.server is not None
         for item in self.encrypted:
             if item.job is None or not item.job.output.exists():
                 continue
             with self.each.trying(item.path):
                 with _timed(item.seconds, "decrypt"):
                     item.logits = client.decrypt_logits(self.folder, self.set, item.job.output, self.weights, item.id)
+                _compare(self.printer, item, self.weights)
+                peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
+                extra = {"seconds": item.seconds, "peak_bytes": peaks}
+                result = Classification.of(item.logits)
+                _print_classification(self.request, self.printer, item, result, extra, self.each.several)
                 if self.request.verbose >= 2 and item.job.checkpoints:
                     if self.each.several:
-                        self.printer.say(str(item.path))
+                        self.printer.say(one_line(str(item.path)))
                     _print_precision(self.printer, self.folder, self.set, item.job.checkpoints, self.weights, item)
 
     def report(self) -> None:
+        """What all of it took; and the exit code of the first failure."""
         assert self.server is not None
         peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
-        for item in self.items:
-            if item.logits is not None:
-                with self.each.trying(item.path):
-                    extra = {"seconds": item.seconds, "peak_bytes": peaks}
-                    result = Classification.of(item.logits)
-                    _print_classification(self.request, self.printer, item, result, extra, self.each.several)
         if self.request.verbose >= 0:
             seconds = {s: sum(i.seconds.get(s, 0.0) for i in self.items) for s in ("encrypt", "evaluate", "decrypt")}
             own = [line["seconds"] for line in self.server.pictures if "error" not in line]
@@ -457,6 +489,32 @@ def _pixels(request: Request, path: Path) -> np.ndarray:
     return read_picture(find_picture(path), resize=request.resize)
 
 
+def _foresee(printer: Printer, item: _Item, set_: ParameterSet, weights: Weights) -> None:
+    """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
+    from .network.ranges import foresee
+
+    assert item.pixels is not None
+    item.foreseen = foresee(weights, set_.refresh, item.pixels)
+    if not item.foreseen.in_range:
+        reached = f"{item.foreseen.reached:.2f} times what set {set_.number} can take, at {item.foreseen.layer}"
+        _warn(printer, item, f"{item.path} comes to {reached}: the result may be wrong", _RANGE_HINT)
+
+
+def _compare(printer: Printer, item: _Item, weights: Weights) -> None:
+    """Warn where the decrypted logits are not the picture's, if it is known; at every verbosity."""
+    from .network.ranges import alike
+
+    if item.foreseen and item.logits is not None and not alike(weights, item.logits, item.foreseen):
+        difference = float(abs(item.logits - item.foreseen.logits).max())
+        message = f"{item.path}: a logit is {difference:.2f} from the plain network's: the result may be wrong"
+        _warn(printer, item, message, _DIFFERENCE_HINT)
+
+
+def _warn(printer: Printer, item: _Item, message: str, hint: str) -> None:
+    item.warnings.append(message)
+    printer.warning(message, hint)
+
+
 def _plain_model(weights: Weights) -> PlainNetwork:
     from .model.plain import PlainNetwork
 
@@ -500,7 +558,7 @@ def _print_classification(
     line: dict[str, Any] = {"set": request.set_number}
     if several or request.command == "load_keys" or request.inputs:
         line["input"] = str(item.path)
-    line |= result.as_json()
+    line |= result.as_json() | item.checked()
     if plain:
         line["plain"] = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
     printer.json(line | extra)
@@ -540,7 +598,7 @@ def _private_folder() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-"))
     except OSError as error:
-        raise os_fault(error, "make a folder in", tempfile.gettempdir()) from error
+        raise os_fault(error, "make", error.filename or "a temporary folder; TMPDIR names where") from error
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     with on_interrupt(remove):
         try:

@@ -47,12 +47,13 @@ from .fhe.secret import (
 from .machine.files import atomic_path, new_folder
 from .machine.memory import return_freed_memory
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
+from .network.ranges import are_logits
 from .network.resnet20 import pack_picture, plan
-from .network.scaling import largest_logit
 from .network.weights import Weights
 from .terminal.progress import Progress, Step
 
 SECRET_KEY = "secret.key"
+_OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -187,8 +188,9 @@ def decrypt_logits(
 
     picture: id of the encryption that must be the one it answers, where that is known.
 
-    Errors: CiphertextError too where it answers another, and where they are larger than the network of ``weights`` can give: a value that left the
-    range of its ReLU's series grows without bound, and what comes out is noise.
+    Errors: CiphertextError too where it answers another, and where the numbers are far larger than any logit that
+    ``weights`` were calibrated with: a value that left the range of a Chebyshev series grows without bound, and what
+    comes out is noise.  One that left the range of a Fourier series does not show here (see :mod:`.network.ranges`).
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
@@ -198,10 +200,10 @@ def decrypt_logits(
         raise CiphertextError(f"{ciphertext} is the result of another picture")
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
-    if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
+    if not are_logits(weights, logits):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
-            "the picture may be unlike those the weights were calibrated on, or the server used other weights",
+            _OUT_OF_RANGE_HINT,
         )
     return logits
 
@@ -227,7 +229,8 @@ def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ci
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
-        raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
+        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
+        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
 
 # --- self-test --------------------------------------------------------------------------------------------

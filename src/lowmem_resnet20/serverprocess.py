@@ -10,8 +10,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from typing import Any, TextIO
 
 from .errors import ExitCode, Reported, ServerError
 from .job import Evaluation
+from .machine import child
 from .machine.interrupt import on_interrupt
 from .terminal.progress import Ended
+from .terminal.streams import reports
 
 _SIGNAL_HINTS: dict[int, str] = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
@@ -51,26 +52,24 @@ def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
     by a signal, or left a picture out.  If this process is interrupted, it is killed.
     """
     started = time.monotonic()
-    with on_interrupt(_kill_children), tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
-        stdin.write(request.to_json().encode())
-        stdin.seek(0)
+    stderr = reports(stderr)
+    with on_interrupt(_kill_children):
         server = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"],
-            stdin=stdin,
-            stdout=stdout,
+            child.command("worker"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=stderr if _has_descriptor(stderr) else subprocess.PIPE,
             text=True,
             errors="backslashreplace",
         )
         try:
-            stderr.writelines(server.stderr or ())
+            answer = _converse(server, request.to_json(), stderr)
             server.wait()
         except BaseException:
             server.kill()
             server.wait()
             raise
-        stdout.seek(0)
-        lines = _parse(stdout.read())
+    lines = _parse(answer)
     pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
     _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
     steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
@@ -78,7 +77,20 @@ def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
     return ServerRun(time.monotonic() - started, peak_bytes, pictures, steps)
 
 
-def _parse(text: bytes) -> list[dict[str, Any]]:
+def _converse(server: subprocess.Popen[str], request: str, stderr: TextIO) -> str:
+    """Tell the server what it is asked; returns all that it answers, and passes on what it says on stderr meanwhile."""
+    assert server.stdin is not None and server.stdout is not None
+    relay = threading.Thread(target=stderr.writelines, args=(server.stderr or (),), daemon=True)
+    relay.start()
+    with suppress(BrokenPipeError):  # it ended before it was told; how, its exit code says
+        server.stdin.write(request)
+        server.stdin.close()
+    answer = server.stdout.read()
+    relay.join()
+    return answer
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
     """The lines of JSON; whatever a library may have printed between them is passed over."""
     lines = []
     for line in text.splitlines():
@@ -91,8 +103,8 @@ def _parse(text: bytes) -> list[dict[str, Any]]:
 def _kill_children() -> None:
     """Kill every child of this process, also one that is being started and has no Popen object yet (Linux)."""
     for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _has_descriptor(stream: TextIO) -> bool:

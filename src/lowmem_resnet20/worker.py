@@ -5,9 +5,6 @@ OpenFHE may end the process on what a client sent; whoever started this one then
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 from functools import partial
 from typing import Any
@@ -21,16 +18,7 @@ from .terminal import endings
 from .terminal.progress import make_progress
 from .terminal.report import Printer
 
-_PR_SET_PDEATHSIG = 1
 _LONGEST_REQUEST = 1 << 26
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however it ends (Linux)."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended already
-        os._exit(128 + signal.SIGKILL)
 
 
 def evaluate(request: Evaluation, printer: Printer) -> None:
@@ -51,7 +39,6 @@ def evaluate(request: Evaluation, printer: Printer) -> None:
 
 def main() -> int:
     """The exit code tells whether the evaluation as a whole was done; what became of each picture, its line."""
-    end_with_parent()
     printer = Printer(sys.stdout, sys.stderr)
     return endings.run(partial(_answer, printer), printer)
 

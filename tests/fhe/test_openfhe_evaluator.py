@@ -21,6 +21,7 @@ from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -28,7 +29,6 @@ from miniature import (
     ARCHITECTURE,
     INSECURE_FUNCTIONAL_SET,
     INSECURE_SET,
-    forward,
     random_picture,
     random_weights,
 )
@@ -128,16 +128,21 @@ def test_logits(keys, result):
 
 
 def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
-    """What comes out when a value left its range: here, of weights whose logits are a thousand times smaller."""
-    parameters = dict(WEIGHTS.parameters)
-    for part in ("fc.weight", "fc.bias"):
-        parameters[part] = parameters[part] / 1000
-    small = replace(WEIGHTS, parameters=parameters)
+    """From twice the largest calibrated logit on, as when a value left the range of a Chebyshev series."""
     manifest = client.open_folder(keys / "client", INSECURE_SET)
-    facts = Facts.of(belonging(INSECURE_SET, manifest.keys, small), LOGITS, read_envelope(result).facts.picture)
-    write_envelope(tmp_path / "r.ct", read_envelope(result).payload, facts)
+    sent = read_envelope(result)
+    logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
+
+    def decrypted(part):
+        """With weights whose largest calibrated logit is that part of the result's."""
+        weights = replace(WEIGHTS, largest_logit=part * float(np.abs(logits).max()))
+        facts = Facts.of(belonging(INSECURE_SET, manifest.keys, weights), LOGITS, sent.facts.picture)
+        write_envelope(tmp_path / "r.ct", sent.payload, facts)
+        return client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", weights)
+
+    assert np.abs(decrypted(0.505) - logits).max() < 1e-3  # each decryption adds a little noise
     with pytest.raises(CiphertextError, match="no logits of this network"):
-        client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", small)
+        decrypted(0.495)
 
 
 def test_checkpoints(keys, picture, result):
@@ -339,3 +344,13 @@ def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
     write_ciphertext(tmp_path / "c.ct", ciphertext, Facts.of(ours, CHECKPOINT, layer="conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
         read_ciphertext(tmp_path / "c.ct", LOGITS, ours)
+
+
+def test_noise_that_openfhe_refuses_to_decode_is_told_in_our_words(keys, tmp_path):
+    """So end values far out of range of a Chebyshev series; here, what another key's ciphertext decrypts to."""
+    context = client.read_context(keys / "client" / "context.bin")
+    plaintext = context.MakeCKKSPackedPlaintext(np.ones(256), 1, 0, None, 256)
+    ciphertext = context.Compress(context.Encrypt(context.KeyGen().publicKey, plaintext), 2)
+    with pytest.raises(CiphertextError, match=r"r.ct does not decrypt: .* approximation error is too high") as caught:
+        client.decrypt_slots(context, client.read_secret_key(keys), ciphertext, tmp_path / "r.ct")
+    assert "ckkspacked" not in caught.value.message and "left its range" in caught.value.hint

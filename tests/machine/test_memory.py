@@ -30,3 +30,17 @@ def test_a_control_group_is_the_limit(tmp_path, monkeypatch):
     (tmp_path / "memory.current").write_text("70000000\n")
     (tmp_path / "memory.stat").write_text("anon 40000000\nactive_file 10000000\ninactive_file 20000000\n")
     assert memory.available_bytes() == 60_000_000
+
+
+def test_a_system_that_tells_no_memory_fails_no_run(monkeypatch):
+    """As some sandboxes' /proc."""
+
+    def absent(self, *_, **__):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(memory.Path, "read_text", absent)
+    assert resident_bytes() == 0
+    assert peak_resident_bytes() > 1 << 20
+    monkeypatch.setattr(memory.Path, "read_text", lambda *_, **__: "Name: python\n")
+    assert resident_bytes() == 0
+    assert peak_resident_bytes() > 1 << 20

@@ -74,7 +74,22 @@ def test_a_folder_of_pictures(tmp_path):
     for i, name in enumerate(("a.png", "b.jpg", "c.PNG")):
         Image.new("RGB", (40, 30), (80 * i, 10, 200)).save(folder / name)
     np.savez(tmp_path / "f.npz", **random_weights().parameters)
-    assert import_weights(tmp_path / "f.npz", tmp_path / "w", folder, architecture=ARCHITECTURE).pictures == 3
+    report = import_weights(tmp_path / "f.npz", tmp_path / "w", folder, architecture=ARCHITECTURE)
+    assert report.pictures == 3 and report.useful_pictures == 0 and report.too_few
+
+
+def test_pictures_that_say_nothing_are_not_counted(tmp_path):
+    """150 pictures: 100 that differ, one of them 31 times, and 20 of one colour each."""
+    np.savez(tmp_path / "f.npz", **random_weights().parameters)
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (150, 3, 16, 16), dtype=np.uint8)
+    x[100:130] = x[0]
+    x[130:] = np.arange(20, dtype=np.uint8)[:, None, None, None]
+    for count, useful in ((150, 100), (99, 99)):
+        np.savez(tmp_path / "p.npz", x=x[:count])
+        report = import_weights(tmp_path / "f.npz", tmp_path / "w", tmp_path / "p.npz", architecture=ARCHITECTURE)
+        assert (report.pictures, report.useful_pictures) == (count, useful)
+        assert report.too_few == (useful < 100)
 
 
 def edited(change):

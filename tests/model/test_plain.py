@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from miniature import ARCHITECTURE, forward, random_picture, random_weights
+from lowmem_resnet20.network.forward import forward
+from miniature import ARCHITECTURE, random_picture, random_weights
 
 torch = pytest.importorskip("torch")
 
@@ -62,11 +63,14 @@ def test_names_are_those_of_the_public_checkpoints():
     assert {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.weight"} <= names
 
 
-def test_bounds_are_the_largest_inputs_of_each_relu():
+def test_bounds_are_the_largest_inputs_of_each_relu_and_the_largest_logit_is_theirs():
     random = np.random.default_rng(1)
     batches = [np.stack([random_picture(ARCHITECTURE, random) for _ in range(2)]) for _ in range(2)]
     weights = random_weights()
-    bounds = calibrate(weights.parameters, weights.mean, weights.std, batches, ARCHITECTURE).bounds
+    calibrated = calibrate(weights.parameters, weights.mean, weights.std, batches, ARCHITECTURE)
+    bounds = calibrated.bounds
+    logits = [forward(weights, picture)["fc"] for batch in batches for picture in batch]
+    assert calibrated.largest_logit == pytest.approx(np.abs(logits).max())
     for name in ARCHITECTURE.relu_channels():
         largest = np.max([np.abs(forward(weights, p)[name]).max((1, 2)) for b in batches for p in b], axis=0)
         assert np.abs(bounds[name] - largest).max() < 1e-5 * largest.max()

@@ -10,6 +10,7 @@ from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.convolution import convolution
 from lowmem_resnet20.network.convolution import convolve as convolve_packed
 from lowmem_resnet20.network.downsample import gather
+from lowmem_resnet20.network.forward import convolve
 from lowmem_resnet20.network.packing import (
     ClassifierPacking,
     DownsamplePacking,
@@ -19,7 +20,7 @@ from lowmem_resnet20.network.packing import (
     unpack,
 )
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
-from miniature import ARCHITECTURE, INSECURE_SET, convolve
+from miniature import ARCHITECTURE, INSECURE_SET
 
 CASES = pytest.mark.parametrize(
     "set_, stage",

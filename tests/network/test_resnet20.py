@@ -9,6 +9,7 @@ from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture, plan
@@ -18,7 +19,6 @@ from miniature import (
     ARCHITECTURE,
     INSECURE_FUNCTIONAL_SET,
     INSECURE_SET,
-    forward,
     random_picture,
     random_weights,
 )

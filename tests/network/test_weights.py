@@ -33,6 +33,7 @@ def rewrite(path, change, **facts):
 def test_round_trip(path):
     original, read = random_weights(), load_weights(path, ARCHITECTURE)
     assert read.mean == original.mean and read.std == original.std
+    assert read.largest_logit == original.largest_logit > 0
     for ours, theirs in ((read.parameters, original.parameters), (read.bounds, original.bounds)):
         assert sorted(ours) == sorted(theirs)
         assert all((ours[name] == theirs[name]).all() for name in ours)
@@ -43,7 +44,7 @@ def test_the_shipped_file():
     assert sum(array.size for array in weights.parameters.values()) == 271_690
     assert default_weights_path().stat().st_size < 1_200_000
     assert set(weights.bounds) == set(RESNET20.relu_channels())
-    assert all(bound.max() > 0 for bound in weights.bounds.values())
+    assert 8 < weights.largest_logit < 10
 
 
 CHANGES = {
@@ -53,6 +54,7 @@ CHANGES = {
     "conv1.bias is float64 instead of float32": lambda t: t.update({"conv1.bias": np.zeros(4)}),
     "fc.bias has values that are not finite": lambda t: t["fc.bias"].__setitem__(0, np.nan),
     "conv1.bound has a negative value": lambda t: t["conv1.bound"].__setitem__(0, -1),
+    "conv1.bound is 0 in every channel": lambda t: t["conv1.bound"].fill(0),
     "has extra, which this network does not": lambda t: t.update({"extra": np.zeros(1, np.float32)}),
 }
 
@@ -73,12 +75,32 @@ def test_first_difference_is_named(path, message):
         ({"mean": "[1, 2, NaN]"}, "mean is not 3"),
         ({"std": "[1, 0, 1]"}, "std is not positive"),
         ({"std": "none"}, "not a weight file of this program"),
+        ({"format": "lowmem-resnet20 1", "largest_logit": None}, "was made by an earlier version"),
+        ({"largest_logit": None}, "not a weight file of this program"),
+        ({"largest_logit": "[1]"}, "not a weight file of this program"),
+        ({"largest_logit": "0.0"}, "largest_logit is not a positive number"),
+        ({"largest_logit": "-1"}, "largest_logit is not a positive number"),
+        ({"largest_logit": "NaN"}, "largest_logit is not a positive number"),
+        ({"largest_logit": "Infinity"}, "largest_logit is not a positive number"),
     ],
 )
 def test_facts(path, facts, message):
     rewrite(path, lambda t: None, **facts)
     with pytest.raises(WeightsError, match=message):
         load_weights(path, ARCHITECTURE)
+
+
+def test_a_file_of_the_former_format_says_what_to_do(path):
+    rewrite(path, lambda t: None, format="lowmem-resnet20 1", largest_logit=None)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(path, ARCHITECTURE)
+    assert "import_weights SOURCE OUT pictures PATH" in caught.value.hint
+
+
+def test_the_fingerprint_knows_every_number():
+    weights = random_weights()
+    changed = replace(weights, largest_logit=weights.largest_logit + 1e-9)
+    assert changed.fingerprint != weights.fingerprint == random_weights().fingerprint
 
 
 def test_another_architecture(path):
@@ -115,4 +137,4 @@ def test_incomplete_weights_are_not_written(tmp_path):
 def test_normalise():
     pixels = np.full((3, 2, 2), 0.65)
     assert np.allclose(random_weights().normalise(pixels)[0], (0.65 - 0.5) / 0.25)
-    assert FORMAT.endswith(" 1")
+    assert FORMAT.endswith(" 2")

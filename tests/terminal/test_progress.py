@@ -93,8 +93,12 @@ def test_the_live_line_shows_and_goes():
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("block 0")
 
 
-def test_the_right_display_is_picked():
+def test_the_right_display_is_picked(monkeypatch):
     pipe, terminal = io.StringIO(), Terminal()
+    for name in ("dumb", "unknown"):
+        monkeypatch.setenv("TERM", name)
+        assert type(make_progress(0, terminal)) is SilentProgress
+    monkeypatch.setenv("TERM", "xterm")
     assert type(make_progress(-1, terminal)) is SilentProgress
     assert type(make_progress(0, pipe)) is SilentProgress
     assert type(make_progress(0, terminal)) is RichProgress

@@ -43,13 +43,8 @@ def read_ciphertext(
         raise CiphertextError(f"{path} is another ciphertext than was left there")
     envelope.expect(kind, ours)
     if context is not None:
-        check_ciphertext(path, context)
+        check_ciphertext(path, envelope.payload, context)
     return _load(path, envelope.payload), envelope.facts
-
-
-def load_payload(path: Path) -> Ciphertext:
-    """A ciphertext of any kind and keys."""
-    return _load(path, read_envelope(path).payload)
 
 
 def _load(path: Path, payload: bytes) -> Ciphertext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +22,28 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 #: Logits of the folded network may differ from the source model's by this much: float32 rounding.
 LARGEST_DIFFERENCE = 1e-3
+#: Fewer pictures than this to calibrate on are warned of.
+FEW_PICTURES = 100
 _BATCH = 250
 _STATE_DICT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """parameters: numbers imported; pictures: pictures calibrated on; largest_bound: over all ReLUs;
-    difference: worst difference of a logit from the source model's, None where the source is folded already."""
+    """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and have
+    more than one colour; largest_bound: over all ReLUs; difference: worst difference of a logit from the source model's,
+    None where the source is folded already."""
 
     parameters: int
     pictures: int
+    useful_pictures: int
     largest_bound: float
     difference: float | None
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the pictures say little about how large values get."""
+        return self.useful_pictures < FEW_PICTURES
 
 
 def import_weights(
@@ -75,6 +84,7 @@ def import_weights(
     return ImportReport(
         parameters=sum(array.size for array in parameters.values()),
         pictures=sum(len(batch) for batch in pixels),
+        useful_pictures=_useful(pixels),
         largest_bound=float(max(bound.max() for bound in weights.bounds.values())),
         difference=difference,
     )
@@ -188,6 +198,12 @@ def _npz_pictures(path: Path, width: int) -> np.ndarray:
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[2:] != (width, width) or not len(pixels):
         raise PictureError(f"{path}: x is {pixels.dtype} {pixels.shape} instead of uint8 (n, 3, {width}, {width})")
     return pixels / 255.0
+
+
+def _useful(batches: Iterable[np.ndarray]) -> int:
+    """How many pictures there are without repetitions and those of one colour."""
+    pictures = (picture for batch in batches for picture in batch)
+    return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
 
 
 def _check_against(state: Mapping[str, torch.Tensor], weights: Weights, pixels: np.ndarray) -> float:

@@ -171,17 +171,20 @@ def calibrate(
     batches: Iterable[np.ndarray],
     architecture: Architecture = RESNET20,
 ) -> Weights:
-    """Weights whose bounds are the largest absolute input of each ReLU, by channel, over batches of pictures.
+    """Weights whose bounds are the largest absolute input of each ReLU, by channel, over batches of pictures, and whose
+    largest logit is theirs.
 
     batches: (n, colours, width, width) in [0, 1] each.
     """
     zeros = {name: np.zeros(channels, np.float32) for name, channels in architecture.relu_channels().items()}
-    weights = Weights(architecture, dict(parameters), tuple(mean), tuple(std), zeros)
+    weights = Weights(architecture, dict(parameters), tuple(mean), tuple(std), zeros, 0.0)
     network = PlainNetwork(weights)
-    bounds = dict(zeros)
+    bounds, largest_logit = dict(zeros), 0.0
     for pixels in batches:
-        for name, values in network.layers(pixels).items():
+        layers = network.layers(pixels)
+        largest_logit = float(np.maximum(largest_logit, np.abs(layers["fc"]).max()))
+        for name, values in layers.items():
             if name in bounds:
                 largest = np.abs(values).max((0, 2, 3)).astype(np.float32)
                 bounds[name] = np.maximum(bounds[name], largest)
-    return Weights(architecture, weights.parameters, weights.mean, weights.std, bounds)
+    return Weights(architecture, weights.parameters, weights.mean, weights.std, bounds, largest_logit)

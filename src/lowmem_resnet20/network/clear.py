@@ -125,7 +125,8 @@ class ClearEvaluator(_Counting):
         if slots >= len(x.values):
             return Clear(np.tile(x.values, slots // len(x.values)), x.levels)
         copies = x.values.reshape(-1, slots)
-        if not np.allclose(copies, copies[0], rtol=0, atol=1e-9):
+        largest = np.abs(copies).max()  # of values out of range, which may be huge: rounding grows with them
+        if largest < np.inf and not np.allclose(copies, copies[0], rtol=0, atol=1e-9 * max(1.0, largest)):
             raise PlanError(f"{len(x.values)} slots do not repeat with period {slots}")
         return Clear(copies[0].copy(), x.levels)
 

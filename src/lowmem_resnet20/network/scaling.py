@@ -64,13 +64,6 @@ def scale(weights: Weights, refresh: Refresh) -> Scaled:
     return Scaled(weights.architecture, parameters, relu_factors, factors, units)
 
 
-def largest_logit(weights: Weights, margin: float) -> float:
-    """What no logit exceeds in absolute value while every value stays within ``margin`` times its bound."""
-    last = margin * _reach(weights.bounds[trunks(weights.architecture)[-1][-1]])
-    weight, bias = (np.abs(np.asarray(weights.parameters[f"fc.{part}"], np.float64)) for part in ("weight", "bias"))
-    return float((weight @ last + bias).max())
-
-
 def fold_units(
     weights: Weights,
     inputs: Mapping[str, np.ndarray],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TextIO
 
 from ..errors import EnvironmentFault, ExitCode, LowmemError, Reported
 from ..machine.files import os_fault
@@ -25,9 +23,9 @@ def run(work: Callable[[], None], printer: Printer) -> ExitCode:
     with ends_at_once():
         try:
             work()
-            _flush(printer.stdout)
+            printer.results.finish()
         except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it
-            _let_go(printer.stdout)
+            printer.results.let_go()
             return ExitCode.FAILURE
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
@@ -71,21 +69,3 @@ def _explain_import(error: ImportError) -> LowmemError:
     if package == "openfhe":
         return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", _OPENFHE_HINT)
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")
-
-
-def _flush(stdout: TextIO) -> None:
-    try:
-        stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _let_go(stdout)
-        raise os_fault(error, "write", "the result") from error
-
-
-def _let_go(stdout: TextIO) -> None:
-    """Send what is still buffered nowhere, or the interpreter would fail on it again as it exits."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stdout.fileno())
-        os.close(nowhere)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ..machine.interrupt import on_interrupt
 from ..machine.memory import resident_bytes
+from .streams import reports, shows_more_than_text
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -217,11 +218,15 @@ class RichProgress(Progress):
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
 
 
-def make_progress(verbose: int, stream: TextIO) -> Progress:
-    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines."""
+def make_progress(verbose: int, stream: TextIO | None) -> Progress:
+    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines.
+
+    It goes on without showing anything once the stream (None: closed) cannot be written to.
+    """
+    stream = reports(stream)
     if verbose >= 1:
         return LineProgress(stream)
-    if verbose == 0 and stream.isatty():
+    if verbose == 0 and shows_more_than_text(stream):
         return RichProgress(stream)
     return SilentProgress()
 

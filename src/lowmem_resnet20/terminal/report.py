@@ -11,9 +11,10 @@ from typing import Any, TextIO
 
 from ..errors import CiphertextError, LowmemError
 from ..network.architecture import CIFAR10_CLASSES
+from .streams import Results, reports, shows_more_than_text
 from .words import PROGRAM
 
-_GREEN, _RED, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[0m"
+_GREEN, _RED, _YELLOW, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -42,48 +43,57 @@ class Classification:
 
 
 class Printer:
-    """Writes to the two streams.  Colour only where a stream is a terminal and NO_COLOR is not set."""
+    """Writes to the two streams.  Colour only where a stream is a terminal with colours and NO_COLOR is not set.
 
-    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
-        self.stdout = stdout
-        self.stderr = stderr
+    stdout, stderr: None where it is closed.
+    """
+
+    def __init__(self, stdout: TextIO | None, stderr: TextIO | None) -> None:
+        self.stderr = reports(stderr)
+        self.results = Results(stdout, self.stderr)
 
     def say(self, text: str) -> None:
         """A line or more for the user, on stderr."""
         self.stderr.write(text + "\n")
-        self.stderr.flush()
 
     def error(self, error: LowmemError) -> None:
         """The ``error:`` line on stderr, and the ``hint:`` line where there is one."""
-        self.say(f"{PROGRAM}: {self._coloured('error:', _RED, self.stderr)} {one_line(error.message)}")
-        if error.hint:
-            self.say(f"hint: {one_line(error.hint)}")
+        self._say_with_hint("error:", _RED, error.message, error.hint)
+
+    def warning(self, message: str, hint: str) -> None:
+        """The ``warning:`` line on stderr, and the ``hint:`` line: of a result that is given all the same."""
+        self._say_with_hint("warning:", _YELLOW, message, hint)
+
+    def _say_with_hint(self, word: str, colour: str, message: str, hint: str) -> None:
+        word = _coloured(word, colour, shows_more_than_text(self.stderr))
+        self.say(f"{PROGRAM}: {word} {one_line(message)}" + (f"\nhint: {one_line(hint)}" if hint else ""))
+
+    def text(self, text: str) -> None:
+        """Text that was asked for, as it is."""
+        self.results.write(text)
 
     def json(self, result: Mapping[str, Any]) -> None:
-        self.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+        self.results.write(json.dumps(_decoded(result), allow_nan=False) + "\n")
 
     def fields(self, rows: Mapping[str, str]) -> None:
         """Name and value, a line each, on stdout."""
         width = max(map(len, rows))
-        for name, value in rows.items():
-            self.stdout.write(f"{name:<{width}}  {one_line(value)}\n")
+        self.results.write("".join(f"{name:<{width}}  {one_line(value)}\n" for name, value in rows.items()))
 
     def classification(self, result: Classification, plain: Classification | None) -> None:
         """The vector, the class, the index of the maximum; and how the plain model's compare."""
         width = len("plain logits" if plain else "logits")
-        write = self.stdout.write
-        write(f"{'logits':<{width}}  {vector(result.logits)}\n")
+        lines = [f"{'logits':<{width}}  {vector(result.logits)}"]
         if plain:
-            write(f"plain logits  {vector(plain.logits)}\n")
-            write(f"plain class   {plain.label}\n")
-            write(f"difference    {result.worst_difference(plain):.3f} at worst\n")
-        write(f"{'class':<{width}}  {self._coloured(result.label, _GREEN, self.stdout)}\n")
-        write(f"{'index':<{width}}  {result.index}\n")
+            lines += [f"plain logits  {vector(plain.logits)}", f"plain class   {plain.label}"]
+            lines += [f"difference    {result.worst_difference(plain):.3f} at worst"]
+        label = _coloured(result.label, _GREEN, self.results.shows_more_than_text())
+        lines += [f"{'class':<{width}}  {label}", f"{'index':<{width}}  {result.index}"]
+        self.results.write("\n".join(lines) + "\n")
 
-    @staticmethod
-    def _coloured(text: str, colour: str, stream: TextIO) -> str:
-        wanted = stream.isatty() and not os.environ.get("NO_COLOR")
-        return f"{colour}{text}{_NORMAL}" if wanted else text
+
+def _coloured(text: str, colour: str, possible: bool) -> str:
+    return f"{colour}{text}{_NORMAL}" if possible and not os.environ.get("NO_COLOR") else text
 
 
 def vector(values: Sequence[float]) -> str:
@@ -92,5 +102,18 @@ def vector(values: Sequence[float]) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text`` with whatever is not printable (line ends, terminal codes, undecodable bytes) written as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in _decoded(text))
+
+
+def _decoded(value: Any) -> Any:
+    """``value`` with the bytes of names that are not UTF-8 written as ``\\xe9``: JSON has no other form for them that
+    every reader takes."""
+    if isinstance(value, str):
+        text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in value)
+        return text.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: _decoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_decoded(item) for item in value]
+    return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,18 @@ from ..errors import ExitCode, UsageError
 PROGRAM = "lowmem-resnet20"
 VERBOSITIES = (-1, 0, 1, 2)
 DEFAULT_PICTURE = Path("inputs/luis.png")
+_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
+#: What other programs call it.
+_SYNONYMS = {
+    **dict.fromkeys(("file", "files", "image", "images", "img", "photo", "picture", "i"), "input"),
+    **dict.fromkeys(("classify", "infer", "inference", "predict", "run"), "load_keys"),
+    **dict.fromkeys(("keygen", "genkeys", "gen_keys", "generate"), "generate_keys"),
+    **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
+    **dict.fromkeys(("version", "about"), "--version"),
+    "selftest": "test",
+    "out": "output",
+    "o": "output",
+}
 _HELP_HINT = f"see: {PROGRAM} --help"
 
 
@@ -88,7 +101,11 @@ def _path(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise UsageError(f"{text!r} is not the number of a parameter set", "such as 1")
+        folder = re.fullmatch(
+            r"(?:.*/)?(?:exp|set)?([0-9])/?", text
+        )  # such as keys/exp1, which holds the keys of set 1
+        hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
+        raise UsageError(f"{text!r} is not the number of a parameter set", hint)
     return int(text)
 
 
@@ -134,7 +151,9 @@ OPTIONS = {
         Option("resize", "crop and scale any photograph to the network's size"),
         Option("plain", "run the plain model as well, and compare"),
         Option(
-            "verbose", "-1 result only, 0 (default), 1 times of layers, 2 precision", Value("V", "verbose", _verbosity)
+            "verbose",
+            "-1 result and warnings, 0 (default), 1 times of layers, 2 precision",
+            Value("V", "verbose", _verbosity),
         ),
         Option("json", "print the result as one line of JSON"),
         Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
@@ -238,20 +257,40 @@ def epilog() -> str:
 
 
 def unknown(word: str) -> UsageError:
-    """The error for a word that is not in the table, with the one that may have been meant."""
-    close = _close(word)
-    if close:
-        hint = f"did you mean {close[0]}?"
-    elif Path(word).suffix.lower() in (".jpg", ".jpeg", ".png"):
+    """The error for a word that is not in the table, with the spelling that was meant, if it can be told."""
+    name, equals, value = word.partition("=")
+    first, *more = word.split() or [""]
+    suffix = Path(word).suffix.lower()
+    if equals and _close(name):
+        hint = f"did you mean: {_assigned(_close(name)[0], value)}?"
+    elif more and _close(first):
+        hint = f"without quotes around all of it: {' '.join([_close(first)[0], *more])}"
+    elif word.startswith("-") and (suffix or os.path.lexists(word)):
+        hint = f"a file of that name is written ./{word}"
+    elif suffix in _PICTURE_SUFFIXES:
         hint = f"did you mean: input {word}?"
+    elif suffix == ".ct":
+        hint = "a ciphertext stands right after the command and its N, or after output"
+    elif _close(word):
+        hint = f"did you mean {_close(word)[0]}?"
     else:
         hint = _HELP_HINT
     return UsageError(f"unknown word {word!r}", hint)
 
 
+def _assigned(word: str, value: str) -> str:
+    """How ``word=value`` is written here."""
+    takes = OPTIONS[word].value if word in OPTIONS else COMMANDS[word].values if word in COMMANDS else ()
+    return f"{word} {value}" if takes and value else word
+
+
 def _close(word: str) -> list[str]:
-    """The known word that is most like this one, if any is."""
-    return difflib.get_close_matches(word.lstrip("-").replace("-", "_").lower(), [*COMMANDS, *OPTIONS], n=1)
+    """The known word that is most like this one, or begins like it, or means the same, if any does."""
+    word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
+    if word in _SYNONYMS:
+        return [_SYNONYMS[word]]
+    begins = [known for known in (*OPTIONS, *COMMANDS) if word and known.startswith(word)]
+    return begins[:1] or difflib.get_close_matches(word, [*COMMANDS, *OPTIONS], n=1)
 
 
 def _check_word(word: str, seen: Sequence[str]) -> None:
@@ -276,13 +315,18 @@ def _take(word: str, value: Value, rest: list[str]) -> Any:
 
 def _mistaken(text: str) -> bool:
     """Whether ``text`` is rather a misspelt word than one more file."""
-    return not Path(text).suffix and not os.path.lexists(text) and bool(_close(text))
+    if os.path.lexists(text):
+        return False
+    name, equals, _ = text.partition("=")
+    return bool(_close(name)) if equals else not Path(text).suffix and bool(_close(text))
 
 
 def _take_one(word: str, value: Value, rest: list[str]) -> Any:
     if not rest:
         raise UsageError(f"{word} needs {value.name} after it", _HELP_HINT)
     text = rest.pop(0)
+    if text == "=":
+        raise UsageError(f"{word} = is written without =", f"such as: {word}{usage([value])}")
     if text in COMMANDS or text in OPTIONS:
         hint = f"a file of that name is written ./{text}" if value.read is _path else _HELP_HINT
         raise UsageError(f"{word} needs {value.name} after it, not the word {text}", hint)
