@@ -351,8 +351,9 @@ def tar_of_nothing() -> bytes:
         (b"\x80", "is damaged or cut short"),
         (b"\x09\0\0\0\0\0\0\0{", "is damaged or cut short"),
     ],
+    ids=range(13),
 )
-@pytest.mark.parametrize("name", ["s.pt", "s.npz", "s.safetensors", "s.txt"])
+@pytest.mark.parametrize("name", ["s.pt", "s.npz"])
 def test_what_is_no_weights_is_named(tmp_path, pictures, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message) as caught:

@@ -127,15 +127,14 @@ def _option_a(architecture: Architecture) -> dict[str, torch.Tensor]:
 
     Every second row and column is kept, and a quarter of the new channels is padded with zeros on either side.
     """
-    state = {}
+    state, epsilon = {}, torch.nn.BatchNorm2d(1).eps
     for block in architecture.blocks():
         if block.stride == 2:
             c, o = block.in_channels, block.out_channels
             kernel = torch.zeros(o, c, 1, 1, dtype=torch.float64)
             kernel[torch.arange(c) + o // 4, torch.arange(c)] = 1
-            norm = torch.nn.BatchNorm2d(o, dtype=torch.float64)
-            norm.running_var -= norm.eps
+            ones, zeros = torch.ones(o, dtype=torch.float64), torch.zeros(o, dtype=torch.float64)
+            norm = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones - epsilon}
             state[f"{block.name}.downsample.0.weight"] = kernel
-            for part in ("weight", "bias", "running_mean", "running_var"):
-                state[f"{block.name}.downsample.1.{part}"] = getattr(norm, part).detach()
+            state |= {f"{block.name}.downsample.1.{part}": values for part, values in norm.items()}
     return state

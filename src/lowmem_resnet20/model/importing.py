@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,12 +121,13 @@ def _batches(path: Path, width: int) -> Iterator[np.ndarray]:
     """Pictures (n, colours, width, width) in [0, 1]."""
     if not os.path.exists(path):
         raise PictureError(f"there are no pictures {path}", "give .png or .jpg files, or an npz with x")
+    pixels: Sequence[np.ndarray] | np.ndarray
     if _is_zip(path):
         pixels = _npz_pictures(path, width)
     else:
         pixels = [read_picture(file, width, resize=True) for file in pictures_in(path)]
     for start in range(0, len(pixels), _BATCH):
-        yield np.stack(pixels[start : start + _BATCH])
+        yield np.asarray(pixels[start : start + _BATCH])
 
 
 def _is_zip(path: Path) -> bool:

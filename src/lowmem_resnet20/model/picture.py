@@ -7,6 +7,7 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,7 +28,7 @@ _RESIZE_HINT = "add the word resize to crop it to a square, scale it and make it
 _PNG_BIT_DEPTH = 24  # place in the file
 _EXIF_ORIENTATION = 0x0112
 #: What undoes each EXIF orientation.
-_TURNS = {
+_TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -151,7 +152,7 @@ def _as_is(image: Image.Image, bits: int, path: Path, width: int) -> Image.Image
     if image.mode == "CMYK":
         raise PictureError(f"{path} is CMYK, not RGB", _RESIZE_HINT)
     image = image.convert("RGBA")
-    if image.getchannel("A").getextrema()[0] < 255:
+    if np.asarray(image)[..., 3].min() < 255:
         raise PictureError(f"{path} has transparent pixels", _RESIZE_HINT)
     return image.convert("RGB")
 
