@@ -127,7 +127,7 @@ def _open(content: bytes, path: Path) -> JpegImageFile | PngImageFile:
         return PngImageFile(io.BytesIO(needed_of_png(content)))
     if content.startswith(JPEG_MAGIC):
         return JpegImageFile(io.BytesIO(needed_of_jpeg(content)))
-    raise PictureError(f"{path} is not a JPEG or PNG picture", "save it as one of them")
+    raise PictureError(f"{path} is not a JPEG or PNG picture")
 
 
 def _decode(content: bytes, path: Path, width: int, resize: bool) -> np.ndarray:
