@@ -46,7 +46,7 @@ def variation(set_: ParameterSet, changes: dict[str, str]) -> ParameterSet:
 
 def measure(set_: ParameterSet, stage: int, repeats: int) -> dict[str, str]:
     """Refresh one ciphertext of a stage's slots; returns the columns of the table."""
-    slots = set_.architecture.stage_slots(stage)
+    slots = set_.stage_slots(stage)
     context = new_context(set_)
     pair = context.KeyGen()
     context.EvalMultKeyGen(pair.secretKey)

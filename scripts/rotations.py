@@ -32,7 +32,9 @@ PURPOSES = {
     "_sum_copies": "convolution: sum over the copies",
     "_gather_columns": "downsampling: columns",
     "_gather_rows": "downsampling: rows",
-    "_gather_channels": "downsampling: channels, and halves onto each other",
+    "_gather_channels": "downsampling: branches",
+    "_source": "downsampling: channels, and pictures between them",
+    "_halves_joined": "downsampling: halves onto each other",
     "classify": "pooling and fully connected layer",
 }
 BOOTSTRAPPING = "bootstrapping"

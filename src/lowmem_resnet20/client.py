@@ -20,7 +20,7 @@ from .keygeneration import generate_keys
 from .machine.files import os_errors
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.ranges import are_logits
-from .network.resnet20 import pack_picture, plan
+from .network.resnet20 import pack_pictures, plan
 from .network.weights import Weights
 from .terminal.progress import Progress
 
@@ -53,7 +53,7 @@ def encrypt_picture(
     """
     manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
-    slots = pack_picture(set_.architecture, weights.normalise(pixels))
+    slots = pack_pictures(set_.architecture, weights.normalise(pixels)[None])
     level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
     plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
     payload = payload_of(context.Encrypt(public_key, plaintext))
@@ -146,7 +146,7 @@ def self_test(progress: Progress) -> None:
         context = client_context(new_context(set_))
         pair = context.KeyGen()
         progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
-        slots = set_.architecture.stage_slots(1)
+        slots = set_.stage_slots(1)
         values = np.random.default_rng(set_.number).uniform(-1, 1, slots)
         level = set_.multiplicative_depth - 2
         plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)

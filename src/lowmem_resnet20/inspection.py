@@ -67,7 +67,7 @@ def inspect_checkpoints(
             if facts != Facts.of(ours, CHECKPOINT, picture, layer):
                 raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
             slots = decrypt_slots(context, secret_key, ciphertext, path)
-            found[layer] = unpack(slots, len(unit), widths[relu])
+            [found[layer]] = unpack(slots, 1, len(unit), widths[relu])
         output = scaled.output_unit(relu)
         refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
         unit_shown = output if shown == "relu" else unit

@@ -23,7 +23,7 @@ from .machine.files import make_folder
 from .machine.memory import available_bytes
 from .network.engines import NATIVE
 from .network.parameters import PICTURE_LEVELS, ParameterSet
-from .network.resnet20 import Network, Part, Plan, input_channels, plan
+from .network.resnet20 import Network, Part, Plan, input_slots, plan
 from .network.scaling import Scaled, scale
 from .network.weights import Weights
 from .terminal.progress import Progress, Step, format_bytes
@@ -186,8 +186,8 @@ class _Picture:
             self.state = tuple(self.engine.read(file.payload, file.path, foreign=False) for file in files)
 
     def _check(self, ciphertext: Any) -> None:
-        architecture, evaluator = self.set.architecture, self.engine.evaluator
-        slots = input_channels(architecture) * architecture.width**2
+        evaluator = self.engine.evaluator
+        slots = input_slots(self.set)
         if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
             path = self.outcome.job.ciphertext
             raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
