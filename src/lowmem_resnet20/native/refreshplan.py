@@ -68,7 +68,15 @@ class RefreshPlan:
 
 #: About the least time at N = 2^16, a rotation in QP costing a quarter of one that is lowered to Q again.
 LEAST_TIME = RefreshPlan(Grouping((4, 4, 5), (8, 8, 8)), Grouping((3, 3, 3, 4), (8, 8, 8, 8)), Steps.HOISTED)
+#: The same for all the slots of that ring, which make one layer more.
+LEAST_TIME_ALL_SLOTS = RefreshPlan(
+    Grouping((4, 5, 5), (8, 8, 8)), Grouping((3, 3, 4, 4), (8, 8, 8, 8)), Steps.HOISTED
+)
 #: One key a matrix: its giant step is the next one's baby step.
 FEWEST_KEYS = RefreshPlan(Grouping((4, 4, 5), (16, 16, 8)), Grouping((4, 4, 5), (16, 16, 8)), Steps.HORNER)
 #: By the name that a parameter set's refresh gives.
-PLANS = {"least time": LEAST_TIME, "fewest keys": FEWEST_KEYS}
+PLANS = {
+    "least time": LEAST_TIME,
+    "least time, all slots": LEAST_TIME_ALL_SLOTS,
+    "fewest keys": FEWEST_KEYS,
+}

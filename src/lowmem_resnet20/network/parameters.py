@@ -187,6 +187,7 @@ class ParameterSet:
                 f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         {self.refresh}",
                 f"  engine       {self.engine}",
+                *([f"  pictures     {self.pictures} together"] if self.pictures > 1 else []),
                 f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
             )
         )
@@ -289,6 +290,30 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             most_copies=8,
             refresh_deviation=1.0e-4,
             server_bytes=round(3.0 * _GIB),
+        ),
+        ParameterSet(
+            number=7,
+            refresh=NativeRefresh(15, "least time, all slots"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 3),
+            dim1=(0, 0),
+            pictures=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(4.0 * _GIB),
+        ),
+        ParameterSet(
+            number=7,
+            refresh=FunctionalRefresh(13),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(5, 3),
+            dim1=(4, 8),
+            pictures=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(7.0 * _GIB),
         ),
     )
 }
