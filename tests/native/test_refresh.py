@@ -15,7 +15,6 @@ from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.fhe.native_keys import make_native_keys
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.kept import KeepingEncoder
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
 from lowmem_resnet20.native.refresh import Refresh, prepare
@@ -124,19 +123,17 @@ def test_identity_leaves_a_level_more(party):
 
 
 def test_kept_plaintexts_change_nothing(party):
-    """The same residues with plaintexts encoded afresh, kept, and given again; kept only of hoisted transforms."""
+    """The same residues with plaintexts made afresh, given again, and forgotten; only hoisted transforms keep any."""
     ev, transforms = party.arithmetic, prepare(party.plan, RING, SLOTS[1])
-    keeping = NativeArithmetic(party.chain, ev.keys, 1, KeepingEncoder)
-    x = party.imported(sample(SLOTS[1], FOURIER_REACH))
-    fresh, kept, again = (
-        Refresh(arithmetic, party.plan, transforms).slots_to_coefficients(x).residues
-        for arithmetic in (ev, keeping, keeping)
-    )
-    assert (fresh == kept).all() and (kept == again).all()
+    x, results = party.imported(sample(SLOTS[1], FOURIER_REACH)), []
+    for forgets in (True, False, True):
+        if forgets:
+            ev.forget_plaintexts()
+            assert ev.plaintext_bytes == 0
+        results.append(Refresh(ev, party.plan, transforms).slots_to_coefficients(x).residues)
+    assert all((result == results[0]).all() for result in results[1:])
     vectors = sum(len(transform.vectors) for transform in transforms.to_coefficients)
-    assert (keeping.encoder.bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
-    keeping.encoder.forget()
-    assert keeping.encoder.bytes == 0
+    assert (ev.plaintext_bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
 
 
 def test_no_worse_than_openfhe(party):

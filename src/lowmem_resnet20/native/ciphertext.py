@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from ..errors import PlanError
 from . import elementwise
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
-from .encoding import Encoder, Plaintexts
+from .encoding import Plaintexts
+from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
 from .memory import aligned
 from .ring import Ring
@@ -45,23 +46,16 @@ class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
     keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret; encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
-    """
+    the ways to and from the sparse secret.  Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        keys: Mapping[int, SwitchingKey],
-        threads: int = 0,
-        encoder: Callable[[Ring], Encoder] = Encoder,
-    ) -> None:
+    def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
         self.ring_dimension, self.moduli = chain.dimension, self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
-        self.encoder = encoder(self.ring)
+        self._encoder = KeepingEncoder(self.ring)
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -106,7 +100,7 @@ class NativeArithmetic:
         return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
 
     def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
-        plaintext = self.encoder.encode([vector], [x.scale], x.towers)
+        plaintext = self._encoder.encode([vector], [x.scale], x.towers)
         return self._with_first(x, elementwise.add_plaintext, plaintext.small.reshape(-1), plaintext.shift)
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
@@ -125,7 +119,7 @@ class NativeArithmetic:
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
-            plaintexts = self.encoder.encode(vectors, [scale / x.scale for x in some], towers)
+            plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
             part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
             total = part if total is None else self.add(total, part)
         return total
@@ -163,6 +157,15 @@ class NativeArithmetic:
             inner = self._extended_products([babies[j] for j in places], vectors, scale / x.scale, x.towers)
             total = self._add_giant(total, inner, self.ring.rotation(giant))
         return replace(x, residues=self._switcher.lower(total), scale=scale)
+
+    @property
+    def plaintext_bytes(self) -> int:
+        """Memory of the plaintexts kept."""
+        return self._encoder.bytes
+
+    def forget_plaintexts(self) -> None:
+        """Give it back: other transforms follow."""
+        self._encoder.forget()
 
     def to_sparse(self, x: Ciphertext) -> Ciphertext:
         if x.towers != 1 or self._sparse is None:
@@ -278,7 +281,7 @@ class NativeArithmetic:
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             batch = vectors[first : first + _ENCODED_AT_ONCE]
-            plaintexts = self.encoder.encode(batch, [scale] * len(some), towers, extended=True)
+            plaintexts = self._encoder.encode(batch, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
             small, large = _extended_addresses(some)
             self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)

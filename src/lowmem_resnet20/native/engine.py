@@ -102,10 +102,11 @@ class NativeEngine:
         return self.write(self.evaluator.answer(x))
 
     def close(self) -> None:
-        """Let go of the keys."""
+        """Let go of the keys, and of a refresh's plaintexts."""
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
+        self.arithmetic.forget_plaintexts()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
