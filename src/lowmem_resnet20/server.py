@@ -21,7 +21,8 @@ from .fhe.resume import Unfinished
 from .job import Job
 from .machine.files import make_folder
 from .machine.memory import available_bytes
-from .network.parameters import NATIVE, PICTURE_LEVELS, ParameterSet
+from .network.engines import NATIVE
+from .network.parameters import PICTURE_LEVELS, ParameterSet
 from .network.resnet20 import Network, Part, Plan, input_channels, plan
 from .network.scaling import Scaled, scale
 from .network.weights import Weights

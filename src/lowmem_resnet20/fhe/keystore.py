@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, os_fault, sha256
-from ..network.parameters import NATIVE, OPENFHE, PARAMETER_SETS, ParameterSet, parameter_set
+from ..network.engines import NATIVE, OPENFHE
+from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
 from .version import openfhe_version
 
@@ -154,11 +155,14 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
 
 
 def keys_set(folder: Path, number: int) -> ParameterSet:
-    """The set of that number for the engine that the manifest in ``folder`` names.
+    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening the
+    folder will refuse, the default.
 
     Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
     """
-    parameter_set(number)
+    default = parameter_set(number)
+    if not (folder / MANIFEST).exists():
+        return default
     manifest = _parse(folder)
     if manifest.set != number:
         raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")

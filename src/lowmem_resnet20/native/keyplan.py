@@ -44,3 +44,9 @@ def longest(stages: dict[int, dict[str, int]]) -> dict[str, int]:
         for name, towers in needed.items():
             keys[name] = max(towers, keys.get(name, 0))
     return keys
+
+
+def key_bytes(set_: ParameterSet, name: str, towers: int) -> int:
+    """Of a key's file, its header a page."""
+    digits = -(-towers // set_.digit_towers)
+    return 4096 + 2 * digits * (5 * towers + 8 * set_.special_towers) * set_.ring_dimension

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 
 from ..errors import PlanError, UsageError
 from .architecture import RESNET20, Architecture
+from .engines import NATIVE, OPENFHE
 from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
-#: The evaluators of encrypted pictures: OpenFHE's, and the one of this program (:mod:`..native`).
-OPENFHE, NATIVE = ENGINES = ("openfhe", "native")
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
