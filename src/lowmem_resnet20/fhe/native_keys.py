@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ..errors import KeyFolderError
 from ..machine.memory import return_freed_memory
@@ -37,13 +36,14 @@ from .context import (
     write_rotation_keys,
 )
 from .library import BINARY, openfhe
+from .secret import ClientContext, PrivateKey
 
 CHAIN = "chain.json"
 
 
 def make_native_keys(
-    context: Any,
-    secret: Any,
+    context: ClientContext,
+    secret: PrivateKey,
     plan: Mapping[str, int],
     folder: Path,
     order: Order,
@@ -79,7 +79,7 @@ def make_native_keys(
 
 
 def _make_rotation_key(
-    context: Any, secret: Any, name: str, towers: int, folder: Path, chain: Chain, order: Order
+    context: ClientContext, secret: PrivateKey, name: str, towers: int, folder: Path, chain: Chain, order: Order
 ) -> None:
     if not rotation_step(name):
         raise KeyFolderError(f"there is no key {name!r} to make")
@@ -95,7 +95,7 @@ def _with_special_primes(chain: Chain, relinearisation: FileKey, keys: Mapping[i
 
 
 @contextmanager
-def _relinearisation_key(context: Any, secret: Any, chain: Chain, folder: Path) -> Iterator[FileKey]:
+def _relinearisation_key(context: ClientContext, secret: PrivateKey, chain: Chain, folder: Path) -> Iterator[FileKey]:
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / "key"
         context.EvalMultKeyGen(secret)
@@ -106,7 +106,9 @@ def _relinearisation_key(context: Any, secret: Any, chain: Chain, folder: Path) 
 
 
 @contextmanager
-def _rotation_keys(context: Any, secret: Any, chain: Chain, folder: Path) -> Iterator[dict[int, FileKey]]:
+def _rotation_keys(
+    context: ClientContext, secret: PrivateKey, chain: Chain, folder: Path
+) -> Iterator[dict[int, FileKey]]:
     """The rotation keys that OpenFHE holds, taken from it into a temporary file."""
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / "keys"
