@@ -19,6 +19,7 @@ it:
 The refresh is written once against what it asks of ciphertexts, and runs on them and in the clear:
 
     arithmetic    the operations that it asks for
+    slottransform a linear transform in baby and giant steps
     embedding     between slots and coefficients, by definition
     transforms    matrices on slots in baby and giant steps; slots to coefficients and back
     series        polynomials of a ciphertext

@@ -17,7 +17,7 @@ from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
 from .memory import aligned
 from .ring import Ring
-from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 #: Where the relinearisation key is among the keys by automorphism index.
 RELINEARISATION = 1
