@@ -150,6 +150,24 @@ def test_transforms_hoisted_twice(both, values):
     assert np.abs(both.decrypted(native.rescale(result)) - expected).max() < NOISE
 
 
+def test_encoded_transforms_are_kept_as_far_as_there_is_room(both, values, monkeypatch):
+    x, vector = both.imported(both.encrypt(values())), values()
+    transform = SlotTransform((0, 1), (0, 8), {(0, 0): vector, (0, 1): vector, (1, 1): vector})
+    (first,) = {both.native.transform(x, transform, x.scale**2).residues.tobytes() for _ in range(2)}
+    one = (len(both.chain.q) + len(both.chain.p)) * 2 * SLOTS * 8  # bytes of a vector
+    for room, encoded in ((10 * one, 1), (2 * one, 2), (0, 3)):
+        native = NativeArithmetic(both.chain, both.native.keys, 1, plaintext_bytes=room)
+        native.transform(x, transform, x.scale**2)
+        calls = []
+        encode = native._encoder.encode
+        monkeypatch.setattr(native._encoder, "encode", lambda *a, encode=encode, **k: calls.append(1) or encode(*a, **k))
+        assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
+        assert len(calls) == encoded - 1
+        native.forget()
+        assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
+        assert len(calls) == encoded + 1
+
+
 def secret_residues(both, prime):
     """(N,) the dense secret modulo a prime, in OpenFHE's order: found in what OpenFHE writes by the numbers around
     it."""
