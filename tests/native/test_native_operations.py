@@ -104,6 +104,20 @@ def test_plaintexts_equal_openfhes(both, values, slots, level):
     assert both.same(both.context.EvalAdd(a, plaintext), both.native.add_vector(x, vector))
 
 
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory):
+    """A ring whose columns are enough to halve once: plaintexts of half the slots keep its rows."""
+    return compared(tmp_path_factory.mktemp("keys"), log2_dimension=12, depth=2, digits=1, steps=(1,))
+
+
+@pytest.mark.parametrize(("slots", "gathered"), [(2048, False), (1024, False), (512, True)])
+def test_plaintexts_equal_openfhes_whether_they_keep_the_rings_rows_or_not(wider, values, slots, gathered):
+    vector, a = values(slots), wider.encrypt(values())
+    plaintext = wider.context.MakeCKKSPackedPlaintext(vector, 1, 0, None, slots)
+    assert wider.same(wider.context.EvalAdd(a, plaintext), wider.native.add_vector(wider.imported(a), vector))
+    assert bool(len(wider.native._encoder._subring(slots).gather)) == gathered
+
+
 def test_weighted_sums_equal_openfhes(both, values):
     encrypted, vectors = [both.encrypt(values()) for _ in range(3)], [values() for _ in range(20)]
     total = None
@@ -160,7 +174,9 @@ def test_encoded_transforms_are_kept_as_far_as_there_is_room(both, values, monke
         native.transform(x, transform, x.scale**2)
         calls = []
         encode = native._encoder.encode
-        monkeypatch.setattr(native._encoder, "encode", lambda *a, encode=encode, **k: calls.append(1) or encode(*a, **k))
+        monkeypatch.setattr(
+            native._encoder, "encode", lambda *a, encode=encode, **k: calls.append(1) or encode(*a, **k)
+        )
         assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
         assert len(calls) == encoded - 1
         native.forget()

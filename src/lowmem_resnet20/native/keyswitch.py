@@ -26,7 +26,6 @@ from . import bases, elementwise, ntt
 from .memory import aligned
 from .ring import Ring
 
-
 _BOTH = slice(0, 2)
 
 
@@ -143,9 +142,7 @@ class KeySwitcher:
         self.to_evaluation(large, large_tiles, ring.forward_p)
         return Raised(x, towers, small, large)
 
-    def inner_products(
-        self, raised: Raised, key: SwitchingKey, added: NDArray[np.float64], out: Extended
-    ) -> Extended:
+    def inner_products(self, raised: Raised, key: SwitchingKey, added: NDArray[np.float64], out: Extended) -> Extended:
         """Step 2, into ``out``; key and digits permuted by the key's automorphism.
 
         added: (0, 1 or 2, towers, N), permuted too, is added times P.
@@ -256,9 +253,7 @@ class SparseSwitcher:
         self.ring, self.switcher = ring, KeySwitcher(ring)
         self.product = prod(ring.q[1:])
         factors = bases.cofactor_inverses(ring.q[1:])
-        self._inverse = ntt.with_scales(
-            ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.dimension, ring.q[1:], factors
-        )
+        self._inverse = ntt.with_scales(ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.q[1:], factors)
         self._cofactors = np.array([self.product // p % ring.q[0] for p in ring.q[1:]], np.float64)
 
     def switch(self, x: NDArray[np.float64], key: SwitchingKey) -> NDArray[np.float64]:
