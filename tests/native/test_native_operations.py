@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -172,16 +173,13 @@ def test_encoded_transforms_are_kept_as_far_as_there_is_room(both, values, monke
     for room, encoded in ((10 * one, 1), (2 * one, 2), (0, 3)):
         native = NativeArithmetic(both.chain, both.native.keys, 1, plaintext_bytes=room)
         native.transform(x, transform, x.scale**2)
-        calls = []
-        encode = native._encoder.encode
-        monkeypatch.setattr(
-            native._encoder, "encode", lambda *a, encode=encode, **k: calls.append(1) or encode(*a, **k)
-        )
+        encoder = MagicMock(wraps=native._encoder)
+        monkeypatch.setattr(native, "_encoder", encoder)
         assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
-        assert len(calls) == encoded - 1
+        assert encoder.encode.call_count == encoded - 1
         native.forget()
         assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
-        assert len(calls) == encoded + 1
+        assert encoder.encode.call_count == encoded + 1
 
 
 def secret_residues(both, prime):

@@ -325,7 +325,7 @@ class NativeArithmetic:
 
 
 class _PlaintextStore:
-    """Encoded vectors of transforms, up to so many bytes.  Transforms are told apart as objects, which are kept alive."""
+    """Encoded vectors of transforms, up to so many bytes.  Transforms are told apart as objects, and kept alive."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = self._left = most_bytes
