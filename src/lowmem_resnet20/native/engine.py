@@ -1,4 +1,4 @@
-"""Everything of an evaluation with native keys: the folder's keys stage by stage, ciphertexts as bytes, the evaluator.
+"""Everything of an evaluation with native keys: keys stage by stage, ciphertexts as bytes, the evaluator.
 
 It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
 :mod:`.openfhe_files`), so no child process has to try it first.
@@ -68,7 +68,8 @@ class NativeEngine:
                 keys[name]  # opened, and so checked: an evaluation must not find out in the middle
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        self.arithmetic = NativeArithmetic(self.chain, {})
+        room = refresh_plan(set_).plaintext_bytes
+        self.arithmetic = NativeArithmetic(self.chain, {}, plaintext_bytes=room)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -106,7 +107,7 @@ class NativeEngine:
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget_plaintexts()
+        self.arithmetic.forget()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
