@@ -9,7 +9,7 @@ import numpy as np
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import ParameterSet
-from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh
+from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh
 from lowmem_resnet20.network.weights import Weights
 
 ARCHITECTURE = Architecture(width=16, channels=(4, 8, 16), blocks_per_stage=1)
@@ -40,6 +40,10 @@ INSECURE_FUNCTIONAL_SET = ParameterSet(
     log2_ring=12,
     architecture=ARCHITECTURE,
     security="HEStd_NotSet",
+)
+
+INSECURE_NATIVE_SET = replace(
+    INSECURE_FUNCTIONAL_SET, refresh=NativeRefresh(15, "least time"), large_digits=2, level_budget=(4, 3)
 )
 
 #: Two stages, whose keys are loaded by turns, and no more: the shortest evaluation that has all kinds of parts.

@@ -16,6 +16,7 @@ from .engine import Engine
 from .errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
 from .fhe.belonging import belonging
 from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
+from .fhe.group import split
 from .fhe.keystore import SERVER, Manifest, open_folder
 from .fhe.resume import Unfinished
 from .job import Job
@@ -49,9 +50,9 @@ def evaluate(
     resume: bool = False,
     opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
 ) -> list[Outcome]:
-    """Evaluate the network on each encrypted picture; writes the encrypted logits.
+    """Evaluate the network on each encrypted picture, or group of pictures; writes the encrypted logits.
 
-    All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
+    All jobs pass through a stage before the next, so that the keys of each are loaded once.  After each part of
     the network what there is of a picture is kept beside its output (see :mod:`.fhe.resume`); ``resume`` goes on from
     there, and leaves a picture alone whose result is there.  folder: keys/expN, of which server/ alone is read.
 
@@ -67,7 +68,8 @@ def evaluate(
     progress.step("keys", "encrypted pictures")
     scaled = scale(weights, set_.refresh)
     ours = belonging(set_, manifest.keys, weights)
-    labels = [f"{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
+    what = "group " if set_.pictures > 1 else ""
+    labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
     with ExitStack() as held:
         held.callback(engine.close)
         pictures = [
@@ -139,10 +141,10 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
 
 @dataclass
 class _Picture:
-    """One picture on its way through the network, whose steps and values it observes.
+    """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
-    label: goes before the stage where there are several pictures; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encrypted picture.
+    label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
+    ciphertexts so far; picture: id of the encryption.
     """
 
     outcome: Outcome
@@ -162,15 +164,17 @@ class _Picture:
         job = self.outcome.job
         envelope = read_envelope(job.ciphertext)
         envelope.expect(PICTURE, self.belonging)
-        ciphertext = self.engine.read(envelope.payload, job.ciphertext, foreign=True)
-        self._check(ciphertext)
+        payloads = split(envelope.payload, self.set.ciphertexts(1), job.ciphertext)
+        ciphertexts = tuple(self.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
+        for ciphertext in ciphertexts:
+            self._check(ciphertext)
         self.picture = envelope.facts.picture
         unfinished = Unfinished(job.output, self.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
         unfinished.begin(resume=resume)
         self.unfinished = unfinished
-        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), (ciphertext,)
+        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), ciphertexts
         if resume:
             self._take_up(unfinished)
         if job.checkpoints is not None:
