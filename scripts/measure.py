@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.fhe.context import openfhe_version
+from lowmem_resnet20.fhe.version import openfhe_version
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.parameters import parameter_set

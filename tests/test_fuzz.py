@@ -122,7 +122,7 @@ from functools import partial
 from miniature import INSECURE_SET
 from lowmem_resnet20 import worker
 from lowmem_resnet20.network import parameters, weights
-parameters.PARAMETER_SETS[1] = INSECURE_SET
+parameters.PARAMETER_SETS[1, "openfhe"] = INSECURE_SET
 worker.load_weights = partial(weights.load_weights, architecture=INSECURE_SET.architecture)
 sys.exit(worker.main())
 """

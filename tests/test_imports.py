@@ -40,6 +40,18 @@ def test_imports_run_one_way(name):
         assert inside or FLOOR[wing(imported)] > above or (name, imported) in BESIDE, imported
 
 
+def test_one_module_imports_openfhe():
+    found = {name for name in module_names() for node in ast.walk(tree(name)) if "openfhe" in imported_names(node)}
+    assert found == {"fhe.library"}
+
+
+def imported_names(node: ast.AST) -> set[str]:
+    """The packages from elsewhere that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
+
+
 @pytest.mark.parametrize("name", module_names())
 def test_no_circle(name):
     assert not any(name in imported_modules(imported) for imported in imports_of(name))

@@ -15,9 +15,9 @@ pytest.importorskip("matplotlib")
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.inspection import LayerPrecision
 from lowmem_resnet20.job import Job
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
-from lowmem_resnet20.network.refresh import ChebyshevRefresh
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
+from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.serverprocess import ServerRun
 from lowmem_resnet20.terminal.progress import Ended, SilentProgress
 
@@ -41,7 +41,7 @@ def inspection():
     plain = np.linspace(-1, 1, 10)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
     return precisionreport.Inspection(
-        PARAMETER_SETS[6], Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
+        parameter_set(6), Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
     )
 
 
@@ -85,7 +85,8 @@ def test_ranges(tmp_path):
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())
     assert conv1.rms == pytest.approx(np.sqrt((expected**2).mean()))
     assert conv1.histogram.sum() == expected.size == conv1.count
-    relative = np.abs(expected) / (ChebyshevRefresh.margin * weights.bounds["conv1"][:, None, None])
+    units = scale(weights, PARAMETER_SETS[1].refresh).units["conv1"]  # in encryption's unit the range ends at 1
+    relative = np.abs(expected) / units[:, None, None]
     assert conv1.reached == pytest.approx(relative.max())
     assert len(ranges.bars(conv1.histogram)) == 25
     ranges.plot(found, tmp_path / "r.png")
@@ -94,7 +95,7 @@ def test_ranges(tmp_path):
 
 @pytest.mark.parametrize("number", PARAMETER_SETS)
 def test_every_rotation_key_has_a_purpose(number):
-    set_ = PARAMETER_SETS[number]
+    set_ = parameter_set(number)
     purposes = rotations.explain(set_)
     needed, _ = client._rotations_by_stage(set_)
     assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed

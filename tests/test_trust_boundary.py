@@ -27,7 +27,7 @@ from watching import watching
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
 #: Modules that a server has no business with.
-OF_THE_CLIENT = {"client", "registry", "inspection", "cli", "fhe.secret"}
+OF_THE_CLIENT = {"client", "registry", "inspection", "cli", "fhe.secret", "fhe.native_keys"}
 #: What only the client's modules may name: the types that hold a secret key, and what is done with one.
 NAMES_OF_THE_CLIENT = {
     "PrivateKey", "KeyPair", "ClientContext", "client_context", "secretKey", "secret_key", "SECRET_KEY",
@@ -121,7 +121,7 @@ SECRETS = (openfhe.PrivateKey, openfhe.KeyPair)
 load_weights = partial(weights.load_weights, architecture=SET.architecture)
 if party == "server":
     from lowmem_resnet20 import worker
-    parameters.PARAMETER_SETS[SET.number] = SET
+    parameters.PARAMETER_SETS[SET.number, SET.engine] = SET
     worker.load_weights = load_weights
     work = worker.main
 else:

@@ -104,7 +104,9 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
 
 
 def _generate_keys(request: Request, printer: Printer) -> None:
-    set_, folder = _parameter_set(request), _key_folder(request)
+    from .network.parameters import parameter_set
+
+    set_, folder = parameter_set(request.set_number, request.engine), _key_folder(request)
     from . import client
 
     if request.verbose >= 0:
@@ -242,9 +244,10 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
 
 
 def _parameter_set(request: Request) -> ParameterSet:
-    from .network.parameters import parameter_set
+    """The set that the client's keys are of."""
+    from .fhe.keystore import CLIENT, keys_set
 
-    return parameter_set(request.set_number)
+    return keys_set(_key_folder(request) / CLIENT, request.set_number)
 
 
 def _key_folder(request: Request) -> Path:

@@ -3,167 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
-from .fhe.ciphertexts import belonging, payload_of, read_ciphertext
-from .fhe.context import (
-    clear_relinearisation_keys,
-    clear_rotation_keys,
-    context_bytes,
-    new_context,
-    power_of_two_rotations,
-    read_context,
-    read_public_key,
-    write_object,
-    write_relinearisation_key,
-    write_rotation_keys,
-)
+from .fhe.belonging import belonging
+from .fhe.ciphertexts import payload_of, read_ciphertext
+from .fhe.context import new_context, read_context, read_public_key
 from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
-from .fhe.keystore import (
-    BOOTSTRAPPING_KEYS,
-    CLIENT,
-    CONTEXT,
-    PUBLIC_KEY,
-    RELINEARISATION_KEY,
-    SERVER,
-    Manifest,
-    key_id,
-    largest_bytes,
-    open_folder,
-    write_manifest,
-)
+from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
 from .fhe.library import BINARY, Ciphertext, openfhe
-from .fhe.secret import (
-    ClientContext,
-    KeyPair,
-    PrivateKey,
-    bootstrapping_rotations,
-    client_context,
-    make_shared_bootstrapping_keys,
-)
-from .machine.files import atomic_path, atomic_write, check_space, new_folder, os_errors
-from .machine.memory import return_freed_memory
+from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
+from .keygeneration import generate_keys
+from .machine.files import os_errors
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.ranges import are_logits
 from .network.resnet20 import pack_picture, plan
 from .network.weights import Weights
-from .terminal.progress import Progress, Step
+from .terminal.progress import Progress
 
-SECRET_KEY = "secret.key"
+__all__ = [
+    "check_decryption",
+    "decrypt_logits",
+    "decrypt_slots",
+    "encrypt_picture",
+    "encryptions",
+    "generate_keys",
+    "open_client",
+    "read_secret_key",
+    "self_test",
+]
+
 _OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
-
-
-# --- keys -------------------------------------------------------------------------------------------------
-
-
-def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
-    """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
-
-    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
-
-    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written, kept private, or does not fit
-    on the disk, which is looked at before any key is made; PlanError.
-    """
-    with new_folder(folder) as new:
-        progress.start(f"generating keys for parameter set {set_.number}")
-        progress.step("plan", "rotations")
-        needed, bootstrapping = _rotations_by_stage(set_)
-        shared = power_of_two_rotations(set_)
-        files = _divide({stage: steps - shared for stage, steps in needed.items()})
-        check_space(new, _folder_bytes(set_, shared, files), f"the keys of parameter set {set_.number}")
-        names = {name: f"{len(steps)} rotation keys, {name}" for name, (_, steps) in files.items()}
-        coming = [Step("keys", "bootstrapping keys", "rotation key", len(shared))]
-        coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
-        progress.expect(coming)
-        progress.step("keys", "secret, public and relinearisation key")
-        context = client_context(new_context(set_))
-        pair = context.KeyGen()
-        _write_basic_keys(new, set_, context, pair)
-        progress.step("keys", "bootstrapping keys")
-        make_shared_bootstrapping_keys(context, set_, pair.secretKey)
-        _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
-        for name, (_, steps) in files.items():
-            progress.step("keys", names[name])
-            context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
-            _write_held_rotation_keys(new / SERVER / name, context, pair)
-        progress.step("keys", "manifests")
-        _write_manifests(new, set_, shared, files, bootstrapping)
-        progress.close()
-
-
-def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
-    """By stage: all rotations its layers and bootstrapping do, and those of bootstrapping alone; in [1, N/2)."""
-    bootstrapping = bootstrapping_rotations(set_)
-    layers = {
-        stage: frozenset(step % set_.full_slots for step in steps) for stage, steps in plan(set_).rotations.items()
-    }
-    return {stage: layers[stage] | bootstrapping[stage] for stage in layers}, bootstrapping
-
-
-def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...], set[int]]]:
-    """Rotations into files by the stages that use them: name -> (stages, steps)."""
-    users: dict[int, tuple[int, ...]] = {}
-    for step in sorted(frozenset().union(*needed.values())):
-        users[step] = tuple(stage for stage in sorted(needed) if step in needed[stage])
-    groups: dict[tuple[int, ...], set[int]] = defaultdict(set)
-    for step, stages in users.items():
-        groups[stages].add(step)
-    return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
-
-
-def _folder_bytes(
-    set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
-) -> int:
-    """Disk that the keys take, a hundredth more rather than less."""
-    rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
-    ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
-    return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
-        largest_bytes(set_, name, 0) for name in ones
-    )
-
-
-def _write_basic_keys(new: Path, set_: ParameterSet, context: ClientContext, pair: KeyPair) -> None:
-    client, server = new / CLIENT, new / SERVER
-    client.mkdir(mode=0o700)
-    server.mkdir(mode=0o755)
-    atomic_write(server / CONTEXT, context_bytes(set_))
-    write_object(server / PUBLIC_KEY, pair.publicKey)
-    context.EvalMultKeyGen(pair.secretKey)
-    write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())
-    clear_relinearisation_keys()
-    for name in (CONTEXT, PUBLIC_KEY):
-        atomic_write(client / name, (server / name).read_bytes(), private=True)
-    with atomic_path(client / SECRET_KEY, private=True) as path:
-        write_object(path, pair.secretKey)
-
-
-def _write_held_rotation_keys(path: Path, context: ClientContext, pair: KeyPair) -> None:
-    write_rotation_keys(path, context, pair.secretKey.GetKeyTag())
-    clear_rotation_keys()
-    return_freed_memory()
-
-
-def _write_manifests(
-    new: Path,
-    set_: ParameterSet,
-    shared: frozenset[int],
-    files: dict[str, tuple[tuple[int, ...], set[int]]],
-    bootstrapping: dict[int, frozenset[int]],
-) -> None:
-    stages = {
-        str(stage): [BOOTSTRAPPING_KEYS, *(name for name, (users, _) in files.items() if stage in users)]
-        for stage in bootstrapping
-    }
-    rotations = {name: sorted(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: sorted(shared)}
-    lists = {str(stage): sorted(steps) for stage, steps in bootstrapping.items()}
-    keys = key_id(new / CLIENT / PUBLIC_KEY)
-    write_manifest(new / CLIENT, set_, keys)
-    write_manifest(new / SERVER, set_, keys, rotations=rotations, stages=stages, bootstrapping=lists)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------

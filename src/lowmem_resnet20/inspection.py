@@ -10,7 +10,8 @@ import numpy as np
 
 from .client import decrypt_slots, open_client, read_secret_key
 from .errors import CiphertextError
-from .fhe.ciphertexts import belonging, read_ciphertext
+from .fhe.belonging import belonging
+from .fhe.ciphertexts import read_ciphertext
 from .fhe.envelope import CHECKPOINT, Facts
 from .model.plain import PlainNetwork
 from .network.packing import unpack

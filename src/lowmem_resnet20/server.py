@@ -6,32 +6,22 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
-from .fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
-from .fhe.context import (
-    checked_context,
-    clear_relinearisation_keys,
-    clear_rotation_keys,
-    held_rotation_keys,
-    hold_rotation_keys,
-    load_relinearisation_key,
-    load_rotation_keys,
-    set_up_bootstrapping,
-)
-from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts
-from .fhe.keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
-from .fhe.library import Ciphertext
-from .fhe.openfhe_evaluator import OpenfheEvaluator
+from .engine import Engine
+from .errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
+from .fhe.belonging import belonging
+from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
+from .fhe.keystore import SERVER, Manifest, open_folder
 from .fhe.resume import Unfinished
 from .job import Job
 from .machine.files import make_folder
-from .machine.memory import available_bytes, return_freed_memory
+from .machine.memory import available_bytes
+from .network.engines import NATIVE
 from .network.parameters import PICTURE_LEVELS, ParameterSet
 from .network.resnet20 import Network, Part, Plan, input_channels, plan
 from .network.scaling import Scaled, scale
@@ -57,7 +47,7 @@ def evaluate(
     progress: Progress,
     *,
     resume: bool = False,
-    evaluator_type: type[OpenfheEvaluator] = OpenfheEvaluator,
+    opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
 ) -> list[Outcome]:
     """Evaluate the network on each encrypted picture; writes the encrypted logits.
 
@@ -72,43 +62,50 @@ def evaluate(
         raise WeightsError("the weights are for another network than the parameter set")
     progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
-    stages = _open_keys(folder / SERVER, set_)
-    evaluator = evaluator_type(set_, stages.context, stages.load)
+    manifest = open_folder(folder / SERVER, set_)
+    engine = (opening or open_engine)(folder / SERVER, set_, manifest, progress)
     progress.step("keys", "encrypted pictures")
     scaled = scale(weights, set_.refresh)
-    ours = belonging(set_, stages.manifest.keys, weights)
+    ours = belonging(set_, manifest.keys, weights)
     labels = [f"{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
     with ExitStack() as held:
+        held.callback(engine.close)
         pictures = [
-            _Picture(Outcome(job), evaluator, scaled, ours, progress, label)
+            _Picture(Outcome(job), set_, engine, scaled, ours, progress, label)
             for job, label in zip(jobs, labels, strict=True)
         ]
         for picture in pictures:
             held.callback(picture.let_go)
             with picture.trying():
-                picture.read(folder / SERVER / CONTEXT, resume)
-        _evaluate_by_stages(stages, evaluator, pictures, progress)
+                picture.read(resume)
+        _evaluate_by_stages(set_, engine, pictures, progress)
     return [picture.outcome for picture in pictures]
 
 
+def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
+    """The engine that a folder's keys are for.  Only OpenFHE's loads OpenFHE."""
+    if set_.engine == NATIVE:
+        from .native.engine import NativeEngine
+
+        return NativeEngine(folder, set_, lambda: progress.step("native", "compiling, the first time on this machine"))
+    from .fhe.openfhe_engine import OpenfheEngine
+
+    return OpenfheEngine(folder, set_, manifest)
+
+
 def _evaluate_by_stages(
-    stages: _Stages, evaluator: OpenfheEvaluator, pictures: Sequence[_Picture], progress: Progress
+    set_: ParameterSet, engine: Engine[Any], pictures: Sequence[_Picture], progress: Progress
 ) -> None:
-    planned = plan(stages.set)
+    planned = plan(set_)
     progress.expect(_steps(planned, pictures))
-    try:
-        stages.load_relinearisation_key()
-        for stage in sorted(planned.rotations):
-            waiting = [picture for picture in pictures if picture.has_work(stage)]
-            if waiting:
-                progress.step(*_loading(stage))
-                evaluator.enter_stage(stage)
-            for picture in waiting:
-                with picture.trying():
-                    picture.evaluate(stage)
-    finally:
-        stages.clear()
-        clear_relinearisation_keys()
+    for stage in sorted(planned.rotations):
+        waiting = [picture for picture in pictures if picture.has_work(stage)]
+        if waiting:
+            progress.step(*_loading(stage))
+            engine.evaluator.enter_stage(stage)
+        for picture in waiting:
+            with picture.trying():
+                picture.evaluate(stage)
 
 
 def check_memory(set_: ParameterSet) -> None:
@@ -120,19 +117,6 @@ def check_memory(set_: ParameterSet) -> None:
             f"and {format_bytes(available)} are free",
             "close other programs, or take a set that needs less; the word anyway tries all the same",
         )
-
-
-def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
-    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process.  And that
-    what else is read is among the files that were checked."""
-    for name in (CONTEXT, RELINEARISATION_KEY):
-        if name not in manifest.files:
-            raise KeyFolderError(f"the manifest of the keys does not name {name}")
-    for stage, steps in plan(set_).rotations.items():
-        needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping.get(str(stage), ()))
-        missing = sorted(needed - manifest.steps(stage))
-        if missing:
-            raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")
 
 
 def _loading(stage: int) -> tuple[str, str]:
@@ -162,34 +146,51 @@ class _Picture:
     """
 
     outcome: Outcome
-    evaluator: OpenfheEvaluator
+    set: ParameterSet
+    engine: Engine[Any]
     scaled: Scaled
     belonging: Belonging
     progress: Progress
     label: str
-    ahead: list[Part[Ciphertext]] = field(default_factory=list)
-    state: tuple[Ciphertext, ...] = ()
+    ahead: list[Part[Any]] = field(default_factory=list)
+    state: tuple[Any, ...] = ()
     picture: str = ""
     unfinished: Unfinished | None = None
 
-    def read(self, context: Path, resume: bool) -> None:
+    def read(self, resume: bool) -> None:
         """Read the encrypted picture, or what an evaluation of it that was killed has left."""
         job = self.outcome.job
-        ciphertext, facts = read_ciphertext(job.ciphertext, PICTURE, self.belonging, context=context)
-        _check_picture(self.evaluator, ciphertext, job.ciphertext)
-        self.picture = facts.picture
+        envelope = read_envelope(job.ciphertext)
+        envelope.expect(PICTURE, self.belonging)
+        ciphertext = self.engine.read(envelope.payload, job.ciphertext, foreign=True)
+        self._check(ciphertext)
+        self.picture = envelope.facts.picture
         unfinished = Unfinished(job.output, self.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
         unfinished.begin(resume=resume)
         self.unfinished = unfinished
-        parts = Network(self.evaluator.set, self.scaled, self.evaluator, self).parts()
-        names = [part.name for part in parts]
-        kept = unfinished.load(names) if resume else None
-        done, self.state = kept or ("", (ciphertext,))
-        self.ahead = parts[names.index(done) + 1 :] if kept else parts
+        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), (ciphertext,)
+        if resume:
+            self._take_up(unfinished)
         if job.checkpoints is not None:
             make_folder(job.checkpoints)
+
+    def _take_up(self, unfinished: Unfinished) -> None:
+        """Go on after the last complete part, if one was left."""
+        names = [part.name for part in self.ahead]
+        kept = unfinished.load(names)
+        if kept:
+            done, files = kept
+            self.ahead = self.ahead[names.index(done) + 1 :]
+            self.state = tuple(self.engine.read(file.payload, file.path, foreign=False) for file in files)
+
+    def _check(self, ciphertext: Any) -> None:
+        architecture, evaluator = self.set.architecture, self.engine.evaluator
+        slots = input_channels(architecture) * architecture.width**2
+        if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
+            path = self.outcome.job.ciphertext
+            raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
 
     def has_work(self, stage: int) -> bool:
         return not self.outcome.error and any(part.stage == stage for part in self.ahead)
@@ -203,10 +204,10 @@ class _Picture:
             self.state = part.run(self.state)
             self.ahead.pop(0)
             if self.ahead:
-                self.unfinished.save(part.name, self.state)
+                self.unfinished.save(part.name, [self.engine.write(x) for x in self.state])
         if not self.ahead:
-            logits = self.evaluator.for_client(self.state[0])
-            write_ciphertext(self.outcome.job.output, logits, Facts.of(self.belonging, LOGITS, self.picture))
+            logits = self.engine.write_answer(self.state[0])
+            write_envelope(self.outcome.job.output, logits, Facts.of(self.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
 
@@ -219,11 +220,11 @@ class _Picture:
         """A step of the network begins."""
         self.progress.step(self.label + stage, name)
 
-    def value(self, name: str, x: Ciphertext) -> None:
+    def value(self, name: str, x: Any) -> None:
         """A value of the network, left as a checkpoint where there is a folder."""
         if self.outcome.job.checkpoints is not None:
             facts = Facts.of(self.belonging, CHECKPOINT, self.picture, name)
-            write_ciphertext(self.outcome.job.checkpoints / f"{name}.ct", self.evaluator.for_client(x), facts)
+            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", self.engine.write_answer(x), facts)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -235,58 +236,3 @@ class _Picture:
         except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
             path = self.outcome.job.ciphertext
             self.outcome.error = CiphertextError(f"{path} cannot be evaluated: {on_one_line(error)}")
-
-
-def _check_picture(evaluator: OpenfheEvaluator, picture: Ciphertext, path: Path) -> None:
-    architecture = evaluator.set.architecture
-    slots = input_channels(architecture) * architecture.width**2
-    if evaluator.slots(picture) != slots or evaluator.levels(picture) < PICTURE_LEVELS:
-        raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
-
-
-def _open_keys(folder: Path, set_: ParameterSet) -> _Stages:
-    manifest = open_folder(folder, set_)
-    check_keys(manifest, set_)
-    return _Stages(folder, set_, manifest)
-
-
-@dataclass
-class _Stages:
-    """Rotation keys and bootstrapping of one stage at a time.  shared: the keys of every stage, read once."""
-
-    folder: Path
-    set: ParameterSet
-    manifest: Manifest
-    shared: Mapping[str, object] | None = None
-
-    def __post_init__(self) -> None:
-        self.context = checked_context(self.folder / CONTEXT, self.set)
-
-    def load_relinearisation_key(self) -> None:
-        load_relinearisation_key(self.folder / RELINEARISATION_KEY, self.context)
-
-    def load(self, stage: int) -> None:
-        """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
-        self.clear()
-        slots = self.set.architecture.stage_slots(stage)
-        with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(self._read_rotation_keys, stage)
-            set_up_bootstrapping(self.context, self.set, slots, precompute=True)
-            reading.result()
-
-    def _read_rotation_keys(self, stage: int) -> None:
-        of_every_stage = set.intersection(*map(set, self.manifest.stages.values()))
-        if self.shared is None:
-            for name in of_every_stage:
-                load_rotation_keys(self.folder / name, self.context)
-            self.shared = held_rotation_keys()
-            clear_rotation_keys()
-        for name in self.manifest.stages[str(stage)]:
-            if name not in of_every_stage:
-                load_rotation_keys(self.folder / name, self.context)
-        hold_rotation_keys(self.shared)
-
-    def clear(self) -> None:
-        clear_rotation_keys()
-        self.context.ClearBootstrapPrecom()
-        return_freed_memory()

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from .errors import EnvironmentFault
+from .fhe.keystore import SERVER, keys_set
 from .job import Evaluation
 from .machine.memory import peak_resident_bytes
-from .network.parameters import parameter_set
 from .network.weights import default_weights_path, load_weights
 from .terminal import endings
 from .terminal.progress import make_progress
@@ -25,7 +25,10 @@ def evaluate(request: Evaluation, printer: Printer) -> None:
     """Evaluate; prints a line of JSON for each picture, by the number of its job, and one for the steps all took."""
     from . import server
 
-    set_, weights = parameter_set(request.set_number), load_weights(request.weights or default_weights_path())
+    set_, weights = (
+        keys_set(request.folder / SERVER, request.set_number),
+        load_weights(request.weights or default_weights_path()),
+    )
     if not request.anyway:
         server.check_memory(set_)
     with make_progress(request.verbose, printer.stderr) as progress:

@@ -109,3 +109,17 @@ def test_the_limit_of_ulimit_counts():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 1 << 26 < int(done.stdout) < 1 << 30
+
+
+def test_a_system_that_tells_no_memory_fails_no_run(monkeypatch):
+    """As some sandboxes' /proc."""
+
+    def absent(self, *_, **__):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(memory.Path, "read_text", absent)
+    assert resident_bytes() == 0
+    assert peak_resident_bytes() > 1 << 20
+    monkeypatch.setattr(memory.Path, "read_text", lambda *_, **__: "Name: python\n")
+    assert resident_bytes() == 0
+    assert peak_resident_bytes() > 1 << 20

@@ -81,6 +81,7 @@ def test_import(folder, tmp_path):
         (None, r"lacks layer2-conv2bn2-ch3-k5.bin"),
         ("1\n2\n", "has 2 numbers instead of 512"),
         ("1\nnan?\n", "something that is not a number"),
+        ("nan\n" * 512, "has values that are not finite"),
     ],
 )
 def test_the_first_file_that_does_not_fit_is_named(folder, content, message):

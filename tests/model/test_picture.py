@@ -5,16 +5,30 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lowmem_resnet20.errors import PictureError
-from lowmem_resnet20.model.picture import find_picture, read_picture
+from lowmem_resnet20.model.picture import find_picture, pictures_in, read_picture
+from lowmem_resnet20.model.picturefile import PNG_MAGIC
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, data: bytes, depth: int = 8, colour_type: int = 2, more: bytes = b"") -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    return PNG_MAGIC + header + more + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -87,17 +101,6 @@ def test_not_a_readable_file(tmp_path, monkeypatch):
     assert "larger than" in refused(tmp_path / "large.png").message
 
 
-def test_no_permission(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    path.write_bytes(encoded(Image.fromarray(PIXELS)))
-
-    def forbidden(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.read_bytes", forbidden)
-    assert refused(path).message.endswith("Permission denied")
-
-
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_other_formats_are_refused(picture, kind):
     path = picture(Image.fromarray(PIXELS), kind)
@@ -109,15 +112,63 @@ def test_text_is_refused(picture):
     assert "not a JPEG or PNG" in refused(picture(b"hello")).message
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "I;16", "CMYK"])
-def test_other_modes_need_resize(picture, mode):
-    grey = Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64)
-    image = grey if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
-    path = picture(image, "JPEG" if mode == "CMYK" else "PNG")
+def sixteen_bits(colour_type: int, channels: int) -> bytes:
+    row = b"\0" + bytes(range(2 * channels)) * 32
+    return png(32, 32, row * 32, depth=16, colour_type=colour_type)
+
+
+@pytest.mark.parametrize(
+    "content, kind, message",
+    [
+        (Image.fromarray(PIXELS).convert("CMYK"), "JPEG", "is CMYK, not RGB"),
+        (Image.new("RGBA", (32, 32), (9, 8, 7, 254)), "PNG", "has transparent pixels"),
+        (Image.new("LA", (32, 32), (9, 0)), "PNG", "has transparent pixels"),
+        (sixteen_bits(0, 1), "PNG", "has 16 bits a colour, not 8"),
+        (sixteen_bits(2, 3), "PNG", "has 16 bits a colour, not 8"),
+        (sixteen_bits(4, 2), "PNG", "has 16 bits a colour, not 8"),
+        (sixteen_bits(6, 4), "PNG", "has 16 bits a colour, not 8"),
+    ],
+    ids=["cmyk", "rgba", "la", "grey16", "rgb16", "la16", "rgba16"],
+)
+def test_what_rgb_cannot_hold_needs_resize(picture, content, kind, message):
+    path = picture(content, kind)
     error = refused(path)
-    assert "not RGB" in error.message
+    assert error.message.endswith(message)
     assert "resize" in error.hint
     assert read_picture(path, resize=True).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+@pytest.mark.parametrize("resize", [False, True])
+def test_what_rgb_holds_exactly_is_taken_as_it_is(picture, mode, resize):
+    image = Image.fromarray(PIXELS).convert(mode)
+    exact = np.asarray(image.convert("RGB")).transpose(2, 0, 1) / 255
+    assert np.array_equal(read_picture(picture(image), resize=resize), exact)
+
+
+def test_a_grey_jpeg_is_taken_as_it_is(picture):
+    image = Image.new("L", (32, 32), 77)
+    assert np.allclose(read_picture(picture(image, "JPEG")), 77 / 255)
+
+
+@pytest.mark.parametrize("mode, key", [("RGB", (1, 2, 3)), ("L", 1), ("P", 1), ("1", 0)])
+def test_a_transparent_colour_needs_resize_where_it_is_used(picture, mode, key):
+    """Read without its transparency, the picture would have a colour that nobody sees."""
+    used, unused = Image.new(mode, (32, 32), key), Image.new(mode, (32, 32), 255 if mode == "1" else 0)
+    if mode == "P":
+        used.putpalette(bytes(range(60)))
+        unused.putpalette(bytes(range(60)))
+    path = picture(used, transparency=key)
+    assert "transparent" in refused(path).message
+    assert (read_picture(path, resize=True) == 1).all()
+    path = picture(unused, transparency=key)
+    assert np.array_equal(read_picture(path), np.asarray(unused.convert("RGB")).transpose(2, 0, 1) / 255)
+
+
+def test_a_transparent_grey_of_16_bits_is_white(picture):
+    data = (b"\0" + b"\1\2" * 32) * 32
+    content = png(32, 32, data, depth=16, colour_type=0, more=chunk(b"tRNS", b"\1\2"))
+    assert (read_picture(picture(content), resize=True) == 1).all()
 
 
 @pytest.mark.parametrize("size", [(31, 32), (32, 33), (1, 1), (640, 480)])
@@ -141,12 +192,24 @@ def test_resize_keeps_the_middle(picture):
     assert np.allclose(read_picture(picture(wide), resize=True), PIXELS.transpose(2, 0, 1) / 255)
 
 
-def test_resize_turns_as_exif_says(picture):
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_exif_says(picture, orientation, resize):
+    """Every viewer shows it so; and the square's turns are exact."""
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    image = Image.fromarray(PIXELS)
-    pixels = read_picture(picture(image, exif=exif), resize=True)
-    assert np.allclose(pixels, PIXELS[::-1, ::-1].transpose(2, 0, 1) / 255)
+    exif[0x0112] = orientation
+    path = picture(Image.fromarray(PIXELS), exif=exif)
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert np.array_equal(read_picture(path, resize=resize), turned.transpose(2, 0, 1) / 255)
+
+
+def test_a_photograph_is_turned_about_its_centre(picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its top is on the right
+    wide = Image.new("RGB", (96, 32), (0, 0, 255))
+    wide.paste(Image.fromarray(PIXELS), (32, 0))
+    pixels = read_picture(picture(wide, exif=exif), resize=True)
+    assert np.array_equal(pixels, np.rot90(PIXELS, -1).transpose(2, 0, 1) / 255)
 
 
 def test_resize_shows_transparency_as_white(picture):
@@ -158,19 +221,43 @@ def test_resize_scales_16_bits(picture):
     assert np.allclose(read_picture(picture(Image.fromarray(values)), resize=True), 0x80 / 255)
 
 
-def png(width: int, height: int, data: bytes) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-
-
 def test_bombs_are_refused_undecoded(picture):
-    for size in ((60_000, 60_000), (12_000, 8_000), (2**31 - 1, 2**31 - 1)):
+    for size in ((60_000, 60_000), (12_000, 12_000), (2**31 - 1, 2**31 - 1)):
         path = picture(png(*size, b""))
-        assert "too many pixels" in refused(path).message
+        assert "not 32x32" in refused(path).message
         assert "too many pixels" in refused(path, resize=True).message
+
+
+def with_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """The JPEG, saying that it is of another size."""
+    start = next(i for i in range(len(jpeg)) if jpeg[i] == 0xFF and jpeg[i + 1] in (0xC0, 0xC2))
+    return jpeg[: start + 5] + struct.pack(">HH", height, width) + jpeg[start + 9 :]
+
+
+def test_a_jpeg_bomb_is_refused_undecoded(picture):
+    jpeg = encoded(Image.fromarray(PIXELS), "JPEG")
+    assert "more than 268 million" in refused(picture(with_size(jpeg, 20_000, 20_000)), resize=True).message
+    progressive = encoded(Image.fromarray(PIXELS), "JPEG", progressive=True)
+    path = picture(with_size(progressive, 16_000, 12_500))
+    assert "more than 134 million" in refused(path, resize=True).message
+
+
+MEASURE = """
+import resource, sys
+from lowmem_resnet20.model.picture import read_picture
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+pixels = read_picture(sys.argv[1], resize=True)
+print((peak() - before) // 1024, pixels.min(), pixels.max())
+"""
+
+
+def test_a_photograph_of_108_megapixels_takes_little_memory(picture):
+    path = picture(Image.new("L", (12_000, 9_000), 51), "JPEG")
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
+    megabytes, least, most = map(float, done.stdout.split())
+    assert megabytes < 60  # decoded whole it would take 103
+    assert least == most == 0.2
 
 
 def test_no_pixels_at_all(picture):
@@ -180,7 +267,7 @@ def test_no_pixels_at_all(picture):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_every_truncation_is_refused(picture, kind):
     content = encoded(Image.fromarray(PIXELS), kind)
-    # A picture that lacks only its closing marks still has all its pixels, and is accepted.
+    # A PNG that lacks only its closing chunk still has all its pixels, and is accepted.
     for length in [*range(0, len(content) - 40, 37), len(content) - 40]:
         refused(picture(content[:length]))
 
@@ -232,11 +319,36 @@ def test_fuzz_changed_pictures(tmp_path, base, changes, resize):
 
 
 def test_own_pictures_are_found_from_anywhere(tmp_path, monkeypatch, inputs):
-    from pathlib import Path
-
     monkeypatch.chdir(tmp_path)
     assert find_picture(Path("inputs/luis.png")).samefile(inputs / "luis.png")
     assert find_picture(Path("inputs/absent.png")) == Path("inputs/absent.png")
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "luis.png").touch()
     assert find_picture(Path("inputs/luis.png")) == Path("inputs/luis.png")
+
+
+def test_hidden_files_of_a_folder_are_no_pictures(tmp_path):
+    for name in ("b.JPG", "a.png", "._a.png", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert pictures_in(tmp_path) == [tmp_path / "a.png", tmp_path / "b.JPG"]
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "._a.png").touch()
+    with pytest.raises(PictureError, match="has no picture in it"):
+        pictures_in(tmp_path / "only")
+    hidden = tmp_path / ".hidden.png"
+    assert pictures_in(hidden) == [hidden]  # named itself
+
+
+@pytest.mark.parametrize("forbidden", ["iterdir", "stat", "read_bytes"])
+def test_a_path_without_permission_is_an_error_of_its_own(tmp_path, monkeypatch, forbidden):
+    """Of a folder when it is opened, of what lies in it when it is read: never another kind of exception."""
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(PIXELS)))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(f"pathlib.Path.{forbidden}", refuse)
+    with pytest.raises(PictureError, match=r"cannot read .*: Permission denied"):
+        for found in pictures_in(path if forbidden == "stat" else tmp_path):
+            read_picture(find_picture(found))

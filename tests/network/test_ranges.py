@@ -9,7 +9,7 @@ from lowmem_resnet20.errors import WeightsError
 from lowmem_resnet20.model.picture import pictures_in, read_picture
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.ranges import (
     LARGEST_DIFFERENCE,
     LARGEST_LOGIT,
@@ -19,7 +19,7 @@ from lowmem_resnet20.network.ranges import (
     foresee,
     ranges,
 )
-from lowmem_resnet20.network.refresh import IDENTITY_DEGREE, ChebyshevRefresh
+from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
 from lowmem_resnet20.network.scaling import scale
@@ -41,7 +41,7 @@ class Refreshed(ClearEvaluator):
         return super().bootstrap(x)
 
     def bootstrap_function(self, x, coefficients):
-        end = IDENTITY_REACH if len(coefficients) == IDENTITY_DEGREE + 1 else FOURIER_REACH
+        end = IDENTITY_REACH if len(coefficients) == FunctionalRefresh.identity_degree + 1 else FOURIER_REACH
         self.reached.append(np.abs(x.values).max() / end)
         return super().bootstrap_function(x, coefficients)
 
@@ -104,7 +104,7 @@ def test_the_shipped_weights_hold_the_example_pictures(inputs):
 def test_bounds_a_third_as_large(inputs, number):
     """Every picture is told of before it is encrypted.  Afterwards a Chebyshev series gives no logits; a Fourier series
     gives numbers that could be, but for other classes, and they are not alike the plain network's."""
-    set_, weights = PARAMETER_SETS[number], narrowed(load_weights(default_weights_path()), 3)
+    set_, weights = parameter_set(number), narrowed(load_weights(default_weights_path()), 3)
     for path in pictures_in(inputs):
         found = foresee(weights, set_.refresh, read_picture(path))
         assert not found.in_range and found.reached > 1.8

@@ -10,7 +10,7 @@ from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture, plan
 from lowmem_resnet20.network.scaling import scale
@@ -64,7 +64,7 @@ def test_equals_the_plain_pytorch_model_with_the_approximated_relu(picture, inpu
     torch = pytest.importorskip("torch")
     from lowmem_resnet20.model.plain import PlainNetwork
 
-    set_, weights = PARAMETER_SETS[1], load_weights(default_weights_path())
+    set_, weights = parameter_set(1), load_weights(default_weights_path())
     pixels = read_picture(inputs / picture)
     activation = approximated(weights, set_)
     plain = PlainNetwork(weights, lambda name, x: torch.from_numpy(activation(name, x[0].numpy()))[None])
@@ -85,7 +85,7 @@ def test_levels_and_rotations_are_those_planned(set_):
 
 def test_plan_of_resnet20():
     """By hand: 19 ReLUs and 2 downsampling blocks are refreshed; rotations as the docstrings say."""
-    planned = plan(PARAMETER_SETS[1])
+    planned = plan(parameter_set(1))
     assert planned.refreshes == {1: 8, 2: 7, 3: 6}
     assert planned.rotations[1] == {1, -1, 32, -32, -1024} | {48, -240, 512, -512, 8192}
     assert planned.rotations[2] == {1, -1, 16, -16, -256} | {24, -56, 128, -128, 4096}

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,11 +21,6 @@ from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 T = TypeVar("T")
 _PIPE_BYTES = 1 << 20
 _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
-
-
-def openfhe_version() -> str:
-    """The library's version, without the part that tells for which Python the wheel was built."""
-    return ".".join(version("openfhe").split(".")[:3])
 
 
 def new_context(set_: ParameterSet) -> Context:
@@ -119,20 +113,6 @@ def set_up_bootstrapping(context: Context, set_: ParameterSet, slots: int, *, pr
 def power_of_two_rotations(set_: ParameterSet) -> frozenset[int]:
     """Those among the keys that bootstrapping of any number of slots needs."""
     return frozenset(1 << i for i in range(set_.full_slots.bit_length() - 1))
-
-
-def most_bootstrapping_rotations(set_: ParameterSet) -> int:
-    """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
-
-    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many rotations
-    as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
-    """
-    layers = set_.full_slots.bit_length() - 1
-    most = layers
-    for levels, baby_steps in zip(set_.level_budget, set_.dim1, strict=True):
-        diagonals = 2 << -(-layers // levels)
-        most += levels * (baby_steps + -(-diagonals // baby_steps) if baby_steps else diagonals)
-    return most
 
 
 def clear_rotation_keys() -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, os_fault, sha256
-from ..network.parameters import ParameterSet
+from ..network.engines import NATIVE, OPENFHE
+from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
-from .context import most_bootstrapping_rotations, openfhe_version
+from .version import openfhe_version
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -28,6 +29,7 @@ CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinea
 BOOTSTRAPPING_KEYS = "bootstrapping.key"
 CLIENT, SERVER = "client", "server"
 _LONGEST_MANIFEST = 1 << 20
+_MOST_FILES = 512
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
 
@@ -40,9 +42,10 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """set, fingerprint: number and choices of the parameter set; keys: id of the key pair; rotations: by file of
+    """set, engine, fingerprint: number, evaluator and choices of the parameter set; keys: id of the key pair; rotations: by file of
     rotation keys, the steps it holds; stages: by stage, the files to load; bootstrapping: by stage, the steps its
-    bootstrapping does.  The last three are empty in the client's."""
+    bootstrapping does.  The last three are empty in the client's, and where the engine is the native one, whose keys say
+    themselves what they are."""
 
     set: int
     fingerprint: str
@@ -52,6 +55,7 @@ class Manifest:
     rotations: Mapping[str, list[int]] = field(default_factory=dict)
     stages: Mapping[str, list[str]] = field(default_factory=dict)
     bootstrapping: Mapping[str, list[int]] = field(default_factory=dict)
+    engine: str = OPENFHE
     format: int = FORMAT
 
     def steps(self, stage: int) -> frozenset[int]:
@@ -66,6 +70,8 @@ def key_id(public_key: Path) -> str:
 
 def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
     """No file of that name is larger; a file of rotation keys holds so many."""
+    if set_.engine == NATIVE and name not in (CONTEXT, PUBLIC_KEY):
+        return set_.switching_key_bytes + _OVERHEAD_BYTES
     if name == BOOTSTRAPPING_KEYS:
         rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the sparse secret
     if rotations or name == RELINEARISATION_KEY:
@@ -87,7 +93,7 @@ def write_manifest(
     """Describe every file that is in ``folder``; the client's is its owner's alone."""
     files = {path.name: FileRecord(path.stat().st_size, sha256(path)) for path in sorted(folder.iterdir())}
     lists = rotations or {}, stages or {}, bootstrapping or {}
-    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists)
+    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists, engine=set_.engine)
     text = json.dumps(asdict(manifest), indent=1) + "\n"
     atomic_write(folder / MANIFEST, text.encode(), private=folder.name == CLIENT)
 
@@ -116,9 +122,11 @@ _AGAIN = "copy it again from where it was made, or make new keys in another fold
 
 def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
     """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
+    if len(manifest.files) > _MOST_FILES:
+        raise KeyFolderError(f"{folder} names {len(manifest.files)} files", _AGAIN)
     network = plan(set_).rotations
     for stage in manifest.stages:
-        most = len(network.get(int(stage), ())) + most_bootstrapping_rotations(set_)
+        most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)
         if len(manifest.steps(int(stage))) > most:
             raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", _AGAIN)
 
@@ -132,6 +140,37 @@ def _check_size(path: Path, record: FileRecord, most: int) -> None:
         raise KeyFolderError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}", _AGAIN)
 
 
+def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
+    """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
+
+    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many rotations
+    as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
+    """
+    layers = set_.full_slots.bit_length() - 1
+    most = layers
+    for levels, baby_steps in zip(set_.level_budget, set_.dim1, strict=True):
+        diagonals = 2 << -(-layers // levels)
+        most += levels * (baby_steps + -(-diagonals // baby_steps) if baby_steps else diagonals)
+    return most
+
+
+def keys_set(folder: Path, number: int) -> ParameterSet:
+    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening the
+    folder will refuse, the default.
+
+    Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
+    """
+    default = parameter_set(number)
+    if not (folder / MANIFEST).exists():
+        return default
+    manifest = _parse(folder)
+    if manifest.set != number:
+        raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
+    if (number, manifest.engine) not in PARAMETER_SETS:
+        raise KeyFolderError(f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", _AGAIN)
+    return parameter_set(number, manifest.engine)
+
+
 def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     """The manifest, if it is for this program, set and library."""
     manifest = _parse(folder)
@@ -142,7 +181,10 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
             f"{folder} was made by a version of this program whose set {set_.number} was another",
             f"make new keys: lowmem-resnet20 generate_keys {set_.number}",
         )
-    if manifest.openfhe != openfhe_version():
+    if manifest.engine != set_.engine:
+        raise KeyFolderError(f"{folder} holds keys for the engine {manifest.engine}, not {set_.engine}", _AGAIN)
+    loads_openfhe = set_.engine == OPENFHE or folder.name == CLIENT
+    if loads_openfhe and manifest.openfhe != openfhe_version():
         raise KeyFolderError(
             f"{folder} was made with OpenFHE {manifest.openfhe}, and this is {openfhe_version()}",
             "install that version, or make new keys",
@@ -186,7 +228,10 @@ def _checked(fields: dict) -> Manifest:
     steps = [s for lists in (manifest.rotations, manifest.bootstrapping) for steps in lists.values() for s in steps]
     typed = (
         isinstance(manifest.set, int)
-        and all(isinstance(text, str) for text in (manifest.fingerprint, manifest.openfhe, manifest.keys, *names))
+        and all(
+            isinstance(text, str)
+            for text in (manifest.fingerprint, manifest.openfhe, manifest.keys, manifest.engine, *names)
+        )
         and all(isinstance(r.bytes, int) and isinstance(r.sha256, str) for r in files.values())
         and all(type(step) is int for step in steps)
         and all(name in files for name in manifest.rotations)

@@ -73,7 +73,7 @@ class OpenfheEvaluator:
             raise PlanError(f"OpenFHE lowered a ciphertext to {self.levels(lowered)} levels instead of {levels}")
         return lowered
 
-    def for_client(self, x: Ciphertext) -> Ciphertext:
+    def answer(self, x: Ciphertext) -> Ciphertext:
         """The same values on two primes, which hold any logit: what is left to compute with need not be sent."""
         return self.context.Compress(x, 2)
 

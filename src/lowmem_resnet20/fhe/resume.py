@@ -17,9 +17,7 @@ from pathlib import Path
 from ..errors import CiphertextError, EnvironmentFault
 from ..machine.files import atomic_write, beside, os_fault
 from ..machine.locks import FolderLock
-from .ciphertexts import read_ciphertext, write_ciphertext
-from .envelope import LOGITS, STATE, Belonging, Facts, read_envelope
-from .library import Ciphertext
+from .envelope import LOGITS, STATE, Belonging, Envelope, Facts, read_envelope, write_envelope
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -71,20 +69,20 @@ class Unfinished:
             for path in self.folder.iterdir():
                 path.unlink()
 
-    def save(self, part: str, state: Sequence[Ciphertext]) -> None:
-        """Keep the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
+    def save(self, part: str, state: Sequence[bytes]) -> None:
+        """Keep the bytes of the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
         facts = Facts.of(self.belonging, STATE, self.picture, part)
         files = {}
-        for i, ciphertext in enumerate(state):
-            files[_name(part, i)] = write_ciphertext(self.folder / _name(part, i), ciphertext, facts)
+        for i, payload in enumerate(state):
+            files[_name(part, i)] = write_envelope(self.folder / _name(part, i), payload, facts)
         manifest = {"format": FORMAT, "part": part, "files": files, "picture": self.picture} | asdict(self.belonging)
         atomic_write(self.folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         for path in self.folder.glob("*.ct"):
             if path.name not in files:
                 path.unlink(missing_ok=True)
 
-    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Ciphertext, ...]] | None:
-        """The last complete part, one of ``parts``, and the ciphertexts after it; None if nothing was kept.
+    def load(self, parts: Sequence[str]) -> tuple[str, tuple[Envelope, ...]] | None:
+        """The last complete part, one of ``parts``, and the files of the ciphertexts after it; None if nothing was kept.
 
         Errors: CiphertextError if it is of another run, or damaged.
         """
@@ -123,12 +121,11 @@ class Unfinished:
                 raise CiphertextError(f"{self.folder} was left by another run: its {name} differs", _AFRESH)
         return part, files
 
-    def _read(self, name: str, digest: str, part: str) -> Ciphertext:
-        path = self.folder / name
-        ciphertext, facts = read_ciphertext(path, STATE, self.belonging, expected_digest=digest)
-        if facts != Facts.of(self.belonging, STATE, self.picture, part):
-            raise CiphertextError(f"{path} is of another run, or another part of the network", _AFRESH)
-        return ciphertext
+    def _read(self, name: str, digest: str, part: str) -> Envelope:
+        envelope = read_envelope(self.folder / name)
+        if envelope.digest != digest or envelope.facts != Facts.of(self.belonging, STATE, self.picture, part):
+            raise CiphertextError(f"{envelope.path} is another ciphertext than was left there", _AFRESH)
+        return envelope
 
 
 def _name(part: str, index: int) -> str:

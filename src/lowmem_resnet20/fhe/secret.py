@@ -11,6 +11,9 @@ from ..network.parameters import ParameterSet
 from .context import clear_rotation_keys, make_context, power_of_two_rotations, set_up_bootstrapping
 from .library import Ciphertext, Context, Plaintext, PublicKey
 
+#: In the client's folder.
+SECRET_KEY = "secret.key"
+
 
 class PrivateKey(Protocol):
     """The secret key."""

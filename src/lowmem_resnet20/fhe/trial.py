@@ -13,11 +13,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import CiphertextError, EnvironmentFault, on_one_line
 from ..machine import child
 from ..machine.files import os_fault
+
+if TYPE_CHECKING:  # the child sets its limits before it loads OpenFHE, and its parent need not
+    from .library import Context
 
 #: What the child may take, bytes of address space and seconds of one processor: many times what a ciphertext needs.
 MOST_BYTES = 8 << 30
@@ -100,7 +103,7 @@ def _try(context_path: Path) -> None:
     _say(_GOOD)
 
 
-def _able_context(path: Path) -> Any:
+def _able_context(path: Path) -> Context:
     """The context, once an encoding has shown that this process can compute with it."""
     from .context import read_context
 
@@ -110,12 +113,10 @@ def _able_context(path: Path) -> Any:
     return context
 
 
-def _compute(context: Any, payload: bytes) -> None:
-    import openfhe
+def _compute(context: Context, payload: bytes) -> None:
+    from .library import BINARY, Ciphertext, openfhe
 
-    from .context import BINARY
-
-    ciphertext = openfhe.DeserializeCiphertextString(payload, BINARY)
+    ciphertext: Ciphertext = openfhe.DeserializeCiphertextString(payload, BINARY)
     if ciphertext.NumberCiphertextElements() != 2 or ciphertext.GetNoiseScaleDeg() not in (1, 2):
         raise ValueError("not a ciphertext as this program leaves it")
     slots, level = ciphertext.GetSlots(), ciphertext.GetLevel()

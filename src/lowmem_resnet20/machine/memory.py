@@ -14,17 +14,22 @@ _PROCESS = Path("/proc/self")
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Memory of this process that is in RAM now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def peak_resident_bytes() -> int:
     """The most memory this process has had in RAM.
 
-    Read from VmHWM: ``getrusage`` of a new process starts from the peak of the one that started it.
+    Read from VmHWM, where there is one: ``getrusage`` of a new process starts from the peak of the one that started it.
     """
-    return _table(Path("/proc/self/status"))["VmHWM"]
+    try:
+        return _table(Path("/proc/self/status"))["VmHWM"]
+    except (OSError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def available_bytes() -> int:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import PictureError, WeightsError
+from ..errors import PictureError, UsageError, WeightsError, on_one_line
 from ..machine.files import os_fault
 from ..network.architecture import RESNET20, Architecture
 from ..network.weights import Weights, save_weights
+from .checkpoint import compare_shapes, read_state_dict
 from .original import read_original
-from .picture import read_picture
+from .picture import pictures_in, read_picture
 from .plain import PlainNetwork, ResNet, calibrate, fold, torch
+from .sourcefile import ZIP_MAGIC, Kind, read_source
 
 #: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 #: Logits of the folded network may differ from the source model's by this much: float32 rounding.
 LARGEST_DIFFERENCE = 1e-3
 #: Fewer pictures than this to calibrate on are warned of.
 FEW_PICTURES = 100
 _BATCH = 250
-_STATE_DICT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,27 @@ def import_weights(
 ) -> ImportReport:
     """Read ``source``, calibrate on ``pictures`` (a picture, a folder of them or an npz) and write ``out``.
 
-    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints (.safetensors, .pt, .pth, .th), an
-    npz of folded parameters, whose fc.bias may be missing (taken as 0), or the original program's folder of text
-    files.  mean, std: the normalisation the network was trained with, by colour (0 and 1 for raw pixels);
-    CIFAR-10's usual where not given.
+    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints, as torch.save or safetensors write
+    it (shortcuts of option A or B), an npz of folded parameters, whose fc.bias may be missing (taken as 0), or the
+    original program's folder of text files; told by content.  mean, std: the normalisation the network was trained
+    with, by colour, of pixels in [0, 1] (0 and 1 for raw pixels); CIFAR-10's usual where not given.
 
-    Errors: WeightsError naming the first difference; PictureError; EnvironmentFault.
+    Errors: WeightsError naming the first difference; UsageError for another normalisation; PictureError;
+    EnvironmentFault.
     """
     source, mean, std = Path(source), mean or CIFAR_MEAN, std or CIFAR_STD
-    pixels = list(_batches(Path(pictures), architecture.width))
+    _check_normalisation(mean, std)
     state = None
     if source.is_dir():
         parameters = read_original(source, architecture)
-    elif source.suffix == ".npz":
-        parameters = _folded(source, architecture)
-    elif source.suffix in _STATE_DICT_SUFFIXES:
-        state = _state_dict(source, architecture)
-        parameters = fold(state, architecture)
     else:
-        raise WeightsError(
-            f"{source} is neither a state dict ({', '.join(_STATE_DICT_SUFFIXES)}), a folded npz nor a folder",
-            "save it in one of these forms",
-        )
+        kind, content = read_source(source)
+        if kind is Kind.NPZ:
+            parameters = _folded(source, content, architecture)
+        else:
+            state = read_state_dict(source, kind, content, architecture)
+            parameters = fold(state, architecture)
+    pixels = list(_batches(Path(pictures), architecture.width))
     weights = calibrate(parameters, mean, std, pixels, architecture)
     difference = None if state is None else _check_against(state, weights, pixels[0])
     save_weights(Path(out), weights)
@@ -93,73 +93,35 @@ def import_weights(
 # --- sources ----------------------------------------------------------------------------------------------
 
 
-def _folded(path: Path, architecture: Architecture) -> dict[str, np.ndarray]:
+def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """That they are of pixels in [0, 1]: no mean of such lies elsewhere, and no deviation above 1."""
+    for name, values, fit in (
+        ("mean", mean, all(0 <= m <= 1 for m in mean)),
+        ("std", std, all(0 < s <= 1 for s in std)),
+    ):
+        if not fit:
+            shown = ", ".join(f"{value:g}" for value in values)
+            hint = "divide it by 255" if max(values) > 1 else "give the numbers the network was trained with"
+            raise UsageError(f"{name} {shown} is not of pixels from 0 to 1", hint)
+
+
+def _folded(path: Path, content: bytes, architecture: Architecture) -> dict[str, np.ndarray]:
     shapes = architecture.parameter_shapes()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"{path} is not an npz file: {error}") from None
-    found.setdefault("fc.bias", np.zeros(shapes["fc.bias"], np.float32))
-    _compare_shapes(path, {name: array.shape for name, array in found.items()}, shapes)
-    return {name: np.asarray(found[name], dtype=np.float32) for name in shapes}
-
-
-def _state_dict(path: Path, architecture: Architecture) -> dict[str, torch.Tensor]:
-    state = _rename(_load_state_dict(path))
-    expected = ResNet(architecture).state_dict()
-    for tensors in (state, expected):
-        for name in [name for name in tensors if name.endswith("num_batches_tracked")]:
-            del tensors[name]
-    _compare_shapes(path, *({name: tuple(t.shape) for name, t in s.items()} for s in (state, expected)))
-    return state
-
-
-def _load_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
-        reason = str(error).strip().partition("\n")[0]
-        raise WeightsError(f"{path} cannot be read as a state dict: {reason}") from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise WeightsError(f"{path} does not hold a state dict")
-    return dict(state)
-
-
-def _rename(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names as :class:`.plain.ResNet` has them, from the variants in use."""
-    renamed = {}
-    for name, tensor in state.items():
-        for prefix in ("module.", "model."):
-            name = name.removeprefix(prefix)
-        name = name.replace(".shortcut.", ".downsample.")
-        renamed["fc." + name.removeprefix("linear.") if name.startswith("linear.") else name] = tensor
-    return renamed
-
-
-def _compare_shapes(path: Path, found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> None:
-    for name, shape in expected.items():
-        if name not in found:
-            raise WeightsError(f"{path} lacks {name}")
-        if found[name] != shape:
-            raise WeightsError(f"{path}: {name} has shape {found[name]} instead of {shape}")
-    extra = sorted(set(found) - set(expected))
-    if extra:
-        raise WeightsError(f"{path} has {extra[0]}, which this network does not")
+        raise WeightsError(f"{path} cannot be read as an npz file: {on_one_line(error)}") from None
+    found.setdefault("fc.bias", np.zeros(shapes["fc.bias"], np.float32))
+    compare_shapes(path, {name: array.shape for name, array in found.items()}, shapes)
+    for name, array in found.items():
+        if array.dtype.kind not in "fiu":
+            raise WeightsError(f"{path}: {name} is {array.dtype}, not numbers")
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{path}: {name} has values that are not finite")
+    return {name: np.asarray(found[name], dtype=np.float32) for name in shapes}
 
 
 # --- calibration ------------------------------------------------------------------------------------------
@@ -167,34 +129,35 @@ def _compare_shapes(path: Path, found: Mapping[str, tuple], expected: Mapping[st
 
 def _batches(path: Path, width: int) -> Iterator[np.ndarray]:
     """Pictures (n, colours, width, width) in [0, 1]."""
-    if path.suffix == ".npz":
+    if not os.path.exists(path):
+        raise PictureError(f"there are no pictures {path}", "give .png or .jpg files, or an npz with x")
+    pixels: Sequence[np.ndarray] | np.ndarray
+    if _is_zip(path):
         pixels = _npz_pictures(path, width)
     else:
-        files = [path] if path.is_file() else sorted(_pictures_in(path))
-        if not files:
-            raise PictureError(f"there are no pictures in {path}", "give .png or .jpg files, or an npz with x")
-        pixels = np.stack([read_picture(file, width, resize=True) for file in files])
+        pixels = [read_picture(file, width, resize=True) for file in pictures_in(path)]
     for start in range(0, len(pixels), _BATCH):
-        yield pixels[start : start + _BATCH]
+        yield np.asarray(pixels[start : start + _BATCH])
 
 
-def _pictures_in(folder: Path) -> Iterator[Path]:
+def _is_zip(path: Path) -> bool:
+    if not os.path.isfile(path):
+        return False
     try:
-        yield from (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    except FileNotFoundError:
-        raise PictureError(f"there are no pictures {folder}") from None
+        with open(path, "rb") as file:
+            return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     except OSError as error:
-        raise os_fault(error, "read", folder) from error
+        raise os_fault(error, "read", path) from error
 
 
 def _npz_pictures(path: Path, width: int) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             pixels = file["x"]
-    except FileNotFoundError:
-        raise PictureError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise PictureError(f"{path} holds no pictures x: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
+        raise PictureError(f"{path} holds no pictures x: {on_one_line(error)}") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[2:] != (width, width) or not len(pixels):
         raise PictureError(f"{path}: x is {pixels.dtype} {pixels.shape} instead of uint8 (n, 3, {width}, {width})")
     return pixels / 255.0

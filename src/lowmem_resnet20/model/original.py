@@ -102,4 +102,6 @@ def _numbers(path: Path, count: int) -> np.ndarray:
         raise WeightsError(f"{path} has something that is not a number") from None
     if len(numbers) != count:
         raise WeightsError(f"{path} has {len(numbers)} numbers instead of {count}")
+    if not np.isfinite(numbers).all():
+        raise WeightsError(f"{path} has values that are not finite")
     return numbers

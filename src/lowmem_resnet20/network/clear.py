@@ -51,7 +51,8 @@ class _Counting:
 
     def _refreshed_function(self, slots: int, degree: int) -> int:
         """Levels after a functional bootstrapping with a series of ``degree``."""
-        return self._refreshed(slots) + series_levels(self.set.refresh.degree) - series_levels(degree)
+        refresh = self.set.refresh
+        return self._refreshed(slots) + refresh.series_levels(refresh.degree) - refresh.series_levels(degree)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,14 @@ class Planned:
 
 
 class PlanningEvaluator(_Counting):
-    """Evaluates nothing: records the rotations and refreshes of each stage and checks every level."""
+    """Evaluates nothing: records the rotations and refreshes of each stage and checks every level.
+
+    levels_of: by stage and step, the most levels left where it is rotated.
+    """
+
+    def __init__(self, set_: ParameterSet) -> None:
+        super().__init__(set_)
+        self.levels_of: dict[int, dict[int, int]] = {}
 
     def slots(self, x: Planned) -> int:
         return x.slots
@@ -75,7 +83,10 @@ class PlanningEvaluator(_Counting):
         return Planned(slots, x.levels)
 
     def rotate(self, x: Planned, steps: Sequence[int]) -> list[Planned]:
-        self.rotations[self.stage].update(signed(step, self.set.full_slots) for step in steps)
+        levels_of = self.levels_of.setdefault(self.stage, {})
+        for step in (signed(step, self.set.full_slots) for step in steps):
+            self.rotations[self.stage].add(step)
+            levels_of[step] = max(x.levels, levels_of.get(step, 0))
         return [x] * len(steps)
 
     def add(self, x: Planned, y: Planned) -> Planned:

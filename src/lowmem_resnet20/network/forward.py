@@ -48,6 +48,6 @@ def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int = 
     (outputs,) give (outputs, width / stride, width / stride) in float64."""
     reach = weight.shape[-1] // 2
     padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (1, 2))[:, ::stride, ::stride]  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (1, *weight.shape[2:]))[:, ::stride, ::stride, 0]
     products = np.tensordot(weight.astype(np.float64), windows, ((1, 2, 3), (0, 3, 4)))
     return products + bias[:, None, None]

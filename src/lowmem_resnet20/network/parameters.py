@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from ..errors import PlanError, UsageError
 from .architecture import RESNET20, Architecture
-from .refresh import MODULAR_LEVELS, ChebyshevRefresh, FunctionalRefresh, Refresh
+from .engines import NATIVE, OPENFHE
+from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
@@ -152,11 +153,16 @@ class ParameterSet:
         """Changes when any choice of the set changes; a key folder is refused under another."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
+    @property
+    def engine(self) -> str:
+        """What evaluates the set: NATIVE or OPENFHE."""
+        return NATIVE if isinstance(self.refresh, NativeRefresh) else OPENFHE
+
     def summary(self) -> str:
         """The set on a few lines, for the terminal."""
         budget = ", ".join(map(str, self.level_budget))
         primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
-        refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {MODULAR_LEVELS} modular)"
+        refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {self.refresh.modular_levels} modular)"
         levels = f"{refresh}, network {self.usable_levels}, reserve {self.reserve_levels}"
         return "\n".join(
             (
@@ -164,6 +170,7 @@ class ParameterSet:
                 f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
                 f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         {self.refresh}",
+                f"  engine       {self.engine}",
                 f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
             )
         )
@@ -171,9 +178,9 @@ class ParameterSet:
 
 _GIB = 1 << 30
 
-#: The shipped sets; refresh_deviation and server_bytes as scripts/measure.py found them.
-PARAMETER_SETS: dict[int, ParameterSet] = {
-    s.number: s
+#: The shipped sets by number and engine; refresh_deviation and server_bytes as scripts/measure.py found them.
+PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
+    (s.number, s.engine): s
     for s in (
         ParameterSet(
             number=1,
@@ -243,14 +250,43 @@ PARAMETER_SETS: dict[int, ParameterSet] = {
             refresh_deviation=1.0e-4,
             server_bytes=round(5.7 * _GIB),
         ),
+        ParameterSet(
+            number=5,
+            refresh=NativeRefresh(31, "fewest keys"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(3, 3),
+            dim1=(0, 0),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(1.5 * _GIB),
+        ),
+        ParameterSet(
+            number=6,
+            refresh=NativeRefresh(15, "least time"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 3),
+            dim1=(0, 0),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(3.0 * _GIB),
+        ),
     )
 }
 
 
-def parameter_set(number: int) -> ParameterSet:
-    """The shipped set of that number."""
-    try:
-        return PARAMETER_SETS[number]
-    except KeyError:
-        known = ", ".join(map(str, PARAMETER_SETS))
-        raise UsageError(f"there is no parameter set {number}", f"the sets are {known}") from None
+def parameter_set(number: int, engine: str = "") -> ParameterSet:
+    """The shipped set of that number; for ``engine``, or by default the native one where there is one.
+
+    Errors: UsageError.
+    """
+    found = {s.engine: s for s in PARAMETER_SETS.values() if s.number == number}
+    if not found:
+        known = ", ".join(map(str, sorted({number for number, _ in PARAMETER_SETS})))
+        raise UsageError(f"there is no parameter set {number}", f"the sets are {known}")
+    if engine not in ("", *found):
+        raise UsageError(f"parameter set {number} is not for engine {engine}", f"leave out engine {engine}")
+    return found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))

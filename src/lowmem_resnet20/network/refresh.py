@@ -30,12 +30,12 @@ SERIES_LEVELS = ((5, 3), (13, 4), (27, 5), (59, 6), (119, 7), (247, 8))
 #: Levels that removing the multiples of the first modulus takes, for sparse-encapsulated secrets: by approximate
 #: modular reduction in bootstrapping, by the complex exponential in a functional refresh.
 MODULAR_LEVELS = 10
-#: Degree of the Fourier series that only refreshes: off by 3e-5 at most.
-IDENTITY_DEGREE = 5
+#: The same where the native evaluator does both: see :mod:`..native.exponential` and :mod:`..native.series`.
+NATIVE_MODULAR_LEVELS = 8
 
 
 def series_levels(degree: int) -> int:
-    """Levels consumed by a series of ``degree`` on its own range."""
+    """Levels consumed by a series of ``degree`` on its own range, evaluated by OpenFHE."""
     for largest, levels in SERIES_LEVELS:
         if degree <= largest:
             return levels
@@ -59,6 +59,12 @@ class ChebyshevRefresh:
     margin = 1.25
     functional = False
     checkpoint = "refresh"
+    modular_levels = MODULAR_LEVELS
+
+    @staticmethod
+    def series_levels(degree: int) -> int:
+        """Levels that a series of ``degree`` takes."""
+        return series_levels(degree)
 
     @property
     def relu_levels(self) -> int:
@@ -67,7 +73,7 @@ class ChebyshevRefresh:
 
     def levels(self, level_budget: tuple[int, int]) -> int:
         """Levels from the raised modulus to the refreshed ciphertext."""
-        return sum(level_budget) + MODULAR_LEVELS
+        return sum(level_budget) + self.modular_levels
 
     def reserve(self, level_budget: tuple[int, int]) -> int:
         """Multiplications that must remain possible in what is refreshed: EvalBootstrap wants two towers."""
@@ -120,10 +126,18 @@ class FunctionalRefresh:
     functional = True
     checkpoint = "relu"
     relu_levels = 0
+    modular_levels = MODULAR_LEVELS
+    #: Degree of the series that only refreshes: off by 3e-5 at most.
+    identity_degree = 5
+
+    @staticmethod
+    def series_levels(degree: int) -> int:
+        """Levels that a series of ``degree`` takes."""
+        return series_levels(degree)
 
     def levels(self, level_budget: tuple[int, int]) -> int:
         """Levels from the raised modulus to the refreshed ciphertext, ReLU included."""
-        return level_budget[0] + MODULAR_LEVELS + series_levels(self.degree)
+        return level_budget[0] + self.modular_levels + self.series_levels(self.degree)
 
     def reserve(self, level_budget: tuple[int, int]) -> int:
         """Multiplications that must remain possible in what is refreshed: slots to coefficients comes first."""
@@ -131,11 +145,11 @@ class FunctionalRefresh:
 
     def identity_gain(self) -> int:
         """Levels that a refresh without ReLU leaves beyond those of one with it: a shorter series does."""
-        return series_levels(self.degree) - series_levels(IDENTITY_DEGREE)
+        return self.series_levels(self.degree) - self.series_levels(self.identity_degree)
 
     def identity(self, ev: Evaluator[X], x: X) -> X:
         """The same values, refreshed."""
-        return ev.bootstrap_function(x, identity_fourier(IDENTITY_DEGREE))
+        return ev.bootstrap_function(x, identity_fourier(self.identity_degree))
 
     def relu(self, ev: Evaluator[X], x: X, factor: float, refreshed: Callable[[X], None]) -> X:
         """factor * max(0, x), refreshed.  There is nothing between the two to show."""
@@ -144,7 +158,7 @@ class FunctionalRefresh:
     @property
     def series(self) -> tuple[tuple[complex, ...], ...]:
         """Coefficients of every series that is evaluated."""
-        return relu_fourier(self.degree), identity_fourier(IDENTITY_DEGREE)
+        return relu_fourier(self.degree), identity_fourier(self.identity_degree)
 
     def approximated_relu(self, x: np.ndarray) -> np.ndarray:
         """The series at ``x``, in the clear."""
@@ -156,6 +170,29 @@ class FunctionalRefresh:
 
     def __str__(self) -> str:
         return f"Fourier, degree {self.degree}, inside the refresh"
+
+
+@dataclass(frozen=True)
+class NativeRefresh(FunctionalRefresh):
+    """The same function by the native evaluator, whose series of degree below 2^k take k levels.
+
+    transforms: how coefficients-to-slots and back are split and applied: :data:`..native.refreshplan.PLANS`.
+    """
+
+    transforms: str
+
+    modular_levels = NATIVE_MODULAR_LEVELS
+    #: Off by 1e-6 at most.
+    identity_degree = 7
+
+    @staticmethod
+    def series_levels(degree: int) -> int:
+        """Levels that a series of ``degree`` takes."""
+        return degree.bit_length()
+
+    def reserve(self, level_budget: tuple[int, int]) -> int:
+        """Multiplications that must remain possible in what is refreshed: slots to coefficients comes first."""
+        return level_budget[1]
 
 
 Refresh = ChebyshevRefresh | FunctionalRefresh

@@ -189,10 +189,11 @@ def _sketch(values: np.ndarray) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a set's evaluation of the network needs: by stage, rotation steps and number of refreshes; and, by part of
-    the network, the steps an observer is told of."""
+    """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it is
+    done, and number of refreshes; and, by part of the network, the steps an observer is told of."""
 
     rotations: dict[int, frozenset[int]]
+    levels_of: dict[int, dict[int, int]]
     refreshes: dict[int, int]
     steps: dict[str, list[tuple[str, str]]]
     output_levels: int
@@ -220,7 +221,8 @@ def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan
         observer.steps = steps[part.name] = []
         state = part.run(state)
     rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
-    return Plan(rotations, dict(ev.refreshes), steps, state[0].levels)
+    levels_of = {stage: ev.levels_of.get(stage, {}) for stage in rotations}
+    return Plan(rotations, levels_of, dict(ev.refreshes), steps, state[0].levels)
 
 
 def _unscaled(architecture: Architecture) -> Scaled:

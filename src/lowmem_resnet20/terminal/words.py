@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExitCode, UsageError
+from ..network.engines import ENGINES
 
 PROGRAM = "lowmem-resnet20"
 VERBOSITIES = (-1, 0, 1, 2)
@@ -92,6 +93,7 @@ class Request:
     json: bool = False
     resume: bool = False
     anyway: bool = False
+    engine: str = ""
 
 
 def _path(text: str) -> Path:
@@ -115,6 +117,12 @@ def _verbosity(text: str) -> int:
     if text not in levels:
         raise UsageError(f"verbose is one of {', '.join(levels)}, not {text!r}")
     return levels[text]
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {text!r}")
+    return text
 
 
 def _colours(text: str) -> tuple[float, ...]:
@@ -159,6 +167,9 @@ OPTIONS = {
         Option("json", "print the result as one line of JSON"),
         Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
         Option("resume", "go on where an evaluation to the same output was killed"),
+        Option(
+            "engine", "what will evaluate with the keys: native (default) or openfhe", Value("E", "engine", _engine)
+        ),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
@@ -173,7 +184,7 @@ COMMANDS = {
             "generate_keys",
             "make the keys of parameter set N in keys/expN",
             (_N,),
-            ("keys", "verbose", "json"),
+            ("engine", "keys", "verbose", "json"),
         ),
         Command(
             "load_keys",

@@ -1,0 +1,19 @@
+"""The native evaluator's arithmetic: CKKS on residues, in numpy and numba, without OpenFHE and without any secret.
+
+It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instructions.  Each file knows those above
+it:
+
+    threads       how many processors the work may use, and work shared out among them
+    compilation   where compiled code is kept, and what the processor must be able to do
+    intrinsics    vectors of eight lanes, traced into LLVM: all that is generated
+    residues      arithmetic modulo one prime, of at most 37 bits (float64) or of 60 bits (uint64)
+    ntt           the negacyclic number-theoretic transform
+    bases         from one set of primes to another
+    elementwise   sums and products of whole polynomials, inner products with keys
+    ring          primes, roots, tables; the order of residues in memory; automorphisms
+    keyswitch     switching keys, hoisting, modulus raise and lowering
+    encoding      slots to plaintext residues
+    ciphertext    ciphertexts and what can be done with them
+
+Polynomials are in evaluation form, towers x N, in the order that :mod:`.ring` describes: float64 modulo the primes of
+Q, uint64 modulo the special primes of P."""

@@ -1,0 +1,344 @@
+"""Ciphertexts, and the operations that the refresh and the layers ask for (:class:`.arithmetic.Arithmetic`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PlanError
+from . import elementwise
+from .arithmetic import SCALE_TOLERANCE, VectorOf
+from .chain import Chain
+from .encoding import Encoder, Plaintexts
+from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
+from .memory import aligned
+from .ring import Ring
+from .transforms import SlotTransform
+
+#: Where the relinearisation key is among the keys by automorphism index.
+RELINEARISATION = 1
+#: Vectors that are encoded at once: work for all threads, in little memory.
+_ENCODED_AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Ciphertext:
+    """residues: (2, >= towers, N) in [0, q), evaluation form, never changed; towers beyond ``towers`` do not count.
+
+    scale: what values were multiplied with; slots: the period with which they repeat.
+    """
+
+    residues: NDArray[np.float64]
+    towers: int
+    scale: float
+    slots: int
+
+    def polynomial(self, i: int) -> NDArray[np.float64]:
+        """(1, towers, N), contiguous."""
+        return self.residues[i : i + 1, : self.towers]
+
+
+class NativeArithmetic:
+    """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
+
+    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
+    the ways to and from the sparse secret; encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        keys: Mapping[int, SwitchingKey],
+        threads: int = 0,
+        encoder: Callable[[Ring], Encoder] = Encoder,
+    ) -> None:
+        self.ring = Ring.of(chain, threads)
+        self.keys = keys
+        self.ring_dimension, self.moduli = chain.dimension, self.ring.q
+        self._scales = chain.scaling_factors()
+        self._switcher = KeySwitcher(self.ring)
+        self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
+        self.encoder = encoder(self.ring)
+
+    # Facts -----------------------------------------------------------------------------------------------------------
+
+    def scale_at(self, towers: int) -> float:
+        return self._scales[len(self.moduli) - towers]
+
+    def towers(self, x: Ciphertext) -> int:
+        return x.towers
+
+    def scale(self, x: Ciphertext) -> float:
+        return x.scale
+
+    def slots(self, x: Ciphertext) -> int:
+        return x.slots
+
+    def with_slots(self, x: Ciphertext, slots: int) -> Ciphertext:
+        return replace(x, slots=slots)
+
+    def drop(self, x: Ciphertext, towers: int) -> Ciphertext:
+        if not 1 <= towers <= x.towers:
+            raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
+        return replace(x, towers=towers)
+
+    # Sums and products with what is known ----------------------------------------------------------------------------
+
+    def rescale(self, x: Ciphertext) -> Ciphertext:
+        if x.towers < 2:
+            raise PlanError("no tower is left to rescale by")
+        residues = self._switcher.rescale(x.residues, x.towers)
+        return replace(x, residues=residues, towers=x.towers - 1, scale=x.scale / self.moduli[x.towers - 1])
+
+    def add(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
+        _check_alike([x.scale, y.scale])
+        return self._linear([x, y], [(1, 0), (1, 0)], x.scale)
+
+    def subtract(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
+        _check_alike([x.scale, y.scale])
+        return self._linear([x, y], [(1, 0), (-1, 0)], x.scale)
+
+    def add_constant(self, x: Ciphertext, constant: complex) -> Ciphertext:
+        constants = self._constants([_rounded(constant, x.scale)], x.towers)
+        return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
+
+    def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
+        plaintext = self.encoder.encode([vector], [x.scale], x.towers)
+        return self._with_first(x, elementwise.add_plaintext, plaintext.small.reshape(-1), plaintext.shift)
+
+    def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
+        return self._linear([x], [(factor, 0)], x.scale)
+
+    def multiply_by_i(self, x: Ciphertext) -> Ciphertext:
+        return self._linear([x], [(0, 1)], x.scale)
+
+    def combination(self, xs: Sequence[Ciphertext], constants: Sequence[complex], scale: float) -> Ciphertext:
+        pairs = zip(xs, constants, strict=True)
+        return self._linear(xs, [_rounded(constant, scale / x.scale) for x, constant in pairs], scale)
+
+    def weighted_sum(self, xs: Sequence[Ciphertext], vector_of: VectorOf, scale: float) -> Ciphertext:
+        towers = min(x.towers for x in xs)
+        total = None
+        for first in range(0, len(xs), _ENCODED_AT_ONCE):
+            some = xs[first : first + _ENCODED_AT_ONCE]
+            vectors = [vector_of(first + j) for j in range(len(some))]
+            plaintexts = self.encoder.encode(vectors, [scale / x.scale for x in some], towers)
+            part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
+            total = part if total is None else self.add(total, part)
+        return total
+
+    # Key switching ---------------------------------------------------------------------------------------------------
+
+    def sum_of_products(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]]) -> Ciphertext:
+        scales = [x.scale * y.scale for x, y in pairs]
+        _check_alike(scales)
+        towers = min(min(x.towers, y.towers) for x, y in pairs)
+        tensor = self._tensor(pairs, towers)
+        residues = self._switcher.switch(tensor[2], self._key(RELINEARISATION), tensor[:2])
+        return replace(pairs[0][0], residues=residues, towers=towers, scale=scales[0])
+
+    def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        indices = [self.ring.rotation(step) for step in steps]
+        keys = {index: self._key(index) for index in indices if index != 1}
+        raised = self._switcher.raise_digits(x.polynomial(1)[0]) if keys else None
+        rotated = {1: x}
+        for index, key in keys.items():
+            products = self._switcher.extended("products", x.towers)
+            residues = self._switcher.lower(self._switcher.inner_products(raised, key, x.polynomial(0), products))
+            rotated[index] = replace(x, residues=residues)
+        return [rotated[index] for index in indices]
+
+    def conjugate(self, x: Ciphertext) -> Ciphertext:
+        return self._switched(x, 2 * self.ring_dimension - 1)
+
+    def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
+        babies = self._babies(x, transform.babies)
+        total = None
+        for i, giant in enumerate(transform.giants):
+            places = [j for j in range(len(babies)) if (i, j) in transform.vectors]
+            vectors = [transform.vectors[i, j] for j in places]
+            inner = self._extended_products([babies[j] for j in places], vectors, scale / x.scale, x.towers)
+            total = self._add_giant(total, inner, self.ring.rotation(giant))
+        return replace(x, residues=self._switcher.lower(total), scale=scale)
+
+    def to_sparse(self, x: Ciphertext) -> Ciphertext:
+        if x.towers != 1 or self._sparse is None:
+            raise PlanError(f"the sparse secret is reached with 1 tower and its key, not {x.towers}")
+        residues = self._sparse.switch(np.ascontiguousarray(x.residues[:, :1]), self._key(2 * self.ring_dimension - 4))
+        return replace(x, residues=residues)
+
+    def raise_modulus(self, x: Ciphertext) -> Ciphertext:
+        towers = len(self.moduli)
+        residues = self._switcher.raise_modulus(np.ascontiguousarray(x.residues[:, :1]), towers)
+        return replace(x, residues=residues, towers=towers)
+
+    def to_dense(self, x: Ciphertext) -> Ciphertext:
+        return self._switched(x, 2 * self.ring_dimension - 2)
+
+    # How -------------------------------------------------------------------------------------------------------------
+
+    def _key(self, index: int) -> SwitchingKey:
+        try:
+            return self.keys[index]
+        except KeyError:
+            raise PlanError(f"the key of automorphism {index} is missing") from None
+
+    def _switched(self, x: Ciphertext, index: int) -> Ciphertext:
+        return replace(x, residues=self._switcher.switch(x.polynomial(1)[0], self._key(index), x.polynomial(0)))
+
+    def _run(self, kernel, towers: int, *arguments) -> None:
+        """A kernel of :mod:`.elementwise` modulo the first small primes."""
+        tables, pieces = self.ring.forward_q, self.ring.dimension // elementwise.PIECE
+        self.ring.workers.run(kernel, towers * pieces, *arguments, tables.modulus[:towers], tables.inverse[:towers])
+
+    def _run_large(self, kernel, *arguments) -> None:
+        tables, pieces = self.ring.forward_p, self.ring.dimension // elementwise.PIECE
+        self.ring.workers.run(kernel, len(self.ring.p) * pieces, *arguments, tables.modulus, tables.inverse)
+
+    def _constants(self, constants: Sequence[tuple[int, int]], towers: int) -> NDArray[np.float64]:
+        """(towers, constants, 2): real + imaginary X^(N/2) in the two halves of evaluation form, modulo each
+        prime."""
+        units = [(int(unit), q) for unit, q in zip(self.ring.imaginary_units, self.moduli[:towers], strict=False)]
+        values = [[[(a + b * u) % q, (a - b * u) % q] for a, b in constants] for u, q in units]
+        return np.array(values, np.float64)
+
+    def _linear(self, xs: Sequence[Ciphertext], constants: Sequence[tuple[int, int]], scale: float) -> Ciphertext:
+        towers = min(x.towers for x in xs)
+        residues = aligned(2, towers, self.ring_dimension)
+        addresses = _addresses(xs)
+        self._run(elementwise.small_combinations, towers, residues.reshape(-1), addresses,
+                  self._constants(constants, towers), self.ring_dimension)  # fmt: skip
+        return replace(xs[0], residues=residues, towers=towers, scale=scale)
+
+    def _with_first(self, x: Ciphertext, kernel, *arguments) -> Ciphertext:
+        """``x`` with another first polynomial: kernel(out, first polynomial, *arguments)."""
+        residues = aligned(2, x.towers, self.ring_dimension)
+        residues[1] = x.residues[1, : x.towers]
+        first, n = x.polynomial(0).reshape(-1), self.ring_dimension
+        self._run(kernel, x.towers, residues[0].reshape(-1), first, *arguments, n)
+        return replace(x, residues=residues)
+
+    def _products(self, xs: Sequence[Ciphertext], plaintexts: Plaintexts, towers: int) -> NDArray[np.float64]:
+        """(2, towers, N) sum_j xs[j] plaintexts[j]."""
+        out = aligned(2, towers, self.ring_dimension)
+        addresses = _addresses(xs)
+        self._sums(elementwise.small_sums, out, addresses, plaintexts.small, plaintexts.shift)
+        return out
+
+    def _sums(self, kernel, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
+        factors = np.array([[plaintext.ctypes.data for plaintext in plaintexts]] * len(addresses))
+        counts = np.full(len(addresses), len(plaintexts))
+        arguments = (out.reshape(-1), addresses, factors, counts, self.ring_dimension, shift)
+        if out.dtype == np.float64:
+            self._run(kernel, out.shape[1], *arguments)
+        else:
+            self._run_large(kernel, *arguments)
+
+    def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
+        """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
+        a, b = (_addresses([pair[i] for pair in pairs]) for i in range(2))
+        xs = np.array([[*a[0], *a[0]], [*a[0], *a[1]], [*a[1], *a[1]]])
+        ys = np.array([[*b[0], *b[0]], [*b[1], *b[0]], [*b[1], *b[1]]])
+        out = aligned(3, towers, self.ring_dimension)
+        counts = np.array([1, 2, 1]) * len(pairs)
+        self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension, 0)
+        return out
+
+    # Transforms, modulo QP -------------------------------------------------------------------------------------------
+
+    def _babies(self, x: Ciphertext, steps: Sequence[int]) -> list[Extended]:
+        """P times the rotations of ``x``, modulo QP."""
+        switcher, raised, babies = self._switcher, None, []
+        for j, step in enumerate(steps):
+            room = switcher.extended(f"baby {j}", x.towers)
+            index = self.ring.rotation(step)
+            if index == 1:
+                self._times_p(x, room)
+            else:
+                raised = raised or switcher.raise_digits(x.polynomial(1)[0])
+                switcher.inner_products(raised, self._key(index), x.polynomial(0), room)
+            babies.append(room)
+        return babies
+
+    def _times_p(self, x: Ciphertext, out: Extended) -> None:
+        factors = np.repeat(self.ring.lowering.p[: x.towers, None, None], 2, axis=2)
+        addresses = _addresses([x])
+        n = self.ring_dimension
+        self._run(elementwise.small_combinations, x.towers, out.small.reshape(-1), addresses, factors, n)
+        out.large[...] = 0
+
+    def _extended_products(
+        self, xs: Sequence[Extended], vectors: Sequence[NDArray], scale: float, towers: int
+    ) -> Extended:
+        """sum_j vectors[j] xs[j], modulo QP."""
+        out = self._switcher.extended("inner sum", towers)
+        for first in range(0, len(xs), _ENCODED_AT_ONCE):
+            some = xs[first : first + _ENCODED_AT_ONCE]
+            batch = vectors[first : first + _ENCODED_AT_ONCE]
+            plaintexts = self.encoder.encode(batch, [scale] * len(some), towers, extended=True)
+            part = self._switcher.extended("inner part", towers) if first else out
+            small, large = _extended_addresses(some)
+            self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
+            self._sums(elementwise.large_sums, part.large, large, plaintexts.large, plaintexts.shift)
+            if first:
+                self._accumulate(out, [part])
+        return out
+
+    def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
+        """others added to total, in place."""
+        small, large = _extended_addresses([total, *others])
+        ones, n = np.ones((total.towers, len(others) + 1, 2)), self.ring_dimension
+        self._run(elementwise.small_combinations, total.towers, total.small.reshape(-1), small, ones, n)
+        self._run_large(elementwise.large_additions, total.large.reshape(-1), large, n)
+
+    def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
+        """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
+        switches the key."""
+        switcher, n = self._switcher, self.ring_dimension
+        result = inner
+        if index != 1:
+            second = switcher.lower(inner, slice(1, 2))
+            result = switcher.extended("giant", inner.towers)
+            nothing = np.empty((0, inner.towers, n))
+            switcher.inner_products(switcher.raise_digits(second[0]), self._key(index), nothing, result)
+            permuted = switcher.extended("permuted", inner.towers)
+            for name in ("small", "large"):
+                source, target = getattr(inner, name), getattr(permuted, name)
+                self.ring.workers.run(elementwise.permute, source.shape[1], target.reshape(-1), source.reshape(-1), n,
+                                      self.ring.automorphism(index))  # fmt: skip
+                target[1] = 0
+            self._accumulate(result, [permuted])
+        if total is None:
+            total = switcher.extended("sum of giants", inner.towers)
+            total.small[...], total.large[...] = result.small, result.large
+        else:
+            self._accumulate(total, [result])
+        return total
+
+
+def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:
+    """(2, ciphertexts) of polynomials' first towers."""
+    return np.array([[x.residues[i].ctypes.data for x in ciphertexts] for i in range(2)])
+
+
+def _extended_addresses(xs: Sequence[Extended]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both (2, xs): modulo small primes, and modulo large ones."""
+    small, large = ([[half[i].ctypes.data for half in halves] for i in range(2)] for halves in _halves(xs))
+    return np.array(small), np.array(large)
+
+
+def _halves(xs: Sequence[Extended]) -> tuple[list[NDArray], list[NDArray]]:
+    return [x.small for x in xs], [x.large for x in xs]
+
+
+def _rounded(constant: complex, factor: float) -> tuple[int, int]:
+    constant = complex(constant)
+    return round(constant.real * factor), round(constant.imag * factor)
+
+
+def _check_alike(scales: Sequence[float]) -> None:
+    if max(scales) > min(scales) * (1 + SCALE_TOLERANCE):
+        raise PlanError(f"ciphertexts of scales {sorted(scales)} are added")

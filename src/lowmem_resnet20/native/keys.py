@@ -1,0 +1,313 @@
+"""Switching keys as the native evaluator keeps them on disk: as long as their level, packed, mapped into memory.
+
+A key is a pair (b, a) a digit, modulo QP.  Used on polynomials of l towers it needs ceil(l / alpha) digits and, of
+each, the first l towers of Q and all of P: cutting a key is leaving out rows.  One file a key:
+
+* a header of 4096 bytes: magic line, then JSON, then zeros;
+* low: uint32 (2, digits, towers, N), the lower 32 bits of residues modulo Q, b before a;
+* high: uint8 (2, digits, towers, N), their upper 8 bits;
+* special: uint64 (2, digits, k, N), residues modulo P.
+
+All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels' choice;
+the header names their order.  A rotation's key is stored as its automorphism permutes it: key switching multiplies it with
+permuted digits and permutes no results.  Residues modulo P are not packed: 60 bits leave little to gain.
+
+A file's size follows from its header, and the header from the chain: nothing else is mapped.  That residues are below
+their primes is checked when a key is converted; afterwards the manifest's digest vouches for the file.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import KeyFolderError
+from .chain import Chain
+from .openfhe_files import FileKey
+
+FORMAT = 1
+SUFFIX = ".key"
+RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
+#: The pair around the sparse secret of a refresh.
+INTO_SPARSE, FROM_SPARSE = "into-sparse", "from-sparse"
+_ROTATION = "rotation-"
+_MAGIC = b"lowmem-resnet20 native key\n"
+_HEADER_BYTES = 4096
+_HALVES = "ba"
+
+
+def rotation_name(step: int, dimension: int) -> str:
+    """The name of the key that rotates slots to the left by ``step``."""
+    return f"{_ROTATION}{step % (dimension // 2)}"
+
+
+def rotation_step(name: str) -> int:
+    """The steps to the left that a rotation's key is for, 0 for another key."""
+    return int(name.removeprefix(_ROTATION)) if name.startswith(_ROTATION) else 0
+
+
+def key_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}{SUFFIX}"
+
+
+def automorphism(name: str, dimension: int) -> int:
+    """g of the automorphism X -> X^g that a key is for: 5^step, -1 for conjugation, 1 for none."""
+    return 2 * dimension - 1 if name == CONJUGATION else pow(5, rotation_step(name), 2 * dimension)
+
+
+def openfhe_index(name: str, dimension: int) -> int:
+    """Where OpenFHE's map of automorphism keys holds a key."""
+    return {INTO_SPARSE: 2 * dimension - 4, FROM_SPARSE: 2 * dimension - 2}.get(name) or automorphism(name, dimension)
+
+
+class Order(NamedTuple):
+    """An order of residues in memory: OpenFHE's residue i stands at ``order[i]``; int64 (N,)."""
+
+    name: str
+    order: NDArray[np.int64]
+
+    def sources(self, g: int) -> NDArray[np.int64]:
+        """By position, OpenFHE's residue that stands there once X -> X^g has permuted them."""
+        sources = np.empty_like(self.order)
+        sources[self.order] = permutation(g, len(self.order))
+        return sources
+
+
+def permutation(g: int, dimension: int) -> NDArray[np.int64]:
+    """What the automorphism X -> X^g does to evaluation form in OpenFHE's order: values v become v[permutation].
+
+    Residue i is the value at psi^(2 bitrev(i) + 1), and the image's value there is the polynomial's at the g-th power.
+    """
+    reversed_bits = np.zeros(1, np.int64)
+    while len(reversed_bits) < dimension:
+        reversed_bits = np.concatenate([2 * reversed_bits, 2 * reversed_bits + 1])
+    exponents = (2 * reversed_bits + 1) * g % (2 * dimension)
+    return reversed_bits[exponents // 2]
+
+
+@dataclass(frozen=True)
+class Header:
+    """name: of the key; dimension, digits, towers, special: N, digits, rows modulo Q and P of each; order: of residues;
+    chain: digest of the chain; pair: OpenFHE's tag of the key pair."""
+
+    name: str
+    dimension: int
+    digits: int
+    towers: int
+    special: int
+    order: str
+    chain: str
+    pair: str
+    format: int = FORMAT
+
+    @classmethod
+    def of(cls, name: str, towers: int, chain: Chain, order: str, pair: str) -> Header:
+        """The header of a key cut to ``towers``."""
+        special = len(chain.sparse if name == INTO_SPARSE else chain.p)
+        digits = chain.digits_at(towers)
+        return cls(name, chain.dimension, digits, towers, special, order, chain.digest, pair)
+
+    @property
+    def rows(self) -> int:
+        return 2 * self.digits * self.towers
+
+    @property
+    def high_at(self) -> int:
+        return _HEADER_BYTES + 4 * self.rows * self.dimension
+
+    @property
+    def special_at(self) -> int:
+        return self.high_at + self.rows * self.dimension
+
+    @property
+    def file_bytes(self) -> int:
+        return self.special_at + 8 * 2 * self.digits * self.special * self.dimension
+
+    def to_bytes(self) -> bytes:
+        return (_MAGIC + json.dumps(asdict(self)).encode()).ljust(_HEADER_BYTES, b"\0")
+
+
+@dataclass(frozen=True)
+class NativeKey:
+    """A key mapped into memory; arrays of :mod:`.keys`' layout, read from disk as they are touched.
+
+    low: uint32 (2, digits, towers, N); high: uint8 of the same shape; special: uint64 (2, digits, k, N); b is first.
+    """
+
+    header: Header
+    low: NDArray[np.uint32]
+    high: NDArray[np.uint8]
+    special: NDArray[np.uint64]
+    _map: mmap.mmap
+
+    @property
+    def automorphism(self) -> int:
+        """g of the automorphism X -> X^g that the key is permuted by."""
+        return automorphism(self.header.name, self.header.dimension)
+
+    def release(self) -> None:
+        """Let the memory go; what is touched again is read again."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class MappedKeys(Mapping[str, NativeKey]):
+    """The keys of a folder by name: mapped when asked for, read from disk as they are touched.
+
+    towers: by name, at how many a key is used, at most.  Errors, of every access: KeyFolderError.
+    """
+
+    def __init__(self, folder: Path, towers: Mapping[str, int], chain: Chain, order: str) -> None:
+        self._folder, self._towers, self._chain, self._order = folder, towers, chain, order
+        self._open: dict[str, NativeKey] = {}
+
+    def __getitem__(self, name: str) -> NativeKey:
+        if name not in self._open:
+            path = key_path(self._folder, name)
+            self._open[name] = open_key(path, name, self._chain, self._towers[name], self._order)
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._towers)
+
+    def __len__(self) -> int:
+        return len(self._towers)
+
+    def release(self) -> None:
+        """Let the memory of all keys go; what is touched again is read again."""
+        for key in self._open.values():
+            key.release()
+
+
+def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Order) -> None:
+    """Convert one key; memory of a few towers beside the pages of the file it comes from.
+
+    Errors: KeyFolderError if the key does not fit the header, or has residues above their primes; OSError.
+    """
+    _check_source(key, header, chain)
+    sources = order.sources(automorphism(header.name, header.dimension))
+    first_special = len(key.primes) - header.special
+    towers = [*range(header.towers), *range(first_special, len(key.primes))]
+    rows = [(half, digit, i) for half in range(2) for digit in range(header.digits) for i in range(len(towers))]
+    with open(path, "xb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        file.write(header.to_bytes())
+        file.flush()
+
+        def convert(row: tuple[int, int, int]) -> None:
+            half, digit, i = row
+            values = key.residues(_HALVES[half], digit, towers[i])[sources]
+            for at, part in _parts(header, half * header.digits + digit, i, values):
+                _write_at(file.fileno(), at, part)
+
+        for _ in pool.map(convert, rows):
+            pass
+
+
+def _parts(header: Header, digit: int, i: int, values: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray]]:
+    """Where in the file the values of tower ``i`` of a half's digit go, and as what."""
+    n = header.dimension
+    if i >= header.towers:
+        yield header.special_at + 8 * n * (digit * header.special + i - header.towers), values.astype("<u8", copy=False)
+        return
+    row = digit * header.towers + i
+    yield _HEADER_BYTES + 4 * n * row, values.astype("<u4")
+    yield header.high_at + n * row, (values >> np.uint64(32)).astype(np.uint8)
+
+
+def _write_at(descriptor: int, at: int, values: NDArray) -> None:
+    rest = memoryview(values).cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest, at)
+        rest, at = rest[written:], at + written
+
+
+def _check_source(key: FileKey, header: Header, chain: Chain) -> None:
+    sparse = header.name == INTO_SPARSE
+    primes = (chain.q[0], *chain.sparse) if sparse else (*chain.q, *chain.p)
+    if key.primes != primes or key.digits != (1 if sparse else chain.digits):
+        raise KeyFolderError(f"the {header.name} key is of another chain of primes")
+
+
+def open_key(path: Path, name: str, chain: Chain, towers: int, order: str) -> NativeKey:
+    """Map a key that is to be used at ``towers`` or fewer.
+
+    Errors: KeyFolderError if the file is missing, of another format, key, chain or order, shorter or longer than its
+    header says, or cut below ``towers``.
+    """
+    with _reading(path), open(path, "rb") as file:
+        header = _read_header(file.read(_HEADER_BYTES), path)
+        expected = Header.of(name, header.towers, chain, order, header.pair)
+        if header != expected or not 1 <= header.towers <= len(chain.q):
+            raise KeyFolderError(f"{path} does not hold the {name} key of this folder")
+        if header.towers < towers:
+            raise KeyFolderError(f"{path} serves {header.towers} towers, not {towers}")
+        if os.fstat(file.fileno()).st_size != header.file_bytes:
+            raise KeyFolderError(f"{path} has not {header.file_bytes} bytes")
+        # A private map: arrays on it count as writable, for which alone the kernels are compiled.
+        mapped = mmap.mmap(file.fileno(), header.file_bytes, access=mmap.ACCESS_COPY)
+    return NativeKey(header, *_planes(mapped, header), mapped)
+
+
+def _planes(mapped: mmap.mmap, header: Header) -> tuple[NDArray, NDArray, NDArray]:
+    def plane(dtype: Any, at: int, rows: int) -> NDArray:
+        shape = (2, header.digits, rows, header.dimension)
+        return np.frombuffer(mapped, dtype, int(np.prod(shape)), at).reshape(shape)
+
+    low, high = plane("<u4", _HEADER_BYTES, header.towers), plane(np.uint8, header.high_at, header.towers)
+    return low, high, plane("<u8", header.special_at, header.special)
+
+
+def _read_header(data: bytes, path: Path) -> Header:
+    try:
+        if len(data) != _HEADER_BYTES or not data.startswith(_MAGIC):
+            raise ValueError("no magic")
+        fields = json.loads(data[len(_MAGIC) :].rstrip(b"\0"))
+        if fields["format"] != FORMAT:
+            raise KeyFolderError(f"{path} has format {fields['format']!r}, and this program reads {FORMAT}")
+        header = Header(**fields)
+        typed = all(type(value) is {"int": int, "str": str}[Header.__annotations__[k]] for k, value in fields.items())
+        if not typed:
+            raise ValueError("wrong types")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise KeyFolderError(f"{path} is not a native key") from None
+    return header
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeyFolderError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def mapped_file(path: Path) -> Iterator[mmap.mmap]:
+    """A file as bytes that are read when touched.  Errors: KeyFolderError if it is missing or empty."""
+    with _reading(path), open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise KeyFolderError(f"{path} is empty")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    yield mapped
+
+
+def write_keys(folder: Path, keys: Mapping[int, FileKey], plan: Mapping[str, int], chain: Chain, order: Order) -> None:
+    """Convert from OpenFHE's map the keys that ``plan`` names, each cut to its towers, into ``folder``.
+
+    Errors: KeyFolderError for a key that is not there, and as :func:`write_key`.
+    """
+    for name, towers in plan.items():
+        index = openfhe_index(name, chain.dimension)
+        if index not in keys:
+            raise KeyFolderError(f"the {name} key is missing")
+        header = Header.of(name, towers, chain, order.name, keys[index].tag)
+        write_key(key_path(folder, name), keys[index], header, chain, order)

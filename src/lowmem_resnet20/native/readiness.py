@@ -1,0 +1,74 @@
+"""Getting ready: whether the processor will do, and every kernel compiled before work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EnvironmentFault
+from .chain import Chain, Prime
+from .ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
+from .compilation import compile_once, has_fused_multiply_add, is_compiled
+from .memory import aligned
+from .transforms import SlotTransform
+
+#: Any primes of the right sizes will do, in the smallest ring.
+_CHAIN = Chain(
+    1024,
+    1,
+    q=(Prime(137438939137, 14246899), Prime(68719306753, 27247919)),
+    p=(Prime(1152921504606830593, 340790403141058),),
+    sparse=(Prime(8589905921, 6842492), Prime(8589899777, 10691039)),
+)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A :class:`.keyswitch.SwitchingKey` of zeros."""
+
+    automorphism: int
+    low: NDArray[np.uint32]
+    high: NDArray[np.uint8]
+    special: NDArray[np.uint64]
+
+
+def make_ready(compiling: Callable[[], None]) -> None:
+    """Compile what no process has compiled before on this machine; ``compiling`` is called first if that takes its
+    time (some 20 seconds).
+
+    Errors: EnvironmentFault if the processor lacks fused multiply-add.
+    """
+    if not has_fused_multiply_add():
+        raise EnvironmentFault("the native evaluator needs a processor with fused multiply-add", "use engine openfhe")
+    if not is_compiled():
+        compiling()
+    compile_once(_exercise)
+
+
+def _exercise() -> None:
+    """Every operation once: every kernel."""
+    n = _CHAIN.dimension
+    rotation, conjugation, into, out = 5, 2 * n - 1, 2 * n - 4, 2 * n - 2
+    keys = {index: _key(index if index % 2 else 1, 2, 1) for index in (RELINEARISATION, rotation, conjugation, out)}
+    native = NativeArithmetic(_CHAIN, {**keys, into: _key(1, 1, 2)}, threads=1)
+    residues, vector = aligned(2, 2, n), np.zeros(n // 2)
+    residues[...] = 0
+    x = Ciphertext(residues, 2, 1.0, n // 2)
+    native.rotate(x, [1])
+    native.conjugate(x)
+    native.rescale(native.sum_of_products([(x, x)]))
+    native.transform(x, SlotTransform((0, 1), (0, 1), {(i, j): vector for i in (0, 1) for j in (0, 1)}), 1.0)
+    native.weighted_sum([x], lambda _: vector, 1.0)
+    native.add_constant(native.add_vector(native.add(x, x), vector), 1.0)
+    native.to_dense(native.raise_modulus(native.to_sparse(native.drop(x, 1))))
+
+
+def _key(automorphism: int, towers: int, special: int) -> _Key:
+    planes = [aligned(2, 1, rows, _CHAIN.dimension, dtype=dtype)
+              for rows, dtype in ((towers, np.uint32), (towers, np.uint8), (special, np.uint64))]  # fmt: skip
+    for plane in planes:
+        plane[...] = 0
+    return _Key(automorphism, *planes)

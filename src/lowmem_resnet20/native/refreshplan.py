@@ -1,0 +1,74 @@
+"""What is chosen of a refresh: how its transforms are grouped into matrices, and how those are applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ..errors import PlanError
+from . import exponential, series
+
+
+class Steps(Enum):
+    """How a matrix's rotations are done: hoisted, a key for each step; or by Horner's rule and one after the other, two
+    keys a matrix."""
+
+    HOISTED = "hoisted"
+    HORNER = "Horner"
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the log2(slots / 2) layers of a transform become matrices, one level each.
+
+    layers: of each matrix, by ascending stride, for the most slots; for fewer, the last ones shrink.  babies: baby
+    steps of each.
+    """
+
+    layers: tuple[int, ...]
+    babies: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.layers) != len(self.babies):
+            raise PlanError(f"{len(self.layers)} matrices with baby steps for {len(self.babies)}")
+
+    @property
+    def levels(self) -> int:
+        return len(self.layers)
+
+    def for_slots(self, slots: int) -> Grouping:
+        """The grouping for ``slots`` real slots; matrices without a layer are left out."""
+        left, layers = slots.bit_length() - 2, []
+        if left > sum(self.layers):
+            raise PlanError(f"matrices of {list(self.layers)} layers do not reach {slots} slots")
+        for size in self.layers:
+            if left > 0:
+                layers.append(min(size, left))
+                left -= layers[-1]
+        return Grouping(tuple(layers), self.babies[: len(layers)])
+
+
+@dataclass(frozen=True)
+class RefreshPlan:
+    """The choices of a refresh."""
+
+    slots_to_coefficients: Grouping
+    coefficients_to_slots: Grouping
+    steps: Steps
+
+    @property
+    def reserve(self) -> int:
+        """Levels that a ciphertext must have left to be refreshed."""
+        return self.slots_to_coefficients.levels
+
+    def levels(self, degree: int) -> int:
+        """Levels from the raised modulus to the result of a Fourier series of ``degree``."""
+        return self.coefficients_to_slots.levels + exponential.LEVELS + series.levels(degree)
+
+
+#: About the least time at N = 2^16, a rotation in QP costing a quarter of one that is lowered to Q again.
+LEAST_TIME = RefreshPlan(Grouping((4, 4, 5), (8, 8, 8)), Grouping((3, 3, 3, 4), (8, 8, 8, 8)), Steps.HOISTED)
+#: One key a matrix: its giant step is the next one's baby step.
+FEWEST_KEYS = RefreshPlan(Grouping((4, 4, 5), (16, 16, 8)), Grouping((4, 4, 5), (16, 16, 8)), Steps.HORNER)
+#: By the name that a parameter set's refresh gives.
+PLANS = {"least time": LEAST_TIME, "fewest keys": FEWEST_KEYS}

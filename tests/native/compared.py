@@ -1,0 +1,124 @@
+"""An OpenFHE context in a small ring and the native arithmetic with the same keys, so that both do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openfhe
+from smallring import SLOTS, insecure_context, serialised
+
+from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.library import BINARY
+from lowmem_resnet20.native.chain import Chain
+from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.keys import (
+    CONJUGATION,
+    FROM_SPARSE,
+    INTO_SPARSE,
+    Order,
+    key_path,
+    open_key,
+    openfhe_index,
+    rotation_name,
+    write_keys,
+)
+from lowmem_resnet20.native.keys import RELINEARISATION as RELINEARISATION_NAME
+from lowmem_resnet20.native.openfhe_files import (
+    FileKey,
+    read_chain,
+    read_ciphertext,
+    read_relinearisation_key,
+    read_rotation_keys,
+    write_ciphertext,
+)
+from lowmem_resnet20.native.ring import ORDER, memory_order
+
+STEPS = (1, 2, 3, 5, 8, -3, 16)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files,
+    by automorphism index."""
+
+    context: Any
+    pair: Any
+    native: NativeArithmetic
+    chain: Chain
+    openfhe_keys: dict[int, FileKey]
+
+    def encrypt(self, values: np.ndarray, level: int = 0) -> Any:
+        plaintext = self.context.MakeCKKSPackedPlaintext(values, 1, level, None, len(values))
+        return self.context.Encrypt(self.pair.publicKey, plaintext)
+
+    def imported(self, ciphertext: Any) -> Ciphertext:
+        """OpenFHE's ciphertext as a native one."""
+        read = read_ciphertext(serialised(ciphertext), self.chain)
+        residues = self.native.ring.from_openfhe(read.residues)
+        return Ciphertext(residues, residues.shape[1], read.scale, read.slots)
+
+    def residues(self, ciphertext: Any) -> np.ndarray:
+        """uint64 (polynomials, towers, N) of an OpenFHE ciphertext."""
+        return read_ciphertext(serialised(ciphertext), self.chain).residues
+
+    def native_residues(self, ciphertext: Ciphertext) -> np.ndarray:
+        """The same of a native one."""
+        return self.native.ring.to_openfhe(ciphertext.residues[:, : ciphertext.towers])
+
+    def same(self, ciphertext: Any, native: Ciphertext) -> bool:
+        """Whether both are equal, residue for residue."""
+        mine, theirs = self.native_residues(native), self.residues(ciphertext)
+        return mine.shape == theirs.shape and bool((mine == theirs).all())
+
+    def decrypted(self, native: Ciphertext) -> np.ndarray:
+        """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
+        arithmetic, conjugate = self.native, self.native.conjugate(native)
+        minus_i = reduce(lambda x, _: arithmetic.multiply_by_i(x), range(3), arithmetic.subtract(native, conjugate))
+        real, imaginary = self._real(arithmetic.add(native, conjugate)), self._real(minus_i)
+        return (real + 1j * imaginary) / 2
+
+    def _real(self, native: Ciphertext) -> np.ndarray:
+        envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).envelope
+        fields = {
+            "slots": native.slots,
+            "level": len(self.chain.q) - native.towers,
+            "noise_degree": 1,
+            "scale": native.scale,
+        }
+        data = write_ciphertext(envelope, self.native_residues(native), **fields)
+        ciphertext = openfhe.DeserializeCiphertextString(data, BINARY)
+        return self.context.Decrypt(ciphertext, self.pair.secretKey).GetRealPackedValueArray()[: native.slots]
+
+
+def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS,
+             cut: int = 0, threads: int = 1) -> Compared:  # fmt: skip
+    """cut: towers that all keys but those of the refresh are cut to; 0: none."""
+    context = insecure_context(log2_dimension, depth, digits)
+    pair = context.KeyGen()
+    clear_rotation_keys()
+    clear_relinearisation_keys()
+    context.EvalMultKeyGen(pair.secretKey)
+    context.EvalBootstrapSetup([8, 8], [0, 0], SLOTS, 0, False)
+    context.EvalBootstrapKeyGen(pair.secretKey, SLOTS)
+    context.EvalRotateKeyGen(pair.secretKey, list(steps))
+    tag = pair.secretKey.GetKeyTag()
+    files = folder / "relinearisation", folder / "rotations"
+    assert context.SerializeEvalMultKey(str(files[0]), BINARY, tag)
+    assert context.SerializeEvalAutomorphismKey(str(files[1]), BINARY, tag)
+    chain = read_chain(serialised(context))
+    rotations = read_rotation_keys(files[1].read_bytes(), chain)
+    relinearisation = read_relinearisation_key(files[0].read_bytes(), chain)
+    n = chain.dimension
+    chain = replace(chain, p=relinearisation.primes[len(chain.q) :], sparse=rotations[2 * n - 4].primes[1:])
+    towers = cut or len(chain.q)
+    plan = {rotation_name(step, n): towers for step in steps} | {RELINEARISATION_NAME: towers, CONJUGATION: towers}
+    plan |= {INTO_SPARSE: 1, FROM_SPARSE: len(chain.q)}
+    keys = {**rotations, RELINEARISATION: relinearisation}
+    write_keys(folder, keys, plan, chain, Order(ORDER, memory_order(n)))
+    opened = {openfhe_index(name, n): open_key(key_path(folder, name), name, chain, plan[name], ORDER) for name in plan}
+    return Compared(context, pair, NativeArithmetic(chain, opened, threads), chain, keys)

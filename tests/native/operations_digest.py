@@ -1,0 +1,72 @@
+"""Run as a program: a digest of every operation's results on fixed residues, and the vector registers of a kernel's
+code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+
+import numba
+import numpy as np
+from rings import primes, ring, root_of_unity
+
+from lowmem_resnet20.native import elementwise, ntt, readiness
+from lowmem_resnet20.native.chain import Chain, Prime
+from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.readiness import make_ready
+from lowmem_resnet20.native.transforms import SlotTransform
+
+KERNELS = (ntt.to_evaluation, elementwise.small_key_sums, elementwise.large_key_sums)
+
+
+def digest(threads: int) -> str:
+    small = ring(1 << 11, 5, 3, 2)
+    n = small.dimension
+    sparse = [Prime(p, root_of_unity(p, n)) for p in primes(33, n, 2)]
+    q, p = (
+        [Prime(*pair) for pair in zip(*chain, strict=True)]
+        for chain in ((small.q, small.q_roots), (small.p, small.p_roots))
+    )
+    chain, random = Chain(n, 3, tuple(q), tuple(p), tuple(sparse)), np.random.default_rng(7)
+
+    def key(automorphism, towers, special):
+        digits = -(-towers // 2)
+        residues = np.stack(
+            [random.integers(0, prime, (2, digits, n), np.uint64) for prime in small.q[:towers]], axis=2
+        )
+        wide = np.stack([random.integers(0, prime, (2, digits, n), np.uint64) for prime in special], axis=2)
+        low, high = (residues & np.uint64(0xFFFFFFFF)).astype(np.uint32), (residues >> np.uint64(32)).astype(np.uint8)
+        return readiness._Key(automorphism, low, high, wide)
+
+    keys = {index: key(index, 5, small.p) for index in (1, 5, 25, 2 * n - 1)}
+    keys |= {2 * n - 2: key(1, 5, small.p), 2 * n - 4: key(1, 1, [prime.value for prime in sparse])}
+    native = NativeArithmetic(chain, keys, threads)
+    residues = np.stack([random.integers(0, prime, (2, n)).astype(float) for prime in small.q], axis=1)
+    x, vector = Ciphertext(residues, 5, 2.0**36, n // 2), random.uniform(-1, 1, n // 2)
+    transform = SlotTransform((0, 1), (0, 2), {(0, 0): vector, (0, 1): vector, (1, 1): 1j * vector})
+    results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x,
+                              x), (x, x)])), native.transform(x, transform, 2.0**72),
+                              native.weighted_sum([x] * 9, lambda _: vector, 2.0**72),
+                              native.add_constant(native.add_vector(native.subtract(x,
+                              native.multiply_by_i(x)), vector), 1 - 1j),
+                              native.to_dense(native.raise_modulus(native.to_sparse(native.drop(x, 1))))]  # fmt: skip
+    return hashlib.sha256(b"".join(native.ring.to_openfhe(result.residues).tobytes() for result in results)).hexdigest()
+
+
+def registers() -> dict[str, list[str]]:
+    """The kinds of vector registers in each kernel's code, compiled anew: code that was kept has no text."""
+    found = {}
+    for kernel in KERNELS:
+        anew = numba.njit(nogil=True, error_model="numpy")(kernel.py_func)
+        anew.compile(kernel.signatures[0])
+        (code,) = anew.inspect_asm().values()
+        found[kernel.__name__] = sorted(set(re.findall(r"%([xyz]mm)\d", code)))
+    return found
+
+
+if __name__ == "__main__":
+    make_ready(lambda: None)
+    found = {str(threads): digest(threads) for threads in map(int, sys.argv[1:])}
+    print(json.dumps({"digests": found, "registers": registers()}))

@@ -1,0 +1,144 @@
+"""The native refresh without encryption: values, levels, keys, and the noise it would have."""
+
+import math
+
+import numpy as np
+import pytest
+from chains import clear_arithmetic, worst
+
+from lowmem_resnet20.errors import PlanError
+from lowmem_resnet20.native import exponential
+from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
+from lowmem_resnet20.native.noise import Overflows, SchemeNoise
+from lowmem_resnet20.native.refresh import Refresh, prepare
+from lowmem_resnet20.native.refreshkeys import refresh_keys
+from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, Grouping, RefreshPlan, Steps
+from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
+
+RING = 1 << 10
+SMALL = {steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps}
+
+
+def refreshed(plan, slots, coefficients, values, noise, ring=RING, bits=36):
+    """The arithmetic, the result and what it should be."""
+    degree = len(coefficients) - 1
+    ev = clear_arithmetic(ring, plan.reserve + 2 + plan.levels(degree) + 1, noise, bits)
+    refresh = Refresh(ev, plan, prepare(plan, ring, slots))
+    result = refresh(ev.encrypt(values, plan.reserve + 1), coefficients)
+    return ev, result, evaluate_fourier(coefficients, values)
+
+
+@pytest.mark.parametrize("slots", [RING // 2, RING // 4, RING // 16])
+@pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)
+@pytest.mark.parametrize("degree", [13, 15, 27])
+def test_function_of_every_slot(plan, slots, degree):
+    """Full and sparse packing; multiples of q_0 as large as they come; repeated over all slots; the scale exact."""
+    random = np.random.default_rng(slots + degree)
+    values = random.uniform(-FOURIER_REACH, FOURIER_REACH, slots)
+    values[:3] = 0, FOURIER_REACH, -FOURIER_REACH
+    ev, result, expected = refreshed(plan, slots, relu_fourier(degree), values, Overflows(random))
+    assert worst(result.values - np.tile(expected, RING // 2 // slots)) < 1e-6
+    assert result.towers >= len(ev.moduli) - plan.levels(degree)
+    assert result.scale == pytest.approx(ev.scale_at(result.towers), rel=1e-12)
+    assert result.slots == slots
+
+
+@pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)
+def test_identity(plan):
+    random = np.random.default_rng(3)
+    values = random.uniform(-IDENTITY_REACH, IDENTITY_REACH, RING // 4)
+    ev, result, expected = refreshed(plan, RING // 4, identity_fourier(5), values, Overflows(random))
+    assert worst(result.values[: RING // 4] - expected) < 1e-6
+    assert worst(expected - values) < 4e-5
+    assert plan.levels(15) - plan.levels(5) == 1 and plan.levels(27) - plan.levels(5) == 2
+
+
+def test_imaginary_parts_are_ignored():
+    """A real function of the real parts: what noise leaves in the imaginary ones does not matter."""
+    random = np.random.default_rng(4)
+    values, plan = random.uniform(-0.5, 0.5, RING // 4), SMALL[Steps.HOISTED]
+    ev, result, expected = refreshed(plan, RING // 4, relu_fourier(13), values, Overflows(random))
+    assert worst(result.values.imag) < 1e-6
+
+
+def test_overflows_are_those_of_the_sparse_secret():
+    """Standard deviation sqrt(33 / 12) in units of q_0, and as good as never beyond OVERFLOW."""
+    residues = np.random.default_rng(0).uniform(-0.5, 0.5, 1 << 14)
+    total = residues + Overflows(np.random.default_rng(1)).overflows(residues)
+    assert np.std(total) == pytest.approx(math.sqrt(33 / 12), rel=0.03)
+    probability = 2**16 * 2 * 0.5**33 / math.factorial(33)
+    assert probability < 2**-137
+    assert worst(total) < exponential.OVERFLOW
+
+
+def test_exponential_within_its_bound_and_no_further():
+    """Off by less than 4e-7 after the squarings for |t| <= OVERFLOW; a tenth beyond, useless: the bound is needed."""
+    x = np.linspace(-1, 1, 20_001)
+    series, turn = exponential.coefficients(), 2j * np.pi * exponential.OVERFLOW
+
+    def error(x):
+        return worst(np.polynomial.chebyshev.chebval(x, series) ** 2**exponential.DOUBLINGS - np.exp(turn * x))
+
+    assert error(x) < 4e-7
+    assert error(1.1 * x) > 1e-3
+    assert exponential.LEVELS == 8
+
+
+@pytest.mark.parametrize("plan, bound", [(SMALL[Steps.HOISTED], 1e-6), (SMALL[Steps.HORNER], 1e-6)])
+def test_noise_on_a_small_ring(plan, bound):
+    random = np.random.default_rng(5)
+    values = random.normal(0, 0.1, RING // 4)
+    noise = SchemeNoise(RING, 7, random)
+    ev, result, expected = refreshed(plan, RING // 4, relu_fourier(15), values, noise)
+    assert 1e-9 < np.std(result.values[: RING // 4] - expected) < bound
+
+
+@pytest.mark.parametrize("plan, worst_slot", [(LEAST_TIME, 3e-5), (FEWEST_KEYS, 2e-4)], ids=["time", "keys"])
+def test_noise_at_full_size(plan, worst_slot):
+    """rms 3e-6 at most, where OpenFHE's refresh has 1e-4 with the same primes."""
+    random, slots = np.random.default_rng(6), 1 << 14
+    values = random.normal(0, 0.1, slots)
+    noise = SchemeNoise(1 << 16, 7, random)
+    ev, result, expected = refreshed(plan, slots, relu_fourier(15), values, noise, ring=1 << 16)
+    error = result.values[:slots] - expected
+    assert np.sqrt(np.mean(np.abs(error) ** 2)) < 3e-6
+    assert worst(error) < worst_slot
+
+
+def test_levels_of_the_shipped_plans():
+    assert (LEAST_TIME.reserve, LEAST_TIME.levels(15)) == (3, 16)
+    assert (FEWEST_KEYS.reserve, FEWEST_KEYS.levels(27)) == (3, 16)
+
+
+def union(plan, degree, towers):
+    """Keys of all three stages' refreshes at full size."""
+    keys = {}
+    for slots in (1 << 14, 1 << 13, 1 << 12):
+        for name, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
+            keys[name] = max(most, keys.get(name, 0))
+    return keys
+
+
+def test_keys_of_the_shipped_plans():
+    """To save keys is to do with a third of them; conjugation, relinearisation and the sparse pair included."""
+    fast, lean = union(LEAST_TIME, 15, 22), union(FEWEST_KEYS, 27, 22)
+    assert (len(fast), len(lean)) == (45, 14)
+    for keys in (fast, lean):
+        assert keys[INTO_SPARSE] == 1 and keys[FROM_SPARSE] == 22
+    assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
+    assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19
+
+
+def test_a_key_is_no_longer_than_its_use():
+    """Rotations of slots-to-coefficients alone need no more towers than it has."""
+    low = [towers for towers in union(LEAST_TIME, 15, 22).values() if towers <= LEAST_TIME.reserve + 1]
+    assert len(low) == 11
+
+
+def test_grouping_must_reach():
+    with pytest.raises(PlanError, match="do not reach"):
+        Grouping((2, 2), (4, 4)).for_slots(64)
+    with pytest.raises(PlanError, match="baby steps"):
+        Grouping((2, 2), (4,))
+    assert Grouping((3, 4, 2), (4, 4, 4)).for_slots(1 << 9) == Grouping((3, 4, 1), (4, 4, 4))
+    assert Grouping((3, 4, 2), (4, 4, 4)).for_slots(1 << 6) == Grouping((3, 2), (4, 4))
