@@ -14,10 +14,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client, server
+from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
+from lowmem_resnet20.fhe.context import (
+    checked_context,
+    clear_relinearisation_keys,
+    clear_rotation_keys,
+    load_relinearisation_key,
+    load_rotation_keys,
+)
+from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes
-from lowmem_resnet20.job import Job
+from lowmem_resnet20.fhe.openfhe_engine import check_keys
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -46,19 +56,25 @@ def test_the_clients_files_are_its_owners_alone(keys):
     assert stat.S_IMODE(keys.stat().st_mode) == stat.S_IMODE((keys / "client").stat().st_mode) == 0o700
 
 
-def test_the_whole_protocol_under_a_name_that_is_not_utf8(keys):
-    picture, result = (keys.parent / os.fsdecode(name) for name in (b"p\xfe.ct", b"r\xfe.ct"))
-    identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, os.fsdecode(b"\xfe.png"))
-    [outcome] = server.evaluate(keys, INSECURE_SET, [Job(picture, result)], WEIGHTS, SilentProgress())
-    assert outcome.error is None
-    assert client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity).shape == (10,)
-    assert client.encryptions(keys, INSECURE_SET)[identity].name == os.fsdecode(b"\xfe.png")
+def test_every_file_under_a_name_that_is_not_utf8(keys):
+    """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name too."""
+    picture, name = keys.parent / os.fsdecode(b"p\xfe.ct"), os.fsdecode(b"\xfe.png")
+    identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
+    assert client.encryptions(keys, INSECURE_SET)[identity].name == name
+    client.check_decryption(keys, INSECURE_SET)
+    context, side = checked_context(keys / "server" / "context.bin", INSECURE_SET), keys / "server"
+    load_relinearisation_key(side / "relinearisation.key", context)
+    load_rotation_keys(side / "rotations-1.key", context)
+    clear_rotation_keys()
+    clear_relinearisation_keys()
+    ours = belonging(INSECURE_SET, server.open_folder(side, INSECURE_SET).keys, WEIGHTS)
+    read_ciphertext(picture, PICTURE, ours, context=side / "context.bin")
 
 
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):
     """A little more than they take; and with less free, none is made."""
     asked, taken = [], 0
-    monkeypatch.setattr(client, "check_space", lambda folder, needed, what: asked.append(needed))
+    monkeypatch.setattr(keygeneration, "check_space", lambda folder, needed, what: asked.append(needed))
     client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6", SilentProgress())
     manifest = json.loads((tmp_path / "exp6" / "server" / MANIFEST).read_text())
     for path in (path for path in (tmp_path / "exp6").rglob("*") if path.is_file()):
@@ -68,7 +84,7 @@ def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeyp
     assert taken < asked[0] < 1.04 * taken
     monkeypatch.undo()
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=asked[0] - 1, f_frsize=1))
-    monkeypatch.setattr(client, "new_context", lambda _: pytest.fail("no key may be made"))
+    monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match=r"the keys of parameter set 6 take 0\.\d\d GB of disk"):
         client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "again" / "exp6", SilentProgress())
     assert list((tmp_path / "again").iterdir()) == []
@@ -109,10 +125,10 @@ def test_a_disk_that_is_full_before_the_end(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lowmem_resnet20 import client
+from lowmem_resnet20 import client, keygeneration
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SET
-client.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
+keygeneration.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
 client.generate_keys(INSECURE_SET, Path(sys.argv[1]), SilentProgress())
 """
 
@@ -129,7 +145,7 @@ def test_what_a_killed_one_left_goes_at_the_next_try(tmp_path):
 def test_where_no_modes_are_kept_no_key_is_made(tmp_path, monkeypatch):
     chmod = Path.chmod
     monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o777))
-    monkeypatch.setattr(client, "new_context", lambda _: pytest.fail("no key may be made"))
+    monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match="keeps no permissions"):
         client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +174,7 @@ def test_a_manifest_that_leaves_files_unchecked_is_refused(keys):
     for name in ("context.bin", "relinearisation.key"):
         less = {other: record for other, record in manifest.files.items() if other != name}
         with pytest.raises(KeyFolderError, match=f"does not name {name}"):
-            server.check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
+            check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
 
 
 def test_the_folder_is_flushed(tmp_path, monkeypatch):

@@ -80,9 +80,7 @@ class NativeEngine:
         try:
             file = read_ciphertext(payload, self.chain)
         except CiphertextError as error:
-            raise CiphertextError(
-                f"{path} holds no ciphertext of these parameters: {error.message}", error.hint
-            ) from None
+            raise CiphertextError(f"{path} holds no ciphertext of these parameters: {error.message}", error.hint) from None
         towers = file.residues.shape[1]
         expected = self.arithmetic.scale_at(towers)
         sound = file.noise_degree == 1 and abs(file.scale / expected - 1) < SCALE_TOLERANCE
@@ -96,7 +94,9 @@ class NativeEngine:
         assert self._envelope is not None, "nothing was read"
         residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = len(self.chain.q) - x.towers
-        return write_ciphertext(self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
+        return write_ciphertext(
+            self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale
+        )
 
     def write_answer(self, x: Ciphertext) -> bytes:
         """The same values for the client, on no more primes than they need."""
