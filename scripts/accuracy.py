@@ -6,7 +6,8 @@
 PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
 folders of pictures in sub-folders named by class.  For each set the numpy evaluator runs the packed network with the
 set's approximated ReLU, exactly and with normal noise of the measured size added at each refresh.  Printed: accuracy,
-worst and mean difference of a logit, how many classes differ from plain and which pictures, the confusion matrix.
+how many pictures' numbers the client would refuse (a value left its range: they count as wrong), worst and mean difference
+of a logit of the others, how many classes differ from plain and which pictures, the confusion matrix.
 ``--encrypted 0 7`` classifies pictures 0 and 7 under encryption too, with the keys in keys/ (minutes each).
 """
 
@@ -18,23 +19,26 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pictureset import Pictures, read_pictures
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lowmem_resnet20.architecture import CIFAR10_CLASSES
-from lowmem_resnet20.evaluator import Clear, ClearEvaluator
-from lowmem_resnet20.network import Network, NoObserver, pack_picture
-from lowmem_resnet20.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.scaling import Scaled, scale
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
+from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
+from lowmem_resnet20.network.ranges import are_logits
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.scaling import Scaled, scale
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from pictureset import Pictures, read_pictures
 
 
 def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:
@@ -42,7 +46,7 @@ def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float,
     seed, pixels = numbered
     ev = ClearEvaluator(set_, noise, seed)
     picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), PICTURE_LEVELS)
-    with np.errstate(all="ignore"):  # a value out of range grows without bound: it is counted as wrong
+    with np.errstate(all="ignore"):  # a value out of range grows without bound
         return Network(set_, scaled, ev, NoObserver()).run(picture).values[: set_.architecture.classes]
 
 
@@ -56,14 +60,45 @@ def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise
         return np.stack(list(track(results, title, len(pictures.x), console=Console(stderr=True), disable=quiet)))
 
 
+@dataclass(frozen=True)
+class Score:
+    """Of pictures' logits beside plain's.
+
+    right: how many classes are; refused: how many are no logits (a value left its range), which are never right;
+    worst, mean: largest difference of a picture's logit, over the others; differing: indices of other classes than plain's
+    and of the refused.
+    """
+
+    right: int
+    refused: int
+    worst: float
+    mean: float
+    differing: list[int]
+
+    @classmethod
+    def of(cls, weights: Weights, logits: np.ndarray, plain: np.ndarray, labels: np.ndarray) -> Score:
+        """logits, plain: (n, classes); labels: (n,)"""
+        taken = are_logits(weights, logits)
+        differences = np.abs(logits[taken] - plain[taken]).max(1)
+        worst, mean = (differences.max(), differences.mean()) if taken.any() else (np.nan, np.nan)
+        found = logits.argmax(1)
+        differing = np.flatnonzero((found != plain.argmax(1)) | ~taken)
+        right = int(((found == labels) & taken).sum())
+        return cls(right, int((~taken).sum()), float(worst), float(mean), differing.tolist())
+
+
 def evaluate_encrypted(set_: ParameterSet, weights: Path, pixels: np.ndarray) -> np.ndarray:
-    """(classes,) logits by the command line: encrypted, evaluated by a server process, decrypted."""
+    """(classes,) logits by the command line: encrypted, evaluated by a server process, decrypted; NaN where it refuses
+    what comes out."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(picture)
         words = ["load_keys", str(set_.number), "input", str(picture), "weights", str(weights), "json"]
         command = [sys.executable, "-m", "lowmem_resnet20", *words]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode == ExitCode.CIPHERTEXT:
+        return np.full(len(CIFAR10_CLASSES), np.nan)
+    done.check_returncode()
     return np.array(json.loads(done.stdout)["logits"])
 
 
@@ -74,7 +109,8 @@ def report_encrypted(
     for set_ in sets:
         for i in chosen:
             logits = evaluate_encrypted(set_, weights, pictures.x[i])
-            classes = (CIFAR10_CLASSES[c] for c in (pictures.y[i], plain[i].argmax(), logits.argmax()))
+            true, expected, found = (CIFAR10_CLASSES[c] for c in (pictures.y[i], plain[i].argmax(), logits.argmax()))
+            classes = (true, expected, found if np.isfinite(logits).all() else "refused")
             worst = f"{np.abs(logits - plain[i]).max():.3f}"
             table.add_row(pictures.names[i], str(set_.number), *classes, worst)
     console.print(table)
@@ -99,7 +135,8 @@ def plain_logits(weights: Weights, pictures: Pictures) -> np.ndarray:
 def report(
     console: Console, title: str, pictures: Pictures, plain: np.ndarray, weights: Weights, sets: list[ParameterSet]
 ) -> None:
-    table = Table("", "right", "accuracy", "worst logit", "mean logit", "class differs", title=title)
+    headings = "right", "accuracy", "refused", "worst logit", "mean logit", "class differs"
+    table = Table("", *headings, title=title)
     differing: dict[str, list[str]] = {}
     rows = [("plain", plain)]
     for set_ in sets:
@@ -107,18 +144,16 @@ def report(
             name = f"set {set_.number}, {'with noise' if noise else 'ReLU approximated'}"
             rows.append((name, evaluate_all(set_, weights, pictures, noise)))
     for name, logits in rows:
-        found, worst = logits.argmax(1), np.abs(logits - plain).max(1)
-        finite = np.isfinite(worst)
-        other = np.flatnonzero((found != plain.argmax(1)) | ~finite)
-        right = int(((found == pictures.y) & finite).sum())
-        differing[name] = [pictures.names[i] for i in other]
+        score = Score.of(weights, logits, plain, pictures.y)
+        differing[name] = [pictures.names[i] for i in score.differing]
         table.add_row(
             name,
-            f"{right} of {len(plain)}",
-            f"{100 * right / len(plain):.2f}%",
-            f"{worst.max():.3f}",
-            f"{worst[finite].mean():.4f}",
-            str(len(other)),
+            f"{score.right} of {len(plain)}",
+            f"{100 * score.right / len(plain):.2f}%",
+            str(score.refused),
+            f"{score.worst:.3f}",
+            f"{score.mean:.4f}",
+            str(len(score.differing)),
         )
     console.print(table)
     console.print(confusion(pictures.y, plain.argmax(1)))

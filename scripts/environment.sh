@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: leaves the working directory at the repository's root and sets $python to an
 # interpreter in .venv that has this program, its extras and a working OpenFHE.
 #
@@ -7,6 +8,10 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
+# In every .venv that was made here: another is the user's own, and is not removed.
+mark=.venv/made-by-scripts
+# While it is being made.
+unfinished=.venv/unfinished
 
 fail() {
     printf 'error: %s\n' "$1" >&2
@@ -32,8 +37,9 @@ print("%d.%d" % sys.version_info[:2], verdict)
 
 candidates() {
     printf '%s\n' python3.10 python3.12 python3 python
-    compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.10.*/bin/python3.10" || true
-    compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.12.*/bin/python3.12" || true
+    local pyenv=${PYENV_ROOT:-${HOME:-}/.pyenv}
+    compgen -G "$pyenv/versions/3.10.*/bin/python3.10" || true
+    compgen -G "$pyenv/versions/3.12.*/bin/python3.12" || true
 }
 
 # Prints the interpreter to make the environment with; fails with a reason where there is none.
@@ -57,15 +63,21 @@ choose_python() {
 }
 
 make_environment() {
-    [[ $(judge "$python") == *" ok" ]] && return
+    [[ $(judge "$python") == *" ok" && ! -e $unfinished ]] && return
+    if [[ (-e .venv || -L .venv) && ! -e $mark ]]; then
+        fail "the Python in .venv cannot run this, and these scripts have not made it" "move it away: mv .venv .venv.old"
+    fi
     local base
     base=$(choose_python)
     echo "making .venv with $base" >&2
     rm -rf .venv
+    mkdir .venv
+    touch "$mark" "$unfinished"
     "$base" -m venv .venv || {
         rm -rf .venv
         fail "$base cannot make an environment" "install its venv module (Debian: python3-venv)"
     }
+    rm "$unfinished"
 }
 
 install_program() {

@@ -23,12 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.context import new_context, set_up_bootstrapping
-from lowmem_resnet20.encrypted import EncryptedEvaluator
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.memory import resident_bytes
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.progress import format_bytes
+from lowmem_resnet20.fhe.context import new_context, set_up_bootstrapping
+from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
+from lowmem_resnet20.machine.memory import resident_bytes
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.terminal.progress import format_bytes
 
 
 def variation(set_: ParameterSet, changes: dict[str, str]) -> ParameterSet:
@@ -63,7 +63,7 @@ def measure(set_: ParameterSet, stage: int, repeats: int) -> dict[str, str]:
     values = np.random.default_rng(0).uniform(-reach, reach, slots)
     level = set_.multiplicative_depth - set_.reserve_levels
     plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)
-    evaluator = EncryptedEvaluator(set_, context, lambda stage: None)
+    evaluator = OpenfheEvaluator(set_, context, lambda stage: None)
     times = []
     for _ in range(repeats + 1):
         ciphertext = context.Encrypt(pair.publicKey, plaintext)

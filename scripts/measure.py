@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.context import openfhe_version
-from lowmem_resnet20.parameters import parameter_set
-from lowmem_resnet20.picture import read_picture
-from lowmem_resnet20.progress import format_bytes, format_seconds
-from lowmem_resnet20.weights import default_weights_path, load_weights
+from lowmem_resnet20.fhe.version import openfhe_version
+from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
 
 
 @dataclass
@@ -79,7 +80,8 @@ def measure(number: int, pictures: list[Path], keys: Path) -> Figures:
     words = ["load_keys", str(number), "keys", str(keys), "plain", "input"]
     with tempfile.TemporaryDirectory() as checkpoints:
         figures.results = command(*words, first, "checkpoints", checkpoints)
-        layers = client.inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]))
+        identity = list(client.encryptions(folder, set_))[-1]
+        layers = inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]), identity)
     refreshes = [layer for layer in layers if layer.bootstrap]
     figures.bits = min(layer.bits for layer in refreshes)
     deviation = statistics.median(layer.deviation for layer in refreshes)

@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client, server
-from lowmem_resnet20.encrypted import EncryptedEvaluator
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.picture import read_picture
-from lowmem_resnet20.progress import SilentProgress
-from lowmem_resnet20.weights import default_weights_path, load_weights
+from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
+from lowmem_resnet20.job import Job
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import SilentProgress
 
 #: The kind of each of the evaluator's methods that takes time.
 KINDS = {
@@ -42,7 +43,7 @@ KINDS = {
 }
 
 
-class TimedEvaluator(EncryptedEvaluator):
+class TimedEvaluator(OpenfheEvaluator):
     """Counts the seconds and calls of each kind; an operation inside another counts for itself alone."""
 
     seconds: ClassVar[Counter[str]] = Counter()
@@ -73,8 +74,8 @@ def measure(set_: ParameterSet, folder: Path, picture: Path) -> dict[str, tuple[
     weights = load_weights(default_weights_path())
     TimedEvaluator.seconds, TimedEvaluator.calls = Counter(), Counter()
     with tempfile.TemporaryDirectory() as temporary:
-        job = server.Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
-        client.encrypt_picture(folder, set_, read_picture(picture), weights.mean, weights.std, job.ciphertext)
+        job = Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
+        client.encrypt_picture(folder, set_, read_picture(picture), weights, job.ciphertext, str(picture))
         started = time.monotonic()
         [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), evaluator_type=TimedEvaluator)
         total = time.monotonic() - started

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from trainingset import read_npz
 
-from lowmem_resnet20.architecture import CIFAR10_CLASSES
-from lowmem_resnet20.picture import read_picture
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
+from trainingset import read_npz
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from precisionreport import Inspection, write_plot, write_report
 from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.picture import find_picture, read_picture
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.progress import make_progress
+from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.model.picture import find_picture, read_picture
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from lowmem_resnet20.serverprocess import run_server
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import make_progress
+from precisionreport import Inspection, write_plot, write_report
 
 
 def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path) -> Inspection:
@@ -33,12 +35,11 @@ def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path)
     pixels = read_picture(picture)
     with tempfile.TemporaryDirectory() as temporary:
         encrypted, result, checkpoints = (Path(temporary) / name for name in ("picture.ct", "result.ct", "checkpoints"))
-        client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, encrypted)
-        words = ["evaluate", str(set_.number), str(encrypted), "output", str(result), "checkpoints", str(checkpoints)]
-        words += ["keys", str(folder.parent.absolute()), "weights", str(weights_path.absolute()), "verbose", "1"]
-        run = run_server(words, sys.stderr)
-        layers = client.inspect_checkpoints(folder, set_, checkpoints, weights, pixels)
-        logits = client.decrypt_logits(folder, set_, result, weights)
+        identity = client.encrypt_picture(folder, set_, pixels, weights, encrypted, str(picture))
+        job = Job(encrypted, result, checkpoints)
+        run = run_server(Evaluation(set_.number, folder, (job,), weights_path, verbose=1), sys.stderr)
+        layers = inspect_checkpoints(folder, set_, checkpoints, weights, pixels, identity)
+        logits = client.decrypt_logits(folder, set_, result, weights, identity)
     plain = PlainNetwork(weights).logits(pixels)
     return Inspection(set_, picture, pixels, plain, logits, layers, run)
 

@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from lowmem_resnet20.architecture import CIFAR10_CLASSES
-from lowmem_resnet20.client import LayerPrecision
-from lowmem_resnet20.parameters import ParameterSet
-from lowmem_resnet20.progress import format_bytes, format_seconds
+from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
+from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.serverprocess import ServerRun
+from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
 
 GIB = 1 << 30
 KINDS = ("convolution", "refresh", "ReLU")

@@ -4,8 +4,8 @@
     scripts/ranges.py PICTURES [--count N] [--weights FILE] [--plot FILE.png]
 
 PICTURES as scripts/accuracy.py takes them.  Values are shown as the plain network has them, beside the calibrated bound
-(the largest of all channels), and what part of their channel's range in sets 1 to 4, 1.25 times its bound, they reach: above 1
-the encrypted ReLU would be out of its range.
+(the largest of all channels), and what part of their channel's range in sets 1 to 4 they reach: above 1 the encrypted ReLU
+is out of its range.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
-from pictureset import Pictures, read_pictures
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.refresh import ChebyshevRefresh
-from lowmem_resnet20.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.ranges import ranges
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from pictureset import Pictures, read_pictures
 
 BINS = 101
 BARS = " ▁▂▃▄▅▆▇█"
@@ -42,9 +43,9 @@ class Range:
     reached: float = 0.0
     histogram: np.ndarray | None = None
 
-    def add(self, values: np.ndarray, bound: np.ndarray) -> None:
-        """values: (n, channels, width, width); bound: (channels,)"""
-        relative = values / (ChebyshevRefresh.margin * bound[:, None, None])
+    def add(self, values: np.ndarray, end: np.ndarray) -> None:
+        """values: (n, channels, width, width); end: (channels,) of their range"""
+        relative = values / end[:, None, None]
         counts, _ = np.histogram(relative, BINS, (-1, 1))
         self.histogram = counts if self.histogram is None else self.histogram + counts
         self.least, self.largest = min(self.least, values.min()), max(self.largest, values.max())
@@ -58,12 +59,13 @@ class Range:
 
 def measure(weights: Weights, pictures: Pictures) -> dict[str, Range]:
     network = PlainNetwork(weights)
-    ranges = {name: Range() for name in weights.architecture.relu_channels()}
+    ends = ranges(weights, PARAMETER_SETS[1].refresh)
+    found = {name: Range() for name in weights.architecture.relu_channels()}
     for first in range(0, len(pictures.x), 100):
         layers = network.layers(pictures.x[first : first + 100])
-        for name, found in ranges.items():
-            found.add(layers[name], weights.bounds[name])
-    return ranges
+        for name, range_ in found.items():
+            range_.add(layers[name], ends[name])
+    return found
 
 
 def bars(histogram: np.ndarray, width: int = 25) -> str:
@@ -72,22 +74,22 @@ def bars(histogram: np.ndarray, width: int = 25) -> str:
     return "".join(BARS[round(count / counts.max() * (len(BARS) - 1))] for count in counts)
 
 
-def table(weights: Weights, ranges: dict[str, Range], title: str) -> Table:
+def table(weights: Weights, measured: dict[str, Range], title: str) -> Table:
     rows = Table("ReLU", "least", "largest", "rms", "bound", "of its range", "log histogram over [-1, 1]", title=title)
-    for name, found in ranges.items():
+    for name, found in measured.items():
         values = (found.least, found.largest, found.rms, weights.bounds[name].max())
         rows.add_row(name, *(f"{v:.3f}" for v in values), f"{found.reached:.2f}", bars(found.histogram))
     return rows
 
 
-def plot(ranges: dict[str, Range], path: Path) -> None:
+def plot(measured: dict[str, Range], path: Path) -> None:
     """A histogram for each ReLU, values in units of their channel's range."""
     columns = 4
-    figure, grid = pyplot.subplots(-(-len(ranges) // columns), columns, figsize=(14, 12), layout="constrained")
+    figure, grid = pyplot.subplots(-(-len(measured) // columns), columns, figsize=(14, 12), layout="constrained")
     edges = np.linspace(-1, 1, BINS + 1)
-    for axes in grid.flat[len(ranges) :]:
+    for axes in grid.flat[len(measured) :]:
         axes.axis("off")
-    for axes, (name, found) in zip(grid.flat, ranges.items()):
+    for axes, (name, found) in zip(grid.flat, measured.items(), strict=False):
         axes.stairs(found.histogram, edges, fill=True)
         axes.set_yscale("log")
         axes.set_title(f"{name}: {found.least:.2f} to {found.largest:.2f}", fontsize=9)
@@ -103,10 +105,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write histograms as a PNG")
     args = parser.parse_args()
     weights, pictures = load_weights(args.weights), read_pictures(args.pictures, args.count)
-    ranges = measure(weights, pictures)
-    Console(width=130).print(table(weights, ranges, f"{len(pictures.x)} pictures of {args.pictures}"))
+    measured = measure(weights, pictures)
+    Console(width=130).print(table(weights, measured, f"{len(pictures.x)} pictures of {args.pictures}"))
     if args.plot:
-        plot(ranges, args.plot)
+        plot(measured, args.plot)
 
 
 if __name__ == "__main__":

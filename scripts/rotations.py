@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20 import network
-from lowmem_resnet20.context import bootstrapping_rotations, power_of_two_rotations
-from lowmem_resnet20.evaluator import Planned, PlanningEvaluator, signed
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.progress import format_bytes
+from lowmem_resnet20.fhe.context import power_of_two_rotations
+from lowmem_resnet20.fhe.secret import bootstrapping_rotations
+from lowmem_resnet20.network.clear import Planned, PlanningEvaluator, signed
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.resnet20 import plan
+from lowmem_resnet20.terminal.progress import format_bytes
 
 #: What a rotation is for, by the function of the network that asks for it.
 PURPOSES = {
@@ -57,7 +58,7 @@ class ExplainingEvaluator(PlanningEvaluator):
 def explain(set_: ParameterSet) -> dict[int, dict[int, set[str]]]:
     """By stage, by rotation in [1, N/2): what it is for."""
     evaluator = ExplainingEvaluator(set_)
-    network.plan(set_, evaluator)
+    plan(set_, evaluator)
     purposes = {stage: dict(steps) for stage, steps in evaluator.purposes.items()}
     for stage, steps in bootstrapping_rotations(set_).items():
         for step in steps:

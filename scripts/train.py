@@ -32,13 +32,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from trainingset import MEAN, STD, TrainingSet, augment, normalise, test_pictures, training_set
 
-from lowmem_resnet20.architecture import RESNET20
-from lowmem_resnet20.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.plain import Activation, PlainNetwork, ResNet, calibrate, fold, relu
-from lowmem_resnet20.scaling import fold_units, scale, trunks
-from lowmem_resnet20.weights import Weights, load_weights, save_weights
+from lowmem_resnet20.model.plain import Activation, PlainNetwork, ResNet, calibrate, fold, relu
+from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.scaling import fold_units, scale, trunks
+from lowmem_resnet20.network.weights import Weights, load_weights, save_weights
+from trainingset import MEAN, STD, TrainingSet, augment, normalise, test_pictures, training_set
 
 FOLDER = Path(__file__).resolve().parents[1] / "training"
 #: Steps from one on which large ReLU inputs are penalised, so many times as hard, to the next.
@@ -249,7 +249,7 @@ def held_out_accuracies(run: Run, pictures: TrainingSet, held_out: torch.Tensor)
 def accuracy(model: ResNet, pictures: torch.Tensor, labels: torch.Tensor) -> float:
     device = next(model.parameters()).device
     right = 0
-    for x, y in zip(pictures.split(500), labels.split(500)):
+    for x, y in zip(pictures.split(500), labels.split(500), strict=True):
         x = normalise(x.to(device)).contiguous(memory_format=torch.channels_last)
         right += int((model(x).argmax(1).cpu() == y).sum())
     return right / len(labels)

@@ -5,33 +5,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-import lowmem_resnet20
-from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.files import atomic_write, new_folder
+from lowmem_resnet20.errors import CiphertextError, KeyFolderError
+from lowmem_resnet20.machine.files import new_folder
+from lowmem_resnet20.network.ranges import Foreseen
+from lowmem_resnet20.registry import Entry, pixel_digest
 
 LOGITS = np.array([-0.5, -2.25, 1, 2, -1.5, 9.125, -1, -1, -0.25, -1.5])
 PLAIN_LOGITS = LOGITS + np.array([0.25, *[0.0] * 9])
 
 calls: list[tuple] = []
+entries: dict[str, Entry] = {}
 
 
-@dataclass(frozen=True)
-class LayerPrecision:
-    name: str
-    least: float
-    largest: float
-    worst: float
-    rms: float
-    bits: float
-    deviation: float
-    bootstrap: bool
+def write_ciphertext(path: Path, kind: str, picture: str, payload: bytes) -> str:
+    """A file as of the program, with bytes that are no ciphertext; returns their digest."""
+    digest = hashlib.sha256(payload).hexdigest()
+    facts = {"set": "1", "keys": "k", "weights": "w", "computation": "c", "kind": kind, "picture": picture, "layer": ""}
+    line = json.dumps(facts | {"sha256": digest})
+    path.write_bytes(b"lowmem-resnet20 ciphertext 2\n" + line.encode() + b"\n" + payload)
+    return digest
+
+
+def picture_id(content: bytes) -> str:
+    """The id of an encrypted picture, from its file's content."""
+    return json.loads(content.splitlines()[1])["sha256"]
+
+
+def logits_of(number: int) -> np.ndarray:
+    """Those of the number-th encryption: each picture's greatest is another's."""
+    return np.roll(LOGITS, number)
 
 
 def generate_keys(set_, folder: Path, progress) -> None:
@@ -42,22 +53,37 @@ def generate_keys(set_, folder: Path, progress) -> None:
         (new / "client").mkdir()
 
 
-def encrypt_picture(folder: Path, set_, pixels, mean, std, output: Path) -> None:
-    calls.append(("encrypt_picture", folder, set_.number, pixels.shape, mean, std, output))
-    atomic_write(output, b"picture")
+def encrypt_picture(folder: Path, set_, pixels, weights, output: Path, name: str) -> str:
+    calls.append(("encrypt_picture", folder, set_.number, pixels.shape, name, output))
+    identity = write_ciphertext(output, "picture", "", b"picture %d" % len(entries))
+    entries[identity] = Entry(identity, pixel_digest(pixels), name)
+    return identity
 
 
-def decrypt_logits(folder: Path, set_, ciphertext: Path, weights) -> np.ndarray:
+def check_decryption(folder: Path, set_) -> None:
+    """Where there are keys, their secret one may be refused."""
+    if (folder / "client" / "refused").exists():
+        raise KeyFolderError(f"{folder / 'client' / 'secret.key'} can be read by others", "chmod 600 it")
+
+
+def encryptions(folder: Path, set_) -> dict[str, Entry]:
+    return dict(entries)
+
+
+def decrypt_logits(folder: Path, set_, ciphertext: Path, weights, picture: str) -> np.ndarray:
     calls.append(("decrypt_logits", folder, set_.number, ciphertext))
-    return LOGITS
+    answered = json.loads(ciphertext.read_bytes().splitlines()[1])["picture"]
+    assert answered == picture
+    return logits_of(list(entries).index(picture) if picture in entries else 0)
 
 
-def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels) -> list[LayerPrecision]:
-    calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape))
-    return [
-        LayerPrecision("conv1", -1.5, 2.25, 1e-4, 1e-5, 13.3, 1e-6, False),
-        LayerPrecision("conv1.refresh", -1.5, 2.25, 2e-4, 1e-5, 12.3, 1e-6, True),
-    ]
+def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels, picture: str) -> list[str]:
+    calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape, picture))
+    return ["conv1", "conv1.refresh"]
+
+
+def table(layers: list[str]) -> str:
+    return "\n".join(layers)
 
 
 def self_test(progress) -> None:
@@ -65,11 +91,8 @@ def self_test(progress) -> None:
     progress.start("self-test")
 
 
-@dataclass(frozen=True)
-class Job:
-    ciphertext: Path
-    output: Path
-    checkpoints: Path | None = None
+def check_memory(set_) -> None:
+    calls.append(("check_memory", set_.number))
 
 
 def evaluate(folder: Path, set_, jobs, weights, progress, *, resume) -> list[SimpleNamespace]:
@@ -79,11 +102,21 @@ def evaluate(folder: Path, set_, jobs, weights, progress, *, resume) -> list[Sim
     outcomes = []
     for job in jobs:
         calls.append(("evaluate", folder, set_.number, job.ciphertext, job.output, job.checkpoints, resume))
-        error = CiphertextError(f"{job.ciphertext} is bad") if job.ciphertext.name == "bad.ct" else None
-        if not error:
-            atomic_write(job.output, b"result")
+        error = (
+            CiphertextError(f"{job.ciphertext} is bad", "make it again") if job.ciphertext.name == "bad.ct" else None
+        )
         outcomes.append(SimpleNamespace(job=job, seconds=2.0, error=error))
     return outcomes
+
+
+def foresee(weights, refresh, pixels) -> Foreseen:
+    """In range but for black pictures."""
+    return Foreseen(LOGITS, "layer2.0.conv1", 0.75 if pixels.any() else 1.5)
+
+
+def alike(weights, logits, foreseen) -> bool:
+    """Whichever encryption's they are."""
+    return sorted(logits) == sorted(foreseen.logits)
 
 
 class PlainNetwork:
@@ -105,24 +138,35 @@ def default_weights_path() -> Path:
 
 def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None) -> SimpleNamespace:
     calls.append(("import_weights", source, out, pictures, mean, std))
-    return SimpleNamespace(parameters=272474, pictures=3, largest_bound=7.25, difference=None)
+    return SimpleNamespace(
+        parameters=272474,
+        pictures=3,
+        useful_pictures=2,
+        too_few="few" in pictures.name,
+        largest_bound=7.25,
+        difference=None,
+    )
 
 
 MODULES = {
-    "client": (generate_keys, encrypt_picture, decrypt_logits, inspect_checkpoints, self_test),
-    "server": (Job, evaluate),
-    "plain": (PlainNetwork,),
-    "weights": (load_weights, default_weights_path),
-    "importing": (import_weights,),
+    "client": (generate_keys, encrypt_picture, check_decryption, encryptions, decrypt_logits, self_test),
+    "inspection": (inspect_checkpoints, table),
+    "server": (check_memory, evaluate),
+    "network.ranges": (foresee, alike),
+    "model.plain": (PlainNetwork,),
+    "network.weights": (load_weights, default_weights_path),
+    "model.importing": (import_weights,),
 }
 
 
 def install() -> None:
     """Replace the modules for the rest of the process; pytest's monkeypatch undoes it where it is used."""
     calls.clear()
+    entries.clear()
     for name, members in MODULES.items():
         module = ModuleType(f"lowmem_resnet20.{name}")
         for member in members:
             setattr(module, member.__name__, member)
         sys.modules[module.__name__] = module
-        setattr(lowmem_resnet20, name, module)
+        package, _, last = module.__name__.rpartition(".")
+        setattr(importlib.import_module(package), last, module)

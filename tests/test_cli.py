@@ -5,27 +5,34 @@ The modules behind it are stand-ins (fakes.py); the server's process is a shell 
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import fakes
 import lowmem_resnet20
-from lowmem_resnet20 import words
-from lowmem_resnet20.cli import evaluate_here, main
-from lowmem_resnet20.errors import CiphertextError, ExitCode, UsageError
-from lowmem_resnet20.report import Classification, one_line
+from lowmem_resnet20 import worker
+from lowmem_resnet20.cli import main
+from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, UsageError
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
+from lowmem_resnet20.terminal import words
+from lowmem_resnet20.terminal.report import Classification, Printer, one_line, vector
 
 TESTS = Path(__file__).parent
 VECTOR = "[-0.500 -2.250 1.000 2.000 -1.500 9.125 -1.000 -1.000 -0.250 -1.500]"
@@ -38,7 +45,8 @@ def faked(monkeypatch, tmp_path, inputs):
     """Stand-ins behind the command line, in an empty working directory."""
     for name in fakes.MODULES:
         monkeypatch.setitem(sys.modules, f"lowmem_resnet20.{name}", None)
-        monkeypatch.setattr(lowmem_resnet20, name, None, raising=False)
+        package, _, last = f"lowmem_resnet20.{name}".rpartition(".")
+        monkeypatch.setattr(importlib.import_module(package), last, None, raising=False)
     fakes.install()
     monkeypatch.chdir(tmp_path)
     return fakes.calls
@@ -46,7 +54,7 @@ def faked(monkeypatch, tmp_path, inputs):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Make the server's process run these shell commands; ``$@`` are its words, ``$5`` its input, ``$7`` its output."""
+    """Make the server's process run these shell commands, with its request on their standard input."""
 
     def replace(script: str) -> None:
         stub = tmp_path / "python"
@@ -57,12 +65,12 @@ def server(tmp_path, monkeypatch):
     return replace
 
 
-def printed(name: str) -> str:
-    """What the server prints of a result."""
-    return f"""printf '{{"ciphertext": "%s", "seconds": 2.0, "peak_bytes": 1000}}\\n' "{name}\""""
+WORKS = f'PYTHONPATH={TESTS} {sys.executable} {TESTS / "fake_worker.py"} "$@"'
 
 
-WORKS = f'echo "$@" >words; cp "$5" "$7"; {printed("$7")}'
+def request() -> dict:
+    """What the server's process was asked."""
+    return json.loads(Path("request").read_text())
 
 
 # --- what it prints ---------------------------------------------------------------------------------------
@@ -110,23 +118,35 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
     assert re.fullmatch(
         r"time: encrypt .* s, evaluate .* s, decrypt .* s\npeak memory: server .*, client .*\n", done.err
     )
-    _, (_, folder, number, shape, mean, std, picture), (_, *decrypted) = faked
-    assert (folder, number, shape) == (Path("keys/exp1"), 1, (3, 32, 32))
-    assert (mean, std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
-    result = picture.with_name("result.ct")
-    assert decrypted == [folder, 1, result]
-    assert Path("words").read_text().split() == [
-        "-m", "lowmem_resnet20.worker", "evaluate", "1", str(picture), "output", str(result),
-        "keys", str(Path("keys").absolute()), "verbose", "0", "json",
-    ]  # fmt: skip
+    _, (_, folder, number, shape, name, picture), (_, *decrypted) = faked
+    assert (folder, number, shape, name) == (Path("keys/exp1"), 1, (3, 32, 32), "inputs/vale.jpg")
+    assert decrypted == [folder, 1, Path(request()["jobs"][0]["output"])]
+    assert "run('worker', " in Path("words").read_text()  # and not a word of what it is asked
+    assert request() == {
+        "set_number": 1,
+        "folder": "keys/exp1",
+        "jobs": [{"ciphertext": str(picture), "output": str(decrypted[2]), "checkpoints": None}],
+        "weights": None,
+        "verbose": 0,
+        "resume": False,
+        "anyway": False,
+    }
     assert not picture.parent.exists()
 
 
 def test_the_server_is_never_told_where_the_secret_is(run, faked, server):
     server(WORKS + "; env >environment")
     run("load_keys", "1")
-    assert "client" not in Path("words").read_text()
+    assert "client" not in Path("words").read_text() + Path("request").read_text()
     assert "client" not in Path("environment").read_text().replace(str(Path.cwd()), "")
+
+
+def test_the_server_learns_no_names(run, faked, server, inputs):
+    server(WORKS)
+    run("load_keys", "1", "input", str(inputs))
+    names = [Path(job[part]).name for job in request()["jobs"] for part in ("ciphertext", "output")]
+    assert names == [f"{number:02d}.ct" for number in range(1, 13) for _ in range(2)]
+    assert "dog" not in Path("request").read_text()
 
 
 def test_words_come_in_any_order(run, faked, server, inputs):
@@ -136,9 +156,9 @@ def test_words_come_in_any_order(run, faked, server, inputs):
         ["input", picture, "verbose", "-1", "load_keys", "4", "keys", "k", "weights", "w"],
         ["weights", "w", "load_keys", "4", "keys", "k", "input", picture, "verbose", "-1"],
     )
-    for order in orders:
-        assert run(*order) == type(run("--version"))(0, RESULT, "")
-        assert "weights " + str(Path("w").absolute()) in Path("words").read_text()
+    for number, order in enumerate(orders):
+        assert run(*order) == type(run("--version"))(0, result_of(number), "")
+        assert request()["weights"] == "w"
         assert ("load_weights", Path("w")) in faked
 
 
@@ -171,28 +191,27 @@ def test_json(run, faked, server):
 
 
 def test_the_servers_cost_is_measured(run, faked, server):
-    """A server that fills 200 MB and sleeps is seen to."""
-    python = sys.executable
-    server(f'{WORKS}; {python} -c \'import time; b = bytes(200_000_000).replace(b"0", b"1"); time.sleep(0.5)\'')
+    """Its time from start to end; its memory as it says itself, however much this process has had."""
+    server(f"{WORKS}; sleep 0.5")
     line = json.loads(run("load_keys", "1", "json").out)
-    assert line["seconds"]["evaluate"] > 0.5
+    assert 0.5 < line["seconds"]["evaluate"] < 20
+    assert line["peak_bytes"]["server"] == 1000 < line["peak_bytes"]["client"]
 
 
 def test_verbose_2_shows_the_precision(run, faked, server):
     server(WORKS)
     done = run("load_keys", "1", "verbose", "2")
     assert done.out == RESULT
-    assert "conv1            -1.500     2.250   1.00e-04   1.00e-05   13.3\n" in done.err
-    assert "conv1.refresh    -1.500     2.250   2.00e-04   1.00e-05   12.3  bootstrap\n" in done.err
+    assert done.err.startswith("conv1\nconv1.refresh\n")
     [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
-    assert f"checkpoints {inspected[3]}" in Path("words").read_text()
+    assert str(inspected[3]) == request()["jobs"][0]["checkpoints"]
     assert not inspected[3].exists()
 
 
 def test_checkpoints_are_kept_where_wanted(run, faked, server):
     server(WORKS)
     run("load_keys", "1", "checkpoints", "kept")
-    assert f"checkpoints {Path('kept').absolute()}" in Path("words").read_text()
+    assert request()["jobs"][0]["checkpoints"] == "kept"
 
 
 def test_what_the_server_says_is_passed_through(run, faked, server):
@@ -205,61 +224,119 @@ def test_two_machines(run, faked, server):
     server(f"echo layer1 >&2; {WORKS}")
     done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c", "resume")
     assert done.code == 0
-    assert re.fullmatch(r"ciphertext   .*/result.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
+    assert re.fullmatch(r"ciphertext   result\.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
     assert done.err == "layer1\n"
-    given = Path("words").read_text()
-    assert f"verbose 1 json checkpoints {Path('c').absolute()} resume" in given
+    asked = request()
+    assert (asked["verbose"], asked["resume"], asked["jobs"][0]["checkpoints"]) == (1, True, "c")
     done = run("decrypt", "1", "result.ct")
     assert (done.code, done.out, done.err) == (0, RESULT, "")
     done = run("decrypt", "1", "result.ct", "json")
     assert json.loads(done.out) == {"set": 1, "class": "Dog", "index": 5, "logits": list(fakes.LOGITS)}
 
 
-def serve(*given_words: str) -> tuple[int, list[dict], str]:
-    """What the server's process does, in this one: exit code, lines of JSON, stderr."""
+def serve(*jobs: Job, **fields) -> tuple[list[dict], str]:
+    """What the server's process does, in this one: lines of JSON, stderr."""
     out, err = io.StringIO(), io.StringIO()
-    code = main(["evaluate", *given_words], out, err, evaluate_here)
-    return int(code), [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+    worker.evaluate(Evaluation.from_json(Evaluation(1, Path("keys/exp1"), jobs, **fields).to_json()), Printer(out, err))
+    return [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
 
 
 def test_the_servers_side(faked):
-    code, [line, shared], err = serve("1", "p.ct", "output", "r.ct", "verbose", "1", "checkpoints", "c")
+    [line, shared], err = serve(Job(Path("p.ct"), Path("r.ct"), Path("c")), verbose=1)
     assert [step[:2] for step in shared["steps"]] == [["layer1", "block 0"]]
-    assert code == 0 and "layer1     block 0" in err
-    assert line["ciphertext"] == "r.ct" and line["seconds"] == 2.0 and line["peak_bytes"] > 0
+    assert "layer1     block 0" in err
+    assert line["job"] == 0 and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
-    code, lines, err = serve("1", "bad.ct", "output", "r.ct", "resume")
-    assert (code, lines, err) == (6, [], "lowmem-resnet20: error: bad.ct is bad\n")
 
 
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
-    code, lines, err = serve("1", "a.ct", "bad.ct", "c.ct", "output", "results", "checkpoints", "k", "json")
-    assert code == 6 and err == "lowmem-resnet20: error: bad.ct is bad\n"
-    assert [line.get("ciphertext") for line in lines[:-1]] == ["results/a.ct", None, "results/c.ct"]
-    assert lines[1] == {"set": 1, "input": "bad.ct", "error": "bad.ct is bad", "exit_code": 6}
-    assert faked[-1][4:6] == (Path("results/c.ct"), Path("k/c.ct"))
+    jobs = [Job(Path(f"{name}.ct"), Path(f"results/{name}.ct")) for name in ("a", "bad", "c")]
+    lines, err = serve(*jobs, resume=True)
+    assert err == "" and [line.get("exit_code") for line in lines[:-1]] == [None, 6, None]
+    assert (lines[1]["error"], lines[1]["hint"]) == ("bad.ct is bad", "make it again")
+    assert faked[-1][4:] == (Path("results/c.ct"), None, True)
 
 
-ALL = f'echo "$@" >words; mkdir -p "$OUT"; for p in $(cat pictures); do cp "$p" "$OUT"; {printed("$OUT/$(basename $p)")}; done'
-SEVERAL = 'while [ "$1" != evaluate ]; do shift; done; shift 2; rm -f pictures; ' + (
-    'while [ "$1" != output ]; do echo "$1" >>pictures; shift; done; OUT="$2"; ' + ALL
-)
+def test_a_bad_ciphertext_is_named_as_the_user_named_it(run, faked, server):
+    server(WORKS)
+    Path("sent").mkdir()
+    fakes.write_ciphertext(Path("sent/a.ct"), "picture", "", b"good")
+    fakes.write_ciphertext(Path("sent/b.ct"), "picture", "", b"bad")
+    done = run("evaluate", "1", "sent", "output", "back", "json")
+    first, second = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 6 and first["ciphertext"] == "back/a.ct"
+    assert second == {"set": 1, "input": "sent/b.ct", "error": "sent/b.ct is bad", "exit_code": 6}
+    assert done.err == "lowmem-resnet20: error: sent/b.ct is bad\nhint: make it again\n"
+
+
+def result_of(number: int) -> str:
+    """What is printed of the number-th encryption."""
+    logits = fakes.logits_of(number)
+    index = int(np.argmax(logits))
+    return f"logits  {vector(logits)}\nclass   {CIFAR10_CLASSES[index]}\nindex   {index}\n"
 
 
 def test_several_pictures(run, faked, server, inputs):
     """A folder and files; one that cannot be read is reported, and the others go on."""
-    server(SEVERAL)
+    server(WORKS)
     Path("bad.png").write_text("no picture")
     done = run("load_keys", "1", "input", str(inputs / "dog.png"), "bad.png", str(inputs / "vale.jpg"))
     assert done.code == ExitCode.PICTURE
-    assert done.out == f"picture  {inputs / 'dog.png'}\n{RESULT}picture  {inputs / 'vale.jpg'}\n{RESULT}"
+    assert done.out == f"picture  {inputs / 'dog.png'}\n{result_of(0)}picture  {inputs / 'vale.jpg'}\n{result_of(1)}"
     assert done.err.startswith("lowmem-resnet20: error: bad.png is not a JPEG or PNG picture\ntime: encrypt")
     assert "; a picture after the first 2.0 s\n" in done.err
     done = run("load_keys", "1", "input", str(inputs), "json", "plain", "verbose", "-1")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0 and len(lines) == 12
     assert [line["input"] for line in lines] == sorted(str(p) for p in inputs.iterdir() if p.suffix in (".png", ".jpg"))
-    assert all(line["class"] == "Dog" and line["seconds"]["evaluate"] == 2.0 for line in lines)
+    assert [line["logits"] for line in lines] == [list(fakes.logits_of(number)) for number in range(2, 14)]
+    assert all(line["seconds"]["evaluate"] == 2.0 for line in lines)
+
+
+def test_a_folder_of_one_picture_is_as_one_of_two(run, faked, server, inputs):
+    server(WORKS)
+    Path("one").mkdir()
+    shutil.copy(inputs / "dog.png", "one/dog.png")
+    assert run("load_keys", "1", "input", "one").out.startswith("picture  one/dog.png\n")
+    assert run("encrypt", "1", "input", "one", "output", "sent").code == 0
+    assert run("evaluate", "1", "sent", "output", "back").code == 0
+    assert run("decrypt", "1", "back").out.startswith("picture  one/dog.png\n")
+    assert Path("sent/1.ct").is_file() and Path("back/1.ct").is_file()
+    assert run("encrypt", "1", "input", str(inputs / "dog.png"), "output", "newdir/").code == 0
+    assert Path("newdir/1.ct").is_file()
+
+
+def test_folders_that_hold_the_same_name(run, faked, server, inputs):
+    server(WORKS)
+    for name, source in (("a", "dog.png"), ("b", "cat.png")):
+        Path(name).mkdir()
+        shutil.copy(inputs / source, f"{name}/1.png")
+    done = run("load_keys", "1", "input", "a", "b", "json")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == ["a/1.png", "b/1.png"]
+
+
+def test_a_folder_that_cannot_be_opened_stops_no_other(run, faked, server, inputs):
+    server(WORKS)
+    Path("empty").mkdir()
+    done = run("load_keys", "1", "input", "empty", str(inputs / "dog.png"), "json")
+    failed, answered = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.PICTURE and failed["input"] == "empty" and answered["class"] == "Dog"
+
+
+def test_a_picture_that_fails_in_the_server_has_its_line(run, faked, server, monkeypatch, inputs):
+    server(WORKS)
+    encrypt = fakes.encrypt_picture
+
+    def bad_dog(folder, set_, pixels, weights, output, name):
+        identity = encrypt(folder, set_, pixels, weights, output, name)
+        return fakes.write_ciphertext(output, "picture", "", b"bad") if "dog" in name else identity
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "encrypt_picture", bad_dog)
+    dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
+    done = run("load_keys", "1", "input", dog, cat, "json", "verbose", "-1")
+    failed, answered = [json.loads(line) for line in done.out.splitlines()]
+    assert (failed["input"], failed["exit_code"], answered["input"]) == (dog, 6, cat)
+    assert done.code == 6 and "lowmem-resnet20-" not in done.err + done.out
 
 
 def test_several_pictures_of_which_none_can_be_read(run, faked, server):
@@ -273,29 +350,141 @@ def test_several_pictures_of_which_none_can_be_read(run, faked, server):
 def test_two_machines_and_several_pictures(run, faked, server, inputs):
     pictures = [str(inputs / name) for name in ("dog.png", "cat.png")]
     done = run("encrypt", "1", "input", *pictures, "output", "sent", "verbose", "-1")
-    assert done.out == "ciphertext  sent/dog.png.ct\nciphertext  sent/cat.png.ct\n"
-    server(SEVERAL)
+    assert done.out == "ciphertext  sent/1.ct\nciphertext  sent/2.ct\n"
+    server(WORKS)
     done = run("evaluate", "1", "sent", "output", "back", "json")
     names = [Path(json.loads(line)["ciphertext"]).name for line in done.out.splitlines()]
-    assert done.code == 0 and names == ["cat.png.ct", "dog.png.ct"]
+    assert done.code == 0 and names == ["1.ct", "2.ct"]
     done = run("decrypt", "1", "back", "json")
-    assert [json.loads(line)["input"] for line in done.out.splitlines()] == ["back/cat.png.ct", "back/dog.png.ct"]
-    done = run("decrypt", "1", "back", "input", pictures[0])
-    assert done.err.startswith("lowmem-resnet20: error: 2 ciphertexts and 1 pictures\n")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == pictures
     Path("empty").mkdir()
     assert run("decrypt", "1", "empty").err.startswith("lowmem-resnet20: error: empty has no ciphertext in it\n")
     assert run("encrypt", "1", "input", "empty", "output", "o").err.startswith(
         "lowmem-resnet20: error: empty has no picture in it\n"
     )
-    done = run("encrypt", "1", "input", pictures[0], pictures[0], "output", "twice")
-    assert done.err.startswith("lowmem-resnet20: error: two files would be named dog.png.ct\n")
 
 
-def test_decrypt_compares(run, faked):
+def classes(out: str) -> dict[str, str]:
+    """Class by picture, of lines of JSON."""
+    return {line["input"]: line["class"] for line in map(json.loads, out.splitlines()) if "class" in line}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_result_is_paired_with_the_picture_it_answers(run, faked, server, inputs, order):
+    """Whatever the order of files and words: today's pictures, named so that sorting changes it."""
+    names = ["b.png", "a.png"]
+    for name, source in zip(names, ("dog.png", "cat.png"), strict=True):
+        shutil.copy(inputs / source, name)
+    server(WORKS)
+    run("encrypt", "1", "input", *names, "output", "sent")
+    run("evaluate", "1", "sent", "output", "back")
+    given_words = [names[i] for i in order]
+    done = run("decrypt", "1", "back", "input", *given_words, "json")
+    assert done.code == 0
+    assert classes(done.out) == {"b.png": result_class(0), "a.png": result_class(1)}
+    Path("back/1.ct").rename("back/9.ct")  # and whatever the files are called
+    done = run("decrypt", "1", "back/9.ct", "back/2.ct", "input", *given_words, "json")
+    assert classes(done.out) == {"b.png": result_class(0), "a.png": result_class(1)}
+
+
+def result_class(number: int) -> str:
+    return CIFAR10_CLASSES[int(np.argmax(fakes.logits_of(number)))]
+
+
+def test_results_of_pictures_not_given_are_refused(run, faked, server, inputs):
+    dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
+    server(WORKS)
+    run("encrypt", "1", "input", dog, cat, "output", "sent")
+    run("evaluate", "1", "sent", "output", "back")
+    done = run("decrypt", "1", "back", "input", cat, "json")
+    assert done.code == ExitCode.CIPHERTEXT and list(classes(done.out)) == [cat]
+    assert done.err == f"lowmem-resnet20: error: back/1.ct answers {dog}, which is not among the pictures given\n"
+    done = run("decrypt", "1", "back/1.ct", "input", cat)
+    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
+    done = run("decrypt", "1", "back/1.ct", "input", dog, cat)
+    assert done.code == ExitCode.CIPHERTEXT
+    assert f"no result that was given answers {cat}" in done.err
+    fakes.write_ciphertext(Path("foreign.ct"), "logits", "somewhere", b"result")
+    done = run("decrypt", "1", "foreign.ct", "input", cat)
+    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "") and "list of encryptions" in done.err
+
+
+def encrypted_result(run, server, *given_words: str) -> None:
+    """r.ct, the result of a picture."""
+    server(WORKS)
+    run("encrypt", "1", "output", "p.ct", *given_words)
+    run("evaluate", "1", "p.ct", "output", "r.ct")
+
+
+def test_decrypt_compares(run, faked, server):
+    encrypted_result(run, server, "input", "inputs/vale.jpg")
     done = run("decrypt", "1", "r.ct", "plain", "input", "inputs/vale.jpg", "checkpoints", "c")
     assert "difference    0.250" in done.out
-    assert "bootstrap" in done.err
+    assert done.err == "conv1\nconv1.refresh\n"
     assert "checkpoint" not in done.out
+
+
+BLACK = "comes to 1.50 times what set 6 can take, at layer2.0.conv1: the result may be wrong"
+
+
+@pytest.fixture
+def black(tmp_path):
+    """A picture whose values leave their range, as the stand-ins have it."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    return "black.png"
+
+
+@pytest.mark.parametrize("verbose", ["-1", "0"])
+@pytest.mark.parametrize("command", [["load_keys", "6"], ["encrypt", "6", "output", "o.ct"]])
+def test_a_picture_out_of_range_is_warned_of_and_goes_on(run, faked, server, black, command, verbose):
+    """In silence too: a result that may be wrong is not one to be silent about."""
+    server(WORKS)
+    done = run(*command, "input", black, "verbose", verbose)
+    assert done.code == 0 and done.out
+    lines = done.err.splitlines()
+    assert lines[:2] == [
+        f"lowmem-resnet20: warning: black.png {BLACK}",
+        "hint: give import_weights pictures like this one to calibrate on",
+    ]
+    assert len(lines) == 2 or verbose == "0"
+    assert [call[0] for call in faked][1] == "encrypt_picture"
+
+
+def test_programs_read_how_far_values_come(run, faked, server, black, inputs):
+    server(WORKS)
+    for picture, reached, warnings in (
+        (str(inputs / "dog.png"), 0.75, []),
+        (black, 1.5, [f"black.png {BLACK}"]),
+    ):
+        for command in ("load_keys 6", "encrypt 6 output p.ct", "evaluate 6 p.ct output r.ct", "decrypt 6 r.ct"):
+            named = [] if command.startswith("evaluate") else ["input", picture]
+            line = json.loads(run(*command.split(), *named, "json", "verbose", "-1").out)
+            if named:
+                assert line["range"] == {"layer": "layer2.0.conv1", "reached": reached}
+                assert line["warnings"] == warnings
+    assert "warnings" not in json.loads(run("decrypt", "6", "r.ct", "json").out)
+
+
+def test_logits_unlike_the_plain_networks_are_warned_of(run, faked, server, monkeypatch):
+    encrypted_result(run, server, "input", "inputs/vale.jpg")
+    wrong = fakes.LOGITS + np.array([0, 7.5, *[0] * 8])
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: wrong)
+    message = "inputs/vale.jpg: a logit is 7.50 from the plain network's: the result may be wrong"
+    for command in (["load_keys", "1"], ["decrypt", "1", "r.ct"]):
+        done = run(*command, "input", "inputs/vale.jpg", "json", "verbose", "-1")
+        line = json.loads(done.out)
+        assert done.code == 0 and line["class"] == "Dog" and line["warnings"] == [message]
+        assert done.err.startswith(f"lowmem-resnet20: warning: {message}\nhint: a value left its range, or")
+    assert run("decrypt", "1", "r.ct").err == ""  # the picture is not looked at
+
+
+def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
+    done = run("import_weights", "a.npz", "b", "pictures", "few", "verbose", "-1")
+    assert (done.code, done.out) == (0, "weights  b\n")
+    assert done.err == (
+        "lowmem-resnet20: warning: only 2 of the pictures differ and have more than one colour: "
+        "the values of others may leave the ranges found\nhint: give hundreds of pictures, of all classes\n"
+    )
 
 
 def test_import_weights(run, faked):
@@ -321,16 +510,20 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_only_on_a_terminal_that_wants_it(faked, monkeypatch):
+def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch):
+    encrypted_result(run, server)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
     main(["decrypt", "1", "r.ct"], out, io.StringIO())
     assert "\x1b[1;32mDog\x1b[0m" in out.getvalue()
-    monkeypatch.setenv("NO_COLOR", "1")
-    out, err = Terminal(), Terminal()
-    main(["decrypt", "1", "r.ct"], out, err)
-    assert main(["x"], out, err) == ExitCode.USAGE
-    assert "\x1b" not in out.getvalue() + err.getvalue()
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        monkeypatch.setenv("NO_COLOR", "")
+        monkeypatch.setenv(name, value)
+        out, err = Terminal(), Terminal()
+        main(["decrypt", "1", "r.ct"], out, err)
+        assert main(["x"], out, err) == ExitCode.USAGE
+        assert "\x1b" not in out.getvalue() + err.getvalue(), name
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------
@@ -349,6 +542,32 @@ def test_colour_only_on_a_terminal_that_wants_it(faked, monkeypatch):
         ("--verbos 1 load_keys 1", "unknown word '--verbos'", "did you mean verbose?"),
         ("load_keys 1 dog.PNG", "unknown word 'dog.PNG'", "did you mean: input dog.PNG?"),
         ("load_keys 1 2", "unknown word '2'", "see: lowmem-resnet20 --help"),
+        ("-x.png", "unknown word '-x.png'", "a file of that name is written ./-x.png"),
+        ("load_keys 1 input -x.png", "unknown word '-x.png'", "a file of that name is written ./-x.png"),
+        ("load_keys 1 input -horse.png", "unknown word '-horse.png'", "a file of that name is written ./-horse.png"),
+        ("load_keys 1 input --help.png", "unknown word '--help.png'", "a file of that name is written ./--help.png"),
+        ("decrypt 1 -r.ct", "unknown word '-r.ct'", "a file of that name is written ./-r.ct"),
+        ("load_keys 1 input=x.png", "unknown word 'input=x.png'", "did you mean: input x.png?"),
+        ("load_keys 1 --input=x.png", "unknown word '--input=x.png'", "did you mean: input x.png?"),
+        ("load_keys 1 input a.png verbose=-1", "unknown word 'verbose=-1'", "did you mean: verbose -1?"),
+        ("evaluate 1 a.ct output=b.ct", "unknown word 'output=b.ct'", "did you mean: output b.ct?"),
+        ("load_keys 1 plain=", "unknown word 'plain='", "did you mean: plain?"),
+        ("load_keys 1 plain=yes", "unknown word 'plain=yes'", "did you mean: plain?"),
+        ("load_keys=1", "unknown word 'load_keys=1'", "did you mean: load_keys 1?"),
+        ("load_keys 1 input = x.png", "input = is written without =", "such as: input FILE .."),
+        ("load_keys 1 x.webp", "unknown word 'x.webp'", "did you mean: input x.webp?"),
+        ("load_keys 1 image x.png", "unknown word 'image'", "did you mean input?"),
+        ("load_keys 1 -i x.png", "unknown word '-i'", "did you mean input?"),
+        ("load_keys 1 -v 2", "unknown word '-v'", "did you mean verbose?"),
+        ("encrypt 1 -o p.ct", "unknown word '-o'", "did you mean output?"),
+        ("evaluate 1 a.ct out b.ct", "unknown word 'out'", "did you mean output?"),
+        ("classify x.png", "unknown word 'classify'", "did you mean load_keys?"),
+        ("version", "unknown word 'version'", "did you mean --version?"),
+        ("-V", "unknown word '-V'", "did you mean --version?"),
+        ("load_keys 1 a.ct", "unknown word 'a.ct'", "right after the command and its N"),
+        ("load_keys exp2", "'exp2' is not the number of a parameter set", "did you mean 2?"),
+        ("load_keys keys/exp6/", "'keys/exp6/' is not the number of a parameter set", "did you mean 6?"),
+        ("load_keys -7x", "unknown word '-7x'", "see:"),
         ("load_keys", "load_keys needs N after it", "see:"),
         ("load_keys plain", "load_keys needs N after it, not the word plain", "see:"),
         ("load_keys one", "'one' is not the number of a parameter set", "such as 1"),
@@ -387,6 +606,26 @@ def test_usage_errors(run, given_words, message, hint):
     first, *rest = done.err.splitlines()
     assert first == f"lowmem-resnet20: error: {message}"
     assert (rest == []) if not hint else (len(rest) == 1 and rest[0].startswith("hint: ") and hint in rest[0])
+
+
+def test_words_in_quotes_together(run):
+    done = run("load-keys 6 plain")
+    assert done.err.splitlines() == [
+        "lowmem-resnet20: error: unknown word 'load-keys 6 plain'",
+        "hint: without quotes around all of it: load_keys 6 plain",
+    ]
+
+
+def test_the_spellings_that_are_hinted_at_work(run, faked, inputs):
+    """Files named like options or like words."""
+    data = (inputs / "dog.png").read_bytes()
+    for name in ("-x.png", "--help.png", "input=x.png", "plain"):
+        Path(name).write_bytes(data)
+        done = run("encrypt", "1", "output", "o.ct", "input", f"./{name}", "verbose", "-1")
+        assert (done.code, done.err) == (0, ""), name
+        assert faked[-1][4] == name
+    assert run("encrypt", "1", "output", "o.ct", "input", "input=x.png").code == 0  # a file there is a file
+    assert run("encrypt", "1", "output", "o.ct", "--", "input", "-x.png").code == 0
 
 
 def test_an_empty_name_is_no_name(run):
@@ -469,7 +708,8 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
         (RuntimeError("two\nlines"), 1, r"unexpected RuntimeError: two\nlines", "LOWMEM_RESNET20_DEBUG=1"),
     ],
 )
-def test_errors_below(run, faked, monkeypatch, error, code, message, hint):
+def test_errors_below(run, faked, server, monkeypatch, error, code, message, hint):
+    encrypted_result(run, server)
     replace(monkeypatch, "client", "decrypt_logits", error)
     done = run("decrypt", "1", "r.ct")
     assert (done.code, done.out) == (code, "")
@@ -494,7 +734,7 @@ def test_ctrl_c_below(run, faked, monkeypatch):
 def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server, monkeypatch):
     server("touch started")
     error = ModuleNotFoundError("No module named 'torch'", name="torch")
-    replace(monkeypatch, "plain", "PlainNetwork", error)
+    replace(monkeypatch, "model.plain", "PlainNetwork", error)
     done = run("load_keys", "1", "plain")
     assert done.code == ExitCode.ENVIRONMENT
     assert done.err.splitlines() == [
@@ -504,11 +744,203 @@ def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server
     assert not Path("started").exists()
 
 
-def test_noise_is_no_result(run, faked, monkeypatch):
+def test_noise_is_no_result(run, faked, server, monkeypatch):
+    encrypted_result(run, server)
     monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: np.full(10, np.nan))
     done = run("decrypt", "1", "r.ct", "json")
-    assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
+    assert done.code == ExitCode.CIPHERTEXT
+    assert json.loads(done.out)["error"] == "the decrypted logits are not finite numbers"
     assert "not finite" in done.err
+
+
+# --- files that are there already -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(faked, inputs) -> Path:
+    """A folder of one encrypted picture, a.ct; keys, and a picture of one's own, in the working directory."""
+    Path("sent").mkdir()
+    fakes.write_ciphertext(Path("sent/a.ct"), "picture", "", b"picture")
+    for side in ("client", "server"):
+        Path("keys/exp1", side).mkdir(parents=True)
+    Path("keys/exp1/client/secret.key").write_text("secret")
+    shutil.copy(inputs / "dog.png", "own.png")
+    shutil.copy(inputs / "dog.png", "keys/exp1/not a key.png")
+    return Path("sent")
+
+
+@pytest.mark.parametrize(
+    ("given_words", "message"),
+    [
+        ("encrypt 1 input own.png output own.png", "output own.png would overwrite own.png, which is read"),
+        ("encrypt 1 input own.png output ./sent/../own.png", "would overwrite own.png"),
+        ("encrypt 1 input own.png output link", "output link would overwrite own.png"),
+        ("encrypt 1 input link output own.png", "output own.png would overwrite link"),
+        ("encrypt 1 input own.png output hard", "output hard would overwrite own.png"),
+        ("encrypt 1 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
+        ("encrypt 1 input own.png output w weights w", "output w would overwrite w"),
+        ("evaluate 1 sent/a.ct output sent/a.ct", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent output sent", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent/a.ct output sent", "output sent/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 sent output same", "output same/a.ct would overwrite sent/a.ct"),
+        ("evaluate 1 c/conv1.ct output r.ct checkpoints c", "output c/conv1.ct would overwrite c/conv1.ct"),
+        ("evaluate 1 sent/a.ct output c/conv1.ct checkpoints c", "c/conv1.ct and c/conv1.ct are the same output"),
+        ("import_weights w w pictures sent/../own.png", "output w would overwrite w"),
+        ("import_weights w own.png pictures own.png", "output own.png would overwrite own.png"),
+        ("import_weights sent sent/a.ct pictures own.png", "output sent/a.ct would overwrite sent/a.ct"),
+        ("load_keys 1 input c/conv1.ct checkpoints c", "output c/conv1.ct would overwrite c/conv1.ct"),
+        ("encrypt 1 input own.png output pipe", "pipe is a pipe"),
+        ("evaluate 1 sent/a.ct output pipe", "pipe is a pipe"),
+        ("import_weights w pipe pictures own.png", "pipe is a pipe"),
+        ("encrypt 1 input own.png output to-pipe", "to-pipe is a pipe"),
+        ("encrypt 1 input own.png output null", "null is a device"),
+        ("evaluate 1 sent/a.ct output null", "null is a device"),
+    ],
+)
+def test_what_is_there_is_not_destroyed(run, sent, server, given_words, message):
+    """Refused before any work; each of these ate its input, or the device, in silence."""
+    server("touch started")
+    Path("link").symlink_to("own.png")
+    os.link("own.png", "hard")
+    Path("same").symlink_to("sent")
+    Path("w").write_text("weights")
+    Path("c").mkdir()
+    shutil.copy("own.png" if "load_keys" in given_words else "sent/a.ct", "c/conv1.ct")
+    os.mkfifo("pipe")
+    Path("to-pipe").symlink_to("pipe")
+    if "null" in given_words:
+        try:
+            os.mknod("null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("this user may not make devices")
+    before = snapshot()
+    done = run(*given_words.split())
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert message in done.err.splitlines()[0]
+    assert snapshot() == before
+    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "import_weights"} or "load_keys" in given_words
+
+
+def snapshot() -> dict[str, tuple]:
+    """What is in the working directory, links not followed."""
+    paths = [path for path in Path().rglob("*") if not path.is_dir() or path.is_symlink()]
+    status = {str(path): path.lstat() for path in paths}
+    return {
+        name: (s.st_ino, s.st_mode, s.st_rdev, Path(name).read_bytes() if stat.S_ISREG(s.st_mode) else b"")
+        for name, s in status.items()
+    }
+
+
+def test_an_output_that_is_a_link_is_written_through(run, sent, server):
+    server(WORKS)
+    Path("elsewhere").mkdir()
+    Path("r.ct").symlink_to("elsewhere/r.ct")
+    assert run("evaluate", "1", "sent/a.ct", "output", "r.ct").code == 0
+    assert Path("r.ct").is_symlink()
+
+
+@pytest.mark.parametrize("command", ["evaluate 1 sent/a.ct", "encrypt 1 input own.png"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(run, sent, server, command):
+    server("touch started")
+    done = run(*command.split(), "output", "absent/r.ct")
+    assert done.code == ExitCode.ENVIRONMENT
+    assert done.err.splitlines() == [
+        "lowmem-resnet20: error: cannot write absent/r.ct: No such file or directory",
+        "hint: make its folder first",
+    ]
+    assert not Path("started").exists() and not [call for call in fakes.calls if call[0] == "encrypt_picture"]
+
+
+# --- keys and results on the disk -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["./keys", "keys/exp1", "renamed"])
+def test_the_folder_of_a_set_may_be_named_itself(run, sent, server, named):
+    server(WORKS)
+    Path("renamed").symlink_to("keys/exp1")
+    assert run("load_keys", "1", "keys", named, "input", "own.png").code == 0
+    expected = "renamed" if named == "renamed" else "keys/exp1"
+    assert request()["folder"] == expected
+
+
+def test_new_keys_are_made_under_the_name_given(run, faked):
+    assert run("generate_keys", "1", "keys", "here/exp1", "verbose", "-1").out == "keys  here/exp1\n"
+    assert run("generate_keys", "2", "keys", "here", "verbose", "-1").out == "keys  here/exp2\n"
+    again = run("generate_keys", "1", "keys", "here/exp1")
+    assert "here/exp1 exists already" in again.err
+
+
+@pytest.mark.parametrize("command", ["load_keys 1", "encrypt 1 output p.ct"])
+def test_a_secret_key_that_will_be_refused_is_refused_at_once(run, sent, server, command):
+    server("touch started")
+    Path("keys/exp1/client/refused").touch()
+    done = run(*command.split(), "input", "own.png")
+    assert done.code == ExitCode.KEYS and "can be read by others" in done.err
+    assert not Path("started").exists() and not [call for call in fakes.calls if call[0] == "encrypt_picture"]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """Where temporary folders are made."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def kept_result(done, temporary: Path) -> Path:
+    """The one file that is left in the temporary folder, as the line on stderr names it."""
+    [path] = [path for path in temporary.rglob("*") if path.is_file()]
+    assert path.parent.stat().st_mode & 0o077 == 0
+    [line] = [line for line in done.err.splitlines() if line.startswith("the encrypted result is kept: ")]
+    assert line.endswith(f"lowmem-resnet20 decrypt 1 {path.parent} keys keys/exp1")
+    return path
+
+
+@pytest.mark.parametrize("error", [CiphertextError("x"), KeyFolderError("x"), OSError(5, "x"), RuntimeError("x")])
+def test_a_result_that_cannot_be_decrypted_is_kept(run, sent, server, monkeypatch, temporary, error):
+    server(WORKS)
+    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+    replace(monkeypatch, "client", "decrypt_logits", error)
+    done = run("load_keys", "1", "input", "own.png")
+    assert done.code and done.out == ""
+    kept_result(done, temporary)
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", decrypt)
+    again = run(*done.err.split("lowmem-resnet20 ", 1)[1].splitlines()[0].split(), "verbose", "-1")
+    assert again.code == 0 and RESULT in again.out
+
+
+def test_of_several_results_those_that_were_not_told_are_kept(run, sent, server, monkeypatch, temporary, inputs):
+    server(WORKS)
+    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+
+    def fails_for_the_second(folder, set_, ciphertext, *rest):
+        if ciphertext.name == "2.ct":
+            raise CiphertextError("x")
+        return decrypt(folder, set_, ciphertext, *rest)
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", fails_for_the_second)
+    pictures = [str(inputs / name) for name in ("dog.png", "cat.png", "frog.png")]
+    done = run("load_keys", "1", "input", *pictures)
+    assert done.code == ExitCode.CIPHERTEXT and done.out.count("picture  ") == 2
+    assert kept_result(done, temporary).name == "2.ct"
+
+
+def test_nothing_is_kept_when_all_was_told(run, sent, server, temporary):
+    server(WORKS)
+    assert run("load_keys", "1", "input", "own.png").code == 0
+    assert list(temporary.iterdir()) == []
+
+
+def test_memory_is_looked_at_unless_the_user_knows_better(run, sent, server):
+    serve(Job(Path("p.ct"), Path("r.ct")))
+    assert ("check_memory", 1) in fakes.calls
+    fakes.calls.clear()
+    serve(Job(Path("p.ct"), Path("r.ct")), anyway=True)
+    assert ("check_memory", 1) not in fakes.calls
+    server(WORKS)
+    for command in ("load_keys 1 input own.png anyway", "evaluate 1 sent/a.ct output r.ct anyway"):
+        assert run(*command.split()).code == 0
+        assert request()["anyway"] is True
 
 
 # --- as a process -----------------------------------------------------------------------------------------
@@ -553,13 +985,14 @@ def test_a_full_disk_under_stdout():
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 7
-    assert done.stderr.startswith("lowmem-resnet20: error: cannot write the result: No space left on device\n")
-    assert len(done.stderr.splitlines()) == 2
+    text, _, error = done.stderr.partition("lowmem-resnet20: error: ")
+    assert text.startswith("usage: lowmem-resnet20 ") and text.endswith("result.ct\n")
+    assert error == "cannot write the result: No space left on device\nhint: free some disk space\n"
 
 
 LOAD_KEYS = """
 import signal, sys
-from lowmem_resnet20.interrupt import ENDING_SIGNALS
+from lowmem_resnet20.machine.interrupt import ENDING_SIGNALS
 signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # as in the program, where numpy comes after main's start
 import fakes
 from lowmem_resnet20.cli import main

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +19,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 from lowmem_resnet20 import client
-from lowmem_resnet20.ciphertexts import PICTURE, read_ciphertext
-from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.keystore import CONTEXT
-from lowmem_resnet20.progress import SilentProgress
+from lowmem_resnet20.errors import CiphertextError, ExitCode
+from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext
+from lowmem_resnet20.fhe.envelope import PICTURE
+from lowmem_resnet20.fhe.keystore import CONTEXT
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.network.weights import save_weights
+from lowmem_resnet20.terminal.progress import SilentProgress
+from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 WEIGHTS = random_weights(ARCHITECTURE)
 FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -33,9 +38,10 @@ EDGE = 600  # bytes at both ends, where the structure is; between them are coeff
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
+    save_weights(folder / "weights", WEIGHTS)
     client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
-    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS.mean, WEIGHTS.std, folder / "p.ct")
+    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS, folder / "p.ct", "picture")
     return folder
 
 
@@ -49,8 +55,8 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
 
 
 def read(folder: Path, path: Path):
-    keys = client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys
-    return read_ciphertext(path, PICTURE, keys, context=folder / "exp1" / "server" / CONTEXT)
+    ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
+    return read_ciphertext(path, PICTURE, ours, context=folder / "exp1" / "server" / CONTEXT)
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)
@@ -109,15 +115,16 @@ def _error_or_ciphertext(folder: Path, path: Path) -> None:
         assert ciphertext.NumberCiphertextElements() == 2
 
 
+#: The server's process, but for set 1, which is the miniature here.
 SERVE = """
 import sys
-from pathlib import Path
-from miniature import INSECURE_SET, random_weights
-from lowmem_resnet20 import server
-from lowmem_resnet20.progress import SilentProgress
-folder = Path(sys.argv[1])
-job = server.Job(folder / "p.ct", folder / "r.ct")
-server.evaluate(folder / "forged", INSECURE_SET, [job], random_weights(), SilentProgress())
+from functools import partial
+from miniature import INSECURE_SET
+from lowmem_resnet20 import worker
+from lowmem_resnet20.network import parameters, weights
+parameters.PARAMETER_SETS[1, "openfhe"] = INSECURE_SET
+worker.load_weights = partial(weights.load_weights, architecture=INSECURE_SET.architecture)
+sys.exit(worker.main())
 """
 
 
@@ -138,9 +145,13 @@ def test_keys_that_are_none_end_no_more_than_the_servers_own_process(folder, tmp
     for file, content in ((name, data), ("manifest.json", json.dumps(manifest).encode())):
         (server / file).unlink()
         (server / file).write_bytes(content)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    request = Evaluation(1, tmp_path / "forged", (Job(tmp_path / "p.ct", tmp_path / "r.ct"),), folder / "weights")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0 and not (tmp_path / "r.ct").exists()
-    assert done.returncode < 0 or "KeyFolderError" in done.stderr or "Error" in done.stderr
+        [sys.executable, "-c", SERVE],
+        env=environment, input=request.to_json(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (ExitCode.KEYS, -signal.SIGABRT, -signal.SIGSEGV), done.stderr
+    assert not (tmp_path / "r.ct").exists()
+    if done.returncode == ExitCode.KEYS:
+        assert re.fullmatch(rf"lowmem-resnet20: error: {server / name} [^\n]+\n", done.stderr)

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 from lowmem_resnet20 import client, server
-from lowmem_resnet20.errors import ExitCode
-from lowmem_resnet20.network import plan
-from lowmem_resnet20.parameters import PARAMETER_SETS
-from lowmem_resnet20.progress import Ended, SilentProgress
-from lowmem_resnet20.refresh import ChebyshevRefresh
+from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.job import Job
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
+from lowmem_resnet20.network.resnet20 import plan
+from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.serverprocess import ServerRun
+from lowmem_resnet20.terminal.progress import Ended, SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import operations
@@ -32,14 +34,14 @@ def inspection():
     """Made-up measurements of one block; the layer's name tells its kind."""
     numbers = (-1.0, 2.0, 1e-2, 5e-3, 1e-3, 2e-3, 7.6, 11.0, 1e-4)
     names = ("conv1", "conv1.refresh", "conv1.relu")
-    layers = [client.LayerPrecision(name, *numbers, bootstrap=name.endswith("refresh")) for name in names]
+    layers = [LayerPrecision(name, *numbers, bootstrap=name.endswith("refresh")) for name in names]
     steps = [Ended("keys", "checking", 3.0, 1 << 30), Ended("input", "conv1", 1.0, 1 << 30)]
     steps += [Ended("input", "conv1 refresh", 9.0, 5 << 30), Ended("head", "pool and fc", 1.0, 4 << 30)]
-    run = ServerRun(15.0, 6 << 30, [], ExitCode.OK, steps)
+    run = ServerRun(15.0, 6 << 30, [], steps)
     plain = np.linspace(-1, 1, 10)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
     return precisionreport.Inspection(
-        PARAMETER_SETS[6], Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
+        parameter_set(6), Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
     )
 
 
@@ -76,14 +78,15 @@ def test_ranges(tmp_path):
     weights, random = random_weights(ARCHITECTURE), np.random.default_rng(3)
     x = np.stack([random_picture(ARCHITECTURE, random) for _ in range(3)])
     found = ranges.measure(weights, Pictures(x, np.zeros(3, int), ["a", "b", "c"]))
-    from lowmem_resnet20.plain import PlainNetwork
+    from lowmem_resnet20.model.plain import PlainNetwork
 
     expected = PlainNetwork(weights).layers(x)["conv1"]
     conv1 = found["conv1"]
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())
     assert conv1.rms == pytest.approx(np.sqrt((expected**2).mean()))
     assert conv1.histogram.sum() == expected.size == conv1.count
-    relative = np.abs(expected) / (ChebyshevRefresh.margin * weights.bounds["conv1"][:, None, None])
+    units = scale(weights, PARAMETER_SETS[1].refresh).units["conv1"]  # in encryption's unit the range ends at 1
+    relative = np.abs(expected) / units[:, None, None]
     assert conv1.reached == pytest.approx(relative.max())
     assert len(ranges.bars(conv1.histogram)) == 25
     ranges.plot(found, tmp_path / "r.png")
@@ -92,7 +95,7 @@ def test_ranges(tmp_path):
 
 @pytest.mark.parametrize("number", PARAMETER_SETS)
 def test_every_rotation_key_has_a_purpose(number):
-    set_ = PARAMETER_SETS[number]
+    set_ = parameter_set(number)
     purposes = rotations.explain(set_)
     needed, _ = client._rotations_by_stage(set_)
     assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed
@@ -107,13 +110,14 @@ def test_operations_are_counted(tmp_path):
     set_, weights = INSECURE_SET, random_weights(ARCHITECTURE)
     client.generate_keys(set_, tmp_path / "exp1", SilentProgress())
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(9))
-    job = server.Job(tmp_path / "p.ct", tmp_path / "r.ct")
-    client.encrypt_picture(tmp_path / "exp1", set_, pixels, weights.mean, weights.std, job.ciphertext)
+    job = Job(tmp_path / "p.ct", tmp_path / "r.ct")
+    client.encrypt_picture(tmp_path / "exp1", set_, pixels, weights, job.ciphertext, "picture")
     timed = operations.TimedEvaluator
     timed.seconds.clear()
     timed.calls.clear()
     progress = SilentProgress()
     server.evaluate(tmp_path / "exp1", set_, [job], weights, progress, evaluator_type=timed)
+    progress.close()  # the last step ends here
     assert timed.calls["refresh"] == sum(plan(set_).refreshes.values())
     assert timed.calls["loading"] == 3
     assert timed.calls["encoding"] > timed.calls["products"] > 0

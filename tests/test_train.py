@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature import random_picture, random_weights
 from PIL import Image
+
+from miniature import random_picture, random_weights
 
 torch = pytest.importorskip("torch")
 
-from lowmem_resnet20.architecture import RESNET20
-from lowmem_resnet20.plain import PlainNetwork
-from lowmem_resnet20.weights import load_weights
+from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.weights import load_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import train
@@ -75,6 +76,8 @@ def test_it_learns(tmp_path):
     train.export(run, tmp_path / "w", as_training_set(data), count=32)
     weights = load_weights(tmp_path / "w")
     assert set(weights.bounds) == set(RESNET20.relu_channels())
+    logits = np.abs(PlainNetwork(weights).logits(data[0].numpy() / 255)).max()
+    assert 0.5 * logits < weights.largest_logit <= logits * 1.001
     found = PlainNetwork(weights).logits(data[0].numpy() / 255).argmax(1)
     assert (found == data[1].numpy()).mean() > 0.9
 
@@ -96,6 +99,7 @@ def test_unit_bounds_change_no_logit():
     scaled = train.unit_bounds(weights)
     x = random_picture(weights.architecture, np.random.default_rng(0))
     assert np.abs(PlainNetwork(scaled).logits(x) - PlainNetwork(weights).logits(x)).max() < 1e-4
+    assert scaled.largest_logit == weights.largest_logit
     values = PlainNetwork(scaled).layers(x)
     for name, bound in scaled.bounds.items():
         assert bound.max() <= 1 and (np.abs(values[name]).max((1, 2)) <= bound * 1.001).all()
@@ -156,7 +160,7 @@ def test_augmentation_moves_flips_and_erases():
     assert y.shape == x.shape
     assert len({float(v) for v in y[:, 0, 16, 16]}) > 20  # different crops
     erased = (y == 0).all(1).flatten(1).sum(1)
-    assert 16 <= erased.min() and erased.max() <= 64 + 32
+    assert erased.min() >= 16 and erased.max() <= 64 + 32
     plain = trainingset.augment(x.byte(), torch.Generator().manual_seed(0), cutout=0)
     kept = y != 0
     assert torch.equal(y[kept], plain[kept])

@@ -1,76 +1,198 @@
-"""The secret key never reaches the server: shown on its imports and on its source."""
+"""The secret key never reaches the server: shown on its imports and source, on what its process opens, and on its files."""
+
+from __future__ import annotations
 
 import ast
-import inspect
+import json
+import os
+import shutil
 import subprocess
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lowmem_resnet20
-from lowmem_resnet20 import server
+from imports import imported_modules, tree
+from lowmem_resnet20 import client
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.network.weights import save_weights
+from lowmem_resnet20.terminal.progress import SilentProgress
+from miniature import INSECURE_SHORT_SET as SET
+from miniature import random_picture, random_weights
+from secretnumbers import needles
+from watching import watching
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
+#: Modules that a server has no business with.
+OF_THE_CLIENT = {"client", "registry", "inspection", "cli", "fhe.secret", "fhe.native_keys"}
+#: What only the client's modules may name: the types that hold a secret key, and what is done with one.
+NAMES_OF_THE_CLIENT = {
+    "PrivateKey", "KeyPair", "ClientContext", "client_context", "secretKey", "secret_key", "SECRET_KEY",
+    "KeyGen", "EvalMultKeyGen", "EvalRotateKeyGen", "EvalBootstrapKeyGen", "Encrypt", "Decrypt",
+    "DeserializePrivateKey", "DeserializePrivateKeyString",
+}  # fmt: skip
+#: Names that speak of secrets otherwise: the distribution that OpenFHE draws them from, Python's random numbers.
+NO_KEYS = {"SetSecretKeyDist", "SecretKeyDist", "secrets"}
 
 
-def imported_modules(module: str) -> set[str]:
-    """Modules of the package that a module imports, directly or not, at any depth of its source."""
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                waiting += [n for n in names if (PACKAGE / f"{n}.py").exists()]
-    return found
+# --- its source -------------------------------------------------------------------------------------------
 
 
 def test_the_server_imports_neither_client_nor_torch():
-    modules = imported_modules("server")
-    assert "client" not in modules and "plain" not in modules
-    assert {"network", "encrypted", "keystore"} <= modules  # the walk does see imports
+    modules = imported_modules("worker")
+    assert not modules & {*OF_THE_CLIENT, "model.plain"}
+    assert {"network.resnet20", "fhe.openfhe_evaluator", "fhe.keystore"} <= modules  # the walk does see imports
 
 
 def test_only_the_client_names_the_secret_key_file():
-    readers = [p.stem for p in PACKAGE.glob("*.py") if "DeserializePrivateKey" in p.read_text()]
+    readers = [p.stem for p in PACKAGE.rglob("*.py") if "DeserializePrivateKey" in p.read_text()]
     assert readers == ["client"]
 
 
-def test_nothing_the_server_imports_decrypts():
-    for name in imported_modules("server"):
-        calls = {
-            n.attr for n in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())) if isinstance(n, ast.Attribute)
-        }
-        assert not calls & {"Decrypt", "DeserializePrivateKey", "DeserializePrivateKeyString"}, name
+def names_in(module: str) -> set[str]:
+    """Every name that a module's source uses: variables, attributes, parameters and what their annotations say."""
+    names: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.arg | ast.keyword):
+            names.add(node.arg or "")
+        elif isinstance(node, ast.alias):
+            names |= {node.name.rpartition(".")[2], node.asname or ""}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
 
 
-def test_no_signature_of_the_server_takes_a_secret():
-    for name, function in inspect.getmembers(server, inspect.isfunction):
-        if function.__module__ == server.__name__:
-            assert not any("secret" in parameter for parameter in inspect.signature(function).parameters), name
+def test_nothing_the_server_imports_names_a_secret():
+    """Neither in a signature nor in a call: there is no type by which a secret key could be handed on."""
+    for module in imported_modules("worker"):
+        names = names_in(module)
+        assert not names & NAMES_OF_THE_CLIENT, module
+        assert not {name for name in names if "secret" in name.lower()} - NO_KEYS, module
+    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKeyString"} <= names_in("client") | names_in("fhe.secret")
 
 
-def test_a_server_process_has_not_loaded_the_client():
-    program = "import sys, lowmem_resnet20.server; print('lowmem_resnet20.client' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+# --- its process ------------------------------------------------------------------------------------------
 
 
-def test_the_server_ends_with_the_process_that_started_it(tmp_path):
-    child = "import os, time; from lowmem_resnet20.worker import end_with_parent as e; e(); print(os.getpid(), flush=True); time.sleep(60)"
-    parent = (
-        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); import time; time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as process:
-        pid = int(process.stdout.readline())
-        process.kill()
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail("it still runs")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Keys of the miniature in exp6, its weights and an encrypted picture."""
+    folder, weights = tmp_path_factory.mktemp("boundary"), random_weights(SET.architecture)
+    save_weights(folder / "weights", weights)
+    client.generate_keys(SET, folder / "exp6", SilentProgress())
+    pixels = random_picture(SET.architecture, np.random.default_rng(9))
+    client.encrypt_picture(folder / "exp6", SET, pixels, weights, folder / "p.ct", "p.png")
+    return folder
+
+
+#: Does a party's work, the server's as its process does it, and tells what it opens, imports and passes on.
+WATCHED = """
+import json, sys, threading
+from functools import partial
+from pathlib import Path
+
+opened, imported, passed = set(), set(), set()
+
+def audit(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir"):
+        opened.add(str(arguments[0]))
+    elif event == "import":
+        imported.add(arguments[0])
+
+sys.addaudithook(audit)
+party, folder = sys.argv[1], Path(sys.argv[2])
+from lowmem_resnet20.fhe.library import openfhe
+from lowmem_resnet20.network import parameters, weights
+from miniature import INSECURE_SHORT_SET as SET
+
+def profile(frame, event, argument):
+    if event == "return" and "lowmem_resnet20" in frame.f_code.co_filename:
+        values = [*frame.f_locals.values(), argument]
+        passed.update(type(value).__name__ for value in values if isinstance(value, SECRETS))
+
+SECRETS = (openfhe.PrivateKey, openfhe.KeyPair)
+load_weights = partial(weights.load_weights, architecture=SET.architecture)
+if party == "server":
+    from lowmem_resnet20 import worker
+    parameters.PARAMETER_SETS[SET.number, SET.engine] = SET
+    worker.load_weights = load_weights
+    work = worker.main
+else:
+    from lowmem_resnet20 import client
+    work = lambda: client.decrypt_logits(folder / "exp6", SET, folder / "r.ct", load_weights(folder / "weights"))
+threading.setprofile(profile)
+sys.setprofile(profile)
+work()
+sys.setprofile(None)
+(folder / "seen").write_text(json.dumps([sorted(opened), sorted(imported | set(sys.modules)), sorted(passed)]))
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of a party's process: what Python opened and imported, the types of secrets that functions held or returned; and
+    what any code opened in the client's folder."""
+
+    by_python: set[str]
+    imported: set[str]
+    secrets: set[str]
+    by_any_code: set[str]
+
+
+def watch(party: str, folder: Path) -> Seen:
+    request = Evaluation(SET.number, folder / "exp6", (Job(folder / "p.ct", folder / "r.ct"),), folder / "weights")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WATCHED, party, str(folder)]
+    with watching(folder / "exp6" / "client") as opened:
+        done = subprocess.run(
+            command, env=environment, input=request.to_json(), capture_output=True, text=True, check=False
+        )
+        by_any_code = opened.names
+    assert done.returncode == 0, done.stderr
+    return Seen(*map(set, json.loads((folder / "seen").read_text())), by_any_code)
+
+
+def test_the_servers_process_meets_no_secret(folder):
+    """It opens nothing under client/, not in OpenFHE's own code either; the same look at the client sees all it does."""
+    client_folder = str(folder / "exp6" / "client")
+    seen = watch("server", folder)
+    assert (folder / "r.ct").stat().st_size > 100_000
+    assert str(folder / "exp6" / "server" / "manifest.json") in seen.by_python
+    assert not [path for path in seen.by_python if path.startswith(client_folder) or "secret.key" in path]
+    assert not seen.imported & {f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT}
+    assert {"lowmem_resnet20.server", "openfhe"} <= seen.imported
+    assert (seen.secrets, seen.by_any_code) == (set(), set())
+    seen = watch("client", folder)
+    assert str(folder / "exp6" / "client" / "manifest.json") in seen.by_python
+    assert "lowmem_resnet20.client" in seen.imported
+    assert "PrivateKey" in seen.secrets
+    assert "secret.key" in seen.by_any_code
+
+
+# --- its files --------------------------------------------------------------------------------------------
+
+
+def forms_found(folder: Path, secret_key: bytes) -> dict[str, str]:
+    """By form of the secret's numbers, the file of the folder that holds some."""
+    forms = needles(secret_key, SET.ring_dimension)
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {form: name for form, some in forms.items() for name, content in contents.items() if some in content}
+
+
+def test_no_file_of_the_server_holds_the_secrets_numbers(folder, tmp_path):
+    secret_key = (folder / "exp6" / "client" / "secret.key").read_bytes()
+    assert forms_found(folder / "exp6" / "server", secret_key) == {}
+    forms = needles(secret_key, SET.ring_dimension)
+    assert len(forms) == SET.multiplicative_depth + 1 + 4
+    for form, some in forms.items():  # each would be found, wherever it lies
+        (tmp_path / "a.key").write_bytes(bytes(13) + some + bytes(10))
+        assert forms_found(tmp_path, secret_key).get(form) == "a.key"
+    shutil.copy(folder / "exp6" / "client" / "secret.key", tmp_path / "a.key")
+    assert len(forms_found(tmp_path, secret_key)) == SET.multiplicative_depth + 1

@@ -1,4 +1,4 @@
-"""The command line: words to a Request, the command for it, and every failure to one line and an exit code.
+"""The command line: words to a Request, and the command for it.
 
 Nothing heavy is imported until a command needs it, and ``evaluate`` never imports the client.
 """
@@ -6,75 +6,58 @@ Nothing heavy is imported until a command needs it, and ``evaluate`` never impor
 from __future__ import annotations
 
 import argparse
-import os
+import re
+import shlex
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from . import __version__, words
-from .errors import (
-    CiphertextError,
-    EnvironmentFault,
-    ExitCode,
-    LowmemError,
-    PictureError,
-    Reported,
-    UsageError,
-)
-from .files import make_folder, os_fault
-from .interrupt import ends_at_once, on_interrupt, wait_if_ending
-from .memory import peak_resident_bytes
-from .progress import format_bytes, format_seconds, make_progress
-from .report import Classification, Printer
-from .words import DEFAULT_PICTURE, PROGRAM, Request
+from . import __version__
+from .errors import CiphertextError, EnvironmentFault, ExitCode, PictureError, Reported, UsageError
+from .job import Evaluation, Job
+from .machine.files import make_folder, os_fault
+from .machine.interrupt import on_interrupt
+from .machine.memory import peak_resident_bytes
+from .machine.outputs import check_outputs, files_in
+from .terminal import endings, words
+from .terminal.progress import format_bytes, format_seconds, make_progress
+from .terminal.report import Classification, Printer, one_line
+from .terminal.streams import occupy_closed_descriptors
+from .terminal.words import DEFAULT_PICTURE, PROGRAM, Request
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .parameters import ParameterSet
-    from .plain import PlainNetwork
-    from .weights import Weights
+    from .model.plain import PlainNetwork
+    from .network.parameters import ParameterSet
+    from .network.ranges import Foreseen
+    from .network.weights import Weights
+    from .registry import Entry
+    from .serverprocess import ServerRun
 
-#: Set in the environment to see where an unexpected error came from.
-DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
-_OPENFHE_HINT = (
-    "OpenFHE has wheels for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
-)
+#: What a key folder holds.
+_SIDES = ("client", "server")
+_RANGE_HINT = "give import_weights pictures like this one to calibrate on"
+_DIFFERENCE_HINT = "a value left its range, or the server computed something else"
+_PICTURES_HINT = "give hundreds of pictures, of all classes"
 
 
-def main(
-    argv: Sequence[str] | None = None,
-    stdout: TextIO | None = None,
-    stderr: TextIO | None = None,
-    evaluate: Callable[[Request, Printer], None] | None = None,
-) -> int:
-    """Run one command; returns its exit code (``errors.ExitCode``).
-
-    argv: the words, sys.argv's by default; evaluate: what does that command, by default in a process of its own.
-    """
+def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
+    """Run one command; returns its exit code (``errors.ExitCode``).  argv: the words, sys.argv's by default."""
+    occupy_closed_descriptors()
     printer = Printer(stdout or sys.stdout, stderr or sys.stderr)
-    with ends_at_once():
-        try:
-            commands = _COMMANDS | ({"evaluate": evaluate} if evaluate else {})
-            _run(sys.argv[1:] if argv is None else argv, printer, commands)
-            _flush(printer.stdout)
-        except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it
-            _let_go(printer.stdout)
-            return ExitCode.FAILURE
-        except KeyboardInterrupt:
-            return ExitCode.INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for the user
-            return _fail(error, printer)
-    return ExitCode.OK
+    return endings.run(lambda: _run(sys.argv[1:] if argv is None else argv, printer), printer)
+
+
+_FLAGS = ("-h", "--help", "--version")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,25 +84,29 @@ def _parser() -> _Parser:
     return parser
 
 
-def _run(argv: Sequence[str], printer: Printer, commands: dict[str, Callable[[Request, Printer], None]]) -> None:
+def _run(argv: Sequence[str], printer: Printer) -> None:
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    unknown = [word for word in argv[:end] if word not in _FLAGS and re.match(r"-(?![0-9]+$)", word)]
+    given = parser.parse_intermixed_args([*(word for word in argv[:end] if word not in unknown), *argv[end:]])
     if given.help or given.words[:1] == ["help"]:
-        printer.stdout.write(parser.format_help())
+        printer.text(parser.format_help())
     elif given.version:
-        printer.stdout.write(f"{PROGRAM} {__version__}\n")
+        printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
         raise words.unknown(unknown[0])
     else:
         request = words.parse(given.words)
-        commands[request.command](request, printer)
+        _COMMANDS[request.command](request, printer)
 
 
 # --- commands ---------------------------------------------------------------------------------------------
 
 
 def _generate_keys(request: Request, printer: Printer) -> None:
-    set_, folder = _parameter_set(request), _key_folder(request)
+    from .network.parameters import parameter_set
+
+    set_, folder = parameter_set(request.set_number, request.engine), _key_folder(request)
     from . import client
 
     if request.verbose >= 0:
@@ -132,140 +119,89 @@ def _generate_keys(request: Request, printer: Printer) -> None:
 
 def _load_keys(request: Request, printer: Printer) -> None:
     """The whole protocol: the client encrypts, a server of its own process evaluates, the client decrypts."""
-    set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
-    items = _pictures(request)
-    several = len(items) > 1
-    from . import client
-    from .serverprocess import run_server
-
-    plain = _plain_model(weights) if request.plain or request.verbose >= 2 else None
-    each = _Each(request, printer, several)
+    whole = _Protocol(request, printer)
     with _private_folder() as temporary:
-        result = temporary / "result.ct"
-        names = [item.file for item in items]
-        pictures, results = (_outputs(path, names, several) for path in (temporary / "picture.ct", result))
-        for item, picture in zip(items, pictures, strict=True):
-            with each.trying(item.path):
-                item.pixels = _pixels(request, item.path)
-                item.plain = Classification.of(plain.logits(item.pixels)) if request.plain else None
-                with _timed(item.seconds, "encrypt"):
-                    client.encrypt_picture(folder, set_, item.pixels, weights.mean, weights.std, picture)
-        encrypted = [picture for item, picture in zip(items, pictures, strict=True) if item.seconds]
-        if not encrypted:
-            raise Reported(each.code)
-        checkpoints = request.checkpoints or (temporary / "checkpoints" if request.verbose >= 2 else None)
-        server = run_server(_evaluate_words(request, encrypted, result, checkpoints), printer.stderr)
-        own = {line["ciphertext"]: line["seconds"] for line in server.pictures if "ciphertext" in line}
-        evaluated = [(i, r) for i, r in zip(items, results, strict=True) if str(r) in own]
-        for item, path in evaluated:
-            with each.trying(item.path):
-                item.seconds["evaluate"] = own[str(path)] if several else server.seconds
-                with _timed(item.seconds, "decrypt"):
-                    item.logits = client.decrypt_logits(folder, set_, path, weights)
-                if request.verbose >= 2:
-                    if several:
-                        printer.say(str(item.path))
-                    left = _checkpoints(checkpoints, path, several)
-                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, item.pixels))
-    peaks = {"server": server.peak_bytes, "client": peak_resident_bytes()}
-    if request.verbose >= 0:
-        seconds = {s: sum(i.seconds.get(s, 0.0) for i in items) for s in ("encrypt", "evaluate", "decrypt")}
-        _report_cost(printer, seconds | {"evaluate": server.seconds}, peaks, list(own.values()))
-    for item, _ in evaluated:
-        if item.logits is not None:
-            with each.trying(item.path):
-                extra = {"seconds": item.seconds, "peak_bytes": peaks}
-                _print_classification(request, printer, item, Classification.of(item.logits), extra, several)
-    each.end(server.code)
+        try:
+            whole.encrypt(temporary)
+            whole.evaluate(temporary)
+            whole.decrypt()
+            whole.report()
+        finally:
+            whole.keep_unreported()
 
 
 def _encrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
-    items = _pictures(request)
+    each = _Each(request, printer, _several_inputs(request) or request.into_folder or request.output.is_dir())
+    items = _pictures(request, each)
+    if not items:
+        each.end()
     from . import client
 
-    several = _into_folder(request, items)
-    each = _Each(request, printer, several)
-    for item, output in zip(items, _outputs(request.output, [i.file for i in items], several), strict=True):
+    outputs = _outputs(request.output, _numbered(len(items)), each.several)
+    _check_outputs(request, outputs, [item.path for item in items])
+    client.check_decryption(folder, set_)
+    for item, output in zip(items, outputs, strict=True):
         with each.trying(item.path):
-            pixels = _pixels(request, item.path)
+            item.pixels = _pixels(request, item.path)
+            _foresee(printer, item, set_, weights)
             with _timed(item.seconds, "encrypt"):
-                client.encrypt_picture(folder, set_, pixels, weights.mean, weights.std, output)
-            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"])
+                client.encrypt_picture(folder, set_, item.pixels, weights, output, str(item.path))
+            facts = {"input": str(item.path)} if each.several else {}
+            facts |= item.checked() if request.json else {}
+            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
     each.end()
 
 
 def _evaluate(request: Request, printer: Printer) -> None:
     """The server, in a process of its own: what OpenFHE does to it is told in a line."""
     ciphertexts = _ciphertexts(request)
-    from .serverprocess import run_server
-
-    server = run_server(_evaluate_words(request, ciphertexts, request.output, request.checkpoints), printer.stderr)
-    for line in server.pictures:
-        if request.json:
-            printer.json(line)
-        elif "ciphertext" in line:
-            rows = {"ciphertext": line["ciphertext"]}
-            if request.verbose >= 0:
-                seconds = line["seconds"] if len(ciphertexts) > 1 else server.seconds
-                rows |= {"time": format_seconds(seconds), "peak memory": format_bytes(server.peak_bytes)}
-            printer.fields(rows)
-    if server.code:
-        raise Reported(server.code)
-
-
-def evaluate_here(request: Request, printer: Printer) -> None:
-    """The server, in this process; prints a line of JSON for each picture, and one for the steps all took."""
-    set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
-    ciphertexts = _ciphertexts(request)
-    several = _into_folder(request, ciphertexts)
+    several = len(ciphertexts) > 1 or request.into_folder or request.output.is_dir() or request.ciphertexts[0].is_dir()
     outputs = _outputs(request.output, [path.name for path in ciphertexts], several)
-    from . import server
-
-    each = _Each(request, printer, several)
     jobs = [
-        server.Job(ciphertext, output, _checkpoints(request.checkpoints, output, several))
+        Job(ciphertext, output, _checkpoints(request.checkpoints, output, several))
         for ciphertext, output in zip(ciphertexts, outputs, strict=True)
     ]
-    with make_progress(request.verbose, printer.stderr) as progress:
-        outcomes = server.evaluate(folder, set_, jobs, weights, progress, resume=request.resume)
-    for outcome in outcomes:
-        with each.trying(outcome.job.ciphertext):
-            if outcome.error:
-                raise outcome.error
-            line = {"ciphertext": str(outcome.job.output), "seconds": outcome.seconds}
-            printer.json(line | {"peak_bytes": peak_resident_bytes()})
-    printer.json({"steps": progress.times})
+    _check_outputs(request, [*outputs, *_checkpoint_files(request, jobs)], ciphertexts)
+    from .serverprocess import run_server
+
+    server = run_server(_evaluation(request, jobs), printer.stderr)
+    each = _Each(request, printer, several)
+    for job, line in zip(jobs, server.pictures, strict=True):
+        with each.trying(job.ciphertext):
+            _raise_error(line)
+            seconds = line["seconds"] if several else server.seconds
+            _print_written(request, printer, "ciphertext", job.output, seconds, peak_bytes=server.peak_bytes)
     each.end()
 
 
 def _decrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
+    each = _Each(request, printer, len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir())
     ciphertexts = _ciphertexts(request)
-    items = _pictures(request) if request.inputs else [_Item(path) for path in ciphertexts]
-    if len(items) != len(ciphertexts):
-        raise UsageError(f"{len(ciphertexts)} ciphertexts and {len(items)} pictures", "name as many of both")
-    several = len(items) > 1
+    given = _pictures(request, each) if request.inputs else []
     from . import client
 
     plain = _plain_model(weights) if request.plain else None
-    each = _Each(request, printer, several)
-    for item, ciphertext in zip(items, ciphertexts, strict=True):
+    for item, ciphertext in _pair(request, each, ciphertexts, given, client.encryptions(folder, set_)):
         with each.trying(ciphertext):
-            if request.inputs:
-                pixels = _pixels(request, item.path)
-                item.plain = Classification.of(plain.logits(pixels)) if plain else None
-                left = _checkpoints(request.checkpoints, ciphertext, several)
-                if left:
-                    printer.precision(client.inspect_checkpoints(folder, set_, left, weights, pixels))
-            logits = client.decrypt_logits(folder, set_, ciphertext, weights)
-            _print_classification(request, printer, item, Classification.of(logits), {}, several)
+            if item.pixels is not None:
+                item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
+                _foresee(printer, item, set_, weights)
+            item.logits = client.decrypt_logits(folder, set_, ciphertext, weights, item.id)
+            _compare(printer, item, weights)
+            _print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
+            left = _checkpoints(request.checkpoints, ciphertext, each.several)
+            if left and item.pixels is not None:
+                _print_precision(printer, folder, set_, left, weights, item)
     each.end()
 
 
 def _import_weights(request: Request, printer: Printer) -> None:
-    from .importing import import_weights
+    from .model.importing import import_weights
+    from .model.picture import pictures_in
 
+    _check_outputs(request, [request.destination], [request.source, *pictures_in(request.pictures)])
     seconds: dict[str, float] = {}
     with _timed(seconds, "import"):
         report = import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
@@ -275,6 +211,9 @@ def _import_weights(request: Request, printer: Printer) -> None:
         "largest bound": round(report.largest_bound, 4),
         "difference": report.difference,
     }
+    if report.too_few:
+        message = f"only {report.useful_pictures} of the pictures differ and have more than one colour"
+        printer.warning(f"{message}: the values of others may leave the ranges found", _PICTURES_HINT)
     _print_written(request, printer, "weights", request.destination, seconds["import"], facts)
 
 
@@ -305,35 +244,49 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
 
 
 def _parameter_set(request: Request) -> ParameterSet:
-    from .parameters import parameter_set
+    """The set that the client's keys are of."""
+    from .fhe.keystore import CLIENT, keys_set
 
-    return parameter_set(request.set_number)
+    return keys_set(_key_folder(request) / CLIENT, request.set_number)
 
 
 def _key_folder(request: Request) -> Path:
-    return request.keys / f"exp{request.set_number}"
+    """``keys`` names the folder in which expN lies; or, as one may think, expN itself."""
+    name = f"exp{request.set_number}"
+    within = request.keys / name
+    if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
+        return request.keys
+    return within
 
 
 def _weights(request: Request) -> Weights:
-    from .weights import default_weights_path, load_weights
+    from .network.weights import default_weights_path, load_weights
 
     return load_weights(request.weights or default_weights_path())
 
 
 @dataclass
 class _Item:
-    """A picture on its way: what is known of it so far.  seconds: by step of the protocol."""
+    """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
+    id: of its encryption; job: its place in the server's request; seconds: by step of the protocol."""
 
     path: Path
     pixels: np.ndarray | None = None
     plain: Classification | None = None
+    foreseen: Foreseen | None = None
+    warnings: list[str] = field(default_factory=list)
+    id: str = ""
+    job: Job | None = None
     logits: np.ndarray | None = None
+    reported: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def file(self) -> str:
-        """The name of its ciphertext among those of other pictures."""
-        return f"{self.path.name}.ct"
+    def checked(self) -> dict[str, Any]:
+        """For programs: how far into its range the picture's largest value comes, where, and what was said of it."""
+        if self.foreseen is None:
+            return {}
+        reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
+        return {"range": reached, "warnings": self.warnings}
 
 
 class _Each:
@@ -348,25 +301,127 @@ class _Each:
         try:
             yield
         except (PictureError, CiphertextError, EnvironmentFault) as error:
+            if self.request.json:
+                line = {"set": self.request.set_number, "input": str(path)}
+                self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
             if not self.several:
                 raise
             self.code = self.code or error.exit_code
             self.printer.error(error)
-            if self.request.json:
-                line = {"set": self.request.set_number, "input": str(path)}
-                self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
 
-    def end(self, code: ExitCode = ExitCode.OK) -> None:
-        """Exit with the code of the first failure, or else with ``code``."""
-        if self.code or code:
-            raise Reported(self.code or code)
+    def end(self) -> None:
+        """Exit with the code of the first failure."""
+        if self.code:
+            raise Reported(self.code)
 
 
-def _pictures(request: Request) -> list[_Item]:
-    """The pictures named, folders opened."""
-    from .picture import pictures_in
+class _Protocol:
+    """The three steps of load_keys for all pictures of a request; each picture's failure is its own."""
 
-    return [_Item(path) for named in request.inputs or (DEFAULT_PICTURE,) for path in pictures_in(named)]
+    def __init__(self, request: Request, printer: Printer) -> None:
+        self.request, self.printer = request, printer
+        self.set, self.folder, self.weights = _parameter_set(request), _key_folder(request), _weights(request)
+        self.each = _Each(request, printer, _several_inputs(request))
+        self.items = _pictures(request, self.each)
+        self.plain = _plain_model(self.weights) if request.plain or request.verbose >= 2 else None
+        self.server: ServerRun | None = None
+
+    def encrypt(self, temporary: Path) -> None:
+        """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
+        from . import client
+
+        client.check_decryption(self.folder, self.set)
+        names = _numbered(len(self.items))
+        pictures, results = (_outputs(temporary / folder, names, True) for folder in ("pictures", "results"))
+        checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
+        for item, picture, result in zip(self.items, pictures, results, strict=True):
+            with self.each.trying(item.path):
+                item.pixels = _pixels(self.request, item.path)
+                if self.plain and self.request.plain:
+                    item.plain = Classification.of(self.plain.logits(item.pixels))
+                _foresee(self.printer, item, self.set, self.weights)
+                with _timed(item.seconds, "encrypt"):
+                    item.id = client.encrypt_picture(
+                        self.folder, self.set, item.pixels, self.weights, picture, str(item.path)
+                    )
+                item.job = Job(picture, result, _checkpoints(checkpoints, result, self.each.several))
+        jobs = [item.job for item in self.encrypted if item.job]
+        _check_outputs(self.request, _checkpoint_files(self.request, jobs), [item.path for item in self.items])
+
+    @property
+    def encrypted(self) -> list[_Item]:
+        return [item for item in self.items if item.job]
+
+    def evaluate(self, temporary: Path) -> None:
+        from .serverprocess import run_server
+
+        if not self.encrypted:
+            raise Reported(self.each.code)
+        jobs = [item.job for item in self.encrypted if item.job]
+        self.server = run_server(_evaluation(self.request, jobs), self.printer.stderr)
+        for item, line in zip(self.encrypted, self.server.pictures, strict=True):
+            item.seconds["evaluate"] = line["seconds"] if self.each.several else self.server.seconds
+            with self.each.trying(item.path):
+                _raise_error(line, item)
+
+    def decrypt(self) -> None:
+        """Each result is printed as soon as it is known, whatever becomes of what follows it."""
+        from . import client
+
+        assert self.server is not None
+        for item in self.encrypted:
+            if item.job is None or not item.job.output.exists():
+                continue
+            with self.each.trying(item.path):
+                with _timed(item.seconds, "decrypt"):
+                    item.logits = client.decrypt_logits(self.folder, self.set, item.job.output, self.weights, item.id)
+                _compare(self.printer, item, self.weights)
+                peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
+                extra = {"seconds": item.seconds, "peak_bytes": peaks}
+                result = Classification.of(item.logits)
+                _print_classification(self.request, self.printer, item, result, extra, self.each.several)
+                item.reported = True
+                if self.request.verbose >= 2 and item.job.checkpoints:
+                    if self.each.several:
+                        self.printer.say(one_line(str(item.path)))
+                    _print_precision(self.printer, self.folder, self.set, item.job.checkpoints, self.weights, item)
+
+    def report(self) -> None:
+        """What all of it took; and the exit code of the first failure."""
+        assert self.server is not None
+        peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
+        if self.request.verbose >= 0:
+            seconds = {s: sum(i.seconds.get(s, 0.0) for i in self.items) for s in ("encrypt", "evaluate", "decrypt")}
+            own = [line["seconds"] for line in self.server.pictures if "error" not in line]
+            _report_cost(self.printer, seconds | {"evaluate": self.server.seconds}, peaks, own)
+        self.each.end()
+
+    def keep_unreported(self) -> None:
+        """Minutes went into a result: where it could not be decrypted or told, it stays, encrypted as it is."""
+        lost = [i.job.output for i in self.encrypted if i.job and i.job.output.exists() and not i.reported]
+        if lost:
+            kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
+            for path in lost:
+                shutil.move(path, kept)
+            named = [str(self.request.set_number), str(kept), "keys", str(self.folder)]
+            named += ["weights", str(self.request.weights)] if self.request.weights else []
+            self.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")
+
+
+def _several_inputs(request: Request) -> bool:
+    """Whether there may be several pictures, so that each is told by its name: a folder counts, of one too."""
+    return len(request.inputs) > 1 or any(path.is_dir() for path in request.inputs)
+
+
+def _pictures(request: Request, each: _Each) -> list[_Item]:
+    """The pictures named, folders opened; a folder that cannot be is reported, and the others go on."""
+    from .model.picture import pictures_in
+
+    items = []
+    for named in request.inputs or (DEFAULT_PICTURE,):
+        with each.trying(named):
+            items += [_Item(path) for path in pictures_in(named)]
+    return items
 
 
 def _ciphertexts(request: Request) -> list[Path]:
@@ -377,9 +432,63 @@ def _ciphertexts(request: Request) -> list[Path]:
     return paths
 
 
-def _into_folder(request: Request, files: Sequence[Any]) -> bool:
-    """Whether ``output`` names a folder: of several files, and where there is one of that name."""
-    return len(files) > 1 or request.output.is_dir()
+def _numbered(count: int) -> list[str]:
+    """Names of ciphertexts, which say nothing of the pictures; as many digits as the last needs, so that they sort."""
+    return [f"{number:0{len(str(count))}d}.ct" for number in range(1, count + 1)]
+
+
+def _pair(
+    request: Request, each: _Each, ciphertexts: Sequence[Path], given: Sequence[_Item], encryptions: dict[str, Entry]
+) -> Iterator[tuple[_Item, Path]]:
+    """Each result with the picture it answers, found by the id of its encryption: the order of files says nothing.
+
+    Without ``given`` pictures a result is named as the client's list of encryptions has it, or by its own file.
+    """
+    from .fhe.envelope import read_envelope
+    from .registry import pixel_digest
+
+    for item in given:
+        with each.trying(item.path):
+            item.pixels = _pixels(request, item.path)
+            item.id = pixel_digest(item.pixels)
+    answered = set()
+    for ciphertext in ciphertexts:
+        with each.trying(ciphertext):
+            identity = read_envelope(ciphertext).facts.picture
+            entry = encryptions.get(identity)
+            if not given:
+                yield _Item(Path(entry.name) if entry else ciphertext, id=identity), ciphertext
+                continue
+            item = _given(ciphertext, given, entry)
+            answered.add(item.path)
+            yield _Item(item.path, item.pixels, id=identity), ciphertext
+    for item in given:
+        if item.pixels is not None and item.path not in answered:
+            with each.trying(item.path):
+                raise CiphertextError(f"no result that was given answers {item.path}")
+
+
+def _given(ciphertext: Path, given: Sequence[_Item], entry: Entry | None) -> _Item:
+    """The one of the given pictures that an encryption is of; of equal ones, the one it was made from."""
+    if entry is None:
+        raise CiphertextError(
+            f"{ciphertext} answers a picture that is not in this client's list of encryptions",
+            "decrypt it with the key folder that encrypted it, or leave out input",
+        )
+    same = [item for item in given if item.pixels is not None and item.id == entry.pixels]
+    if not same:
+        raise CiphertextError(f"{ciphertext} answers {entry.name}, which is not among the pictures given")
+    return next((item for item in same if str(item.path) == entry.name), same[0])
+
+
+def _raise_error(line: dict[str, Any], item: _Item | None = None) -> None:
+    """The error of a picture that the server tells of, if it does; ``item`` says what the user calls it."""
+    if "error" in line:
+        kinds = {kind.exit_code: kind for kind in (EnvironmentFault, CiphertextError)}
+        message = line["error"]
+        if item and item.job:
+            message = message.replace(str(item.job.ciphertext), f"the encryption of {item.path}")
+        raise kinds.get(line["exit_code"], CiphertextError)(message, line["hint"])
 
 
 def _outputs(output: Path, names: list[str], several: bool) -> list[Path]:
@@ -398,39 +507,88 @@ def _checkpoints(checkpoints: Path | None, ciphertext: Path, several: bool) -> P
     return checkpoints / ciphertext.name if checkpoints and several else checkpoints
 
 
+def _checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
+    """The files that will be written where checkpoints are to be kept, into folders that are made if need be."""
+    folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
+    for folder in folders:
+        make_folder(folder)
+    relus = _parameter_set(request).architecture.relu_channels()
+    names = [f"{relu}{value}.ct" for relu in relus for value in ("", ".refresh", ".relu")]
+    return [folder / name for folder in folders for name in names]
+
+
+def _check_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
+    weights = [request.weights] if request.weights else []
+    keys = [_key_folder(request)] if request.set_number else []
+    check_outputs(outputs, files_in(*inputs, *weights, *keys))
+
+
+def _evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
+    """What the server's process is asked to do."""
+    return Evaluation(
+        set_number=request.set_number,
+        folder=_key_folder(request),
+        jobs=tuple(jobs),
+        weights=request.weights,
+        verbose=request.verbose,
+        resume=request.resume,
+        anyway=request.anyway,
+    )
+
+
 def _pixels(request: Request, path: Path) -> np.ndarray:
-    from .picture import find_picture, read_picture
+    from .model.picture import find_picture, read_picture
 
     return read_picture(find_picture(path), resize=request.resize)
 
 
+def _foresee(printer: Printer, item: _Item, set_: ParameterSet, weights: Weights) -> None:
+    """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
+    from .network.ranges import foresee
+
+    assert item.pixels is not None
+    item.foreseen = foresee(weights, set_.refresh, item.pixels)
+    if not item.foreseen.in_range:
+        reached = f"{item.foreseen.reached:.2f} times what set {set_.number} can take, at {item.foreseen.layer}"
+        _warn(printer, item, f"{item.path} comes to {reached}: the result may be wrong", _RANGE_HINT)
+
+
+def _compare(printer: Printer, item: _Item, weights: Weights) -> None:
+    """Warn where the decrypted logits are not the picture's, if it is known; at every verbosity."""
+    from .network.ranges import alike
+
+    if item.foreseen and item.logits is not None and not alike(weights, item.logits, item.foreseen):
+        difference = float(abs(item.logits - item.foreseen.logits).max())
+        message = f"{item.path}: a logit is {difference:.2f} from the plain network's: the result may be wrong"
+        _warn(printer, item, message, _DIFFERENCE_HINT)
+
+
+def _warn(printer: Printer, item: _Item, message: str, hint: str) -> None:
+    item.warnings.append(message)
+    printer.warning(message, hint)
+
+
 def _plain_model(weights: Weights) -> PlainNetwork:
-    from .plain import PlainNetwork
+    from .model.plain import PlainNetwork
 
     return PlainNetwork(weights)
 
 
-def _evaluate_words(request: Request, ciphertexts: Sequence[Path], output: Path, checkpoints: Path | None) -> list[str]:
-    """The server's command line."""
-    command = ["evaluate", str(request.set_number), *map(_as_value, ciphertexts), "output", _as_value(output)]
-    command += ["keys", _as_value(request.keys), "verbose", str(request.verbose), "json"]
-    if request.weights:
-        command += ["weights", _as_value(request.weights)]
-    if checkpoints:
-        command += ["checkpoints", _as_value(checkpoints)]
-    return [*command, "resume"] if request.resume else command
-
-
-def _as_value(path: Path) -> str:
-    """A path that cannot be taken for a word."""
-    return str(path.absolute())
-
-
 def _print_written(
-    request: Request, printer: Printer, what: str, path: Path, seconds: float, facts: dict[str, Any] | None = None
+    request: Request,
+    printer: Printer,
+    what: str,
+    path: Path,
+    seconds: float,
+    facts: dict[str, Any] | None = None,
+    peak_bytes: int = 0,
 ) -> None:
-    """Say what a command has written; at verbose 0 and above, what there is to know of it and at what cost."""
-    peak, facts = peak_resident_bytes(), facts or {}
+    """Say what a command has written; at verbose 0 and above, what there is to know of it and at what cost.
+
+    peak_bytes: of the process that did it, by default this one.
+    """
+    peak, facts = peak_bytes or peak_resident_bytes(), facts or {}
     if request.json:
         line = {what: str(path)} | {name.replace(" ", "_"): fact for name, fact in facts.items()}
         printer.json(line | {"seconds": seconds, "peak_bytes": peak})
@@ -454,10 +612,20 @@ def _print_classification(
     line: dict[str, Any] = {"set": request.set_number}
     if several or request.command == "load_keys" or request.inputs:
         line["input"] = str(item.path)
-    line |= result.as_json()
+    line |= result.as_json() | item.checked()
     if plain:
         line["plain"] = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
     printer.json(line | extra)
+
+
+def _print_precision(
+    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: _Item
+) -> None:
+    from . import inspection
+
+    assert item.pixels is not None
+    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id)
+    printer.say(inspection.table(layers))
 
 
 def _report_cost(
@@ -484,68 +652,10 @@ def _private_folder() -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-"))
     except OSError as error:
-        raise os_fault(error, "make a folder in", tempfile.gettempdir()) from error
+        raise os_fault(error, "make", error.filename or "a temporary folder; TMPDIR names where") from error
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     with on_interrupt(remove):
         try:
             yield folder
         finally:
             remove()
-
-
-# --- endings ----------------------------------------------------------------------------------------------
-
-
-def _fail(error: Exception, printer: Printer) -> ExitCode:
-    """Print an error and return its exit code."""
-    wait_if_ending()
-    if os.environ.get(DEBUG_VARIABLE):
-        printer.say("".join(traceback.format_exception(error)).rstrip())
-    known = _explain(error)
-    if not isinstance(known, Reported):
-        printer.error(known)
-    return known.exit_code
-
-
-def _explain(error: Exception) -> LowmemError:
-    """The error for the user that an exception of any kind amounts to."""
-    if isinstance(error, LowmemError):
-        return error
-    if isinstance(error, MemoryError):
-        return EnvironmentFault("there is not enough memory", "close other programs, or use a machine with more")
-    if isinstance(error, ImportError):
-        return _explain_import(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return os_fault(error, *(("use", error.filename) if error.filename else ("write", "the result")))
-    return LowmemError(
-        f"unexpected {type(error).__name__}: {error}", f"set {DEBUG_VARIABLE}=1 to see where it comes from"
-    )
-
-
-def _explain_import(error: ImportError) -> LowmemError:
-    package = (error.name or "").partition(".")[0]
-    if package in ("torch", "torchvision"):
-        return EnvironmentFault(
-            "the plain model needs PyTorch, which is not installed", "pip install torch torchvision"
-        )
-    if package == "openfhe":
-        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", _OPENFHE_HINT)
-    return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")
-
-
-def _flush(stdout: TextIO) -> None:
-    try:
-        stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _let_go(stdout)
-        raise os_fault(error, "write", "the result") from error
-
-
-def _let_go(stdout: TextIO) -> None:
-    """Send what is still buffered nowhere, or the interpreter would fail on it again as it exits."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stdout.fileno())
-        os.close(nowhere)

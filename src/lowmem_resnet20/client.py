@@ -2,290 +2,133 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import defaultdict
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import openfhe
 
-from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
-from .context import (
-    BINARY,
-    bootstrapping_rotations,
-    clear_relinearisation_keys,
-    clear_rotation_keys,
-    make_shared_bootstrapping_keys,
-    new_context,
-    power_of_two_rotations,
-    read_context,
-    read_public_key,
-    write_object,
-    write_relinearisation_key,
-    write_rotation_keys,
-)
+from . import registry
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
-from .files import atomic_path, new_folder
-from .keystore import (
-    BOOTSTRAPPING_KEYS,
-    CLIENT,
-    CONTEXT,
-    PUBLIC_KEY,
-    RELINEARISATION_KEY,
-    SERVER,
-    Manifest,
-    key_id,
-    open_folder,
-    write_manifest,
-)
-from .memory import return_freed_memory
-from .network import pack_picture, plan
-from .packing import unpack
-from .parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
-from .progress import Progress, Step
-from .scaling import largest_logit, scale
-from .weights import Weights
+from .fhe.belonging import belonging
+from .fhe.ciphertexts import payload_of, read_ciphertext
+from .fhe.context import new_context, read_context, read_public_key
+from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
+from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
+from .fhe.library import BINARY, Ciphertext, openfhe
+from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
+from .keygeneration import generate_keys
+from .machine.files import os_errors
+from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
+from .network.ranges import are_logits
+from .network.resnet20 import pack_picture, plan
+from .network.weights import Weights
+from .terminal.progress import Progress
 
-SECRET_KEY = "secret.key"
+__all__ = [
+    "check_decryption",
+    "decrypt_logits",
+    "decrypt_slots",
+    "encrypt_picture",
+    "encryptions",
+    "generate_keys",
+    "open_client",
+    "read_secret_key",
+    "self_test",
+]
 
-
-# --- keys -------------------------------------------------------------------------------------------------
-
-
-def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
-    """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
-
-    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
-
-    Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written; PlanError.
-    """
-    with new_folder(folder) as new:
-        progress.start(f"generating keys for parameter set {set_.number}")
-        progress.step("plan", "rotations")
-        needed, bootstrapping = _rotations_by_stage(set_)
-        shared = power_of_two_rotations(set_)
-        files = _divide({stage: steps - shared for stage, steps in needed.items()})
-        names = {name: f"{len(steps)} rotation keys, {name}" for name, (_, steps) in files.items()}
-        coming = [Step("keys", "bootstrapping keys", "rotation key", len(shared))]
-        coming += [Step("keys", names[name], "rotation key", len(steps)) for name, (_, steps) in files.items()]
-        progress.expect(coming)
-        progress.step("keys", "secret, public and relinearisation key")
-        context = new_context(set_)
-        pair = context.KeyGen()
-        _write_basic_keys(new, context, pair)
-        progress.step("keys", "bootstrapping keys")
-        make_shared_bootstrapping_keys(context, set_, pair.secretKey)
-        _write_held_rotation_keys(new / SERVER / BOOTSTRAPPING_KEYS, context, pair)
-        for name, (_, steps) in files.items():
-            progress.step("keys", names[name])
-            context.EvalRotateKeyGen(pair.secretKey, sorted(steps))
-            _write_held_rotation_keys(new / SERVER / name, context, pair)
-        progress.step("keys", "manifests")
-        _write_manifests(new, set_, shared, files, bootstrapping)
-        progress.close()
-
-
-def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
-    """By stage: all rotations its layers and bootstrapping do, and those of bootstrapping alone; in [1, N/2)."""
-    bootstrapping = bootstrapping_rotations(set_)
-    layers = {
-        stage: frozenset(step % set_.full_slots for step in steps) for stage, steps in plan(set_).rotations.items()
-    }
-    return {stage: layers[stage] | bootstrapping[stage] for stage in layers}, bootstrapping
-
-
-def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...], set[int]]]:
-    """Rotations into files by the stages that use them: name -> (stages, steps)."""
-    users: dict[int, tuple[int, ...]] = {}
-    for step in sorted(frozenset().union(*needed.values())):
-        users[step] = tuple(stage for stage in sorted(needed) if step in needed[stage])
-    groups: dict[tuple[int, ...], set[int]] = defaultdict(set)
-    for step, stages in users.items():
-        groups[stages].add(step)
-    return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
-
-
-def _write_basic_keys(new: Path, context: Any, pair: Any) -> None:
-    client, server = new / CLIENT, new / SERVER
-    client.mkdir(mode=0o700)
-    server.mkdir(mode=0o755)
-    write_object(server / CONTEXT, context)
-    write_object(server / PUBLIC_KEY, pair.publicKey)
-    context.EvalMultKeyGen(pair.secretKey)
-    write_relinearisation_key(server / RELINEARISATION_KEY, context, pair.secretKey.GetKeyTag())
-    clear_relinearisation_keys()
-    shutil.copyfile(server / CONTEXT, client / CONTEXT)
-    shutil.copyfile(server / PUBLIC_KEY, client / PUBLIC_KEY)
-    with atomic_path(client / SECRET_KEY, private=True) as path:
-        write_object(path, pair.secretKey)
-
-
-def _write_held_rotation_keys(path: Path, context: Any, pair: Any) -> None:
-    write_rotation_keys(path, context, pair.secretKey.GetKeyTag())
-    clear_rotation_keys()
-    return_freed_memory()
-
-
-def _write_manifests(
-    new: Path,
-    set_: ParameterSet,
-    shared: frozenset[int],
-    files: dict[str, tuple[tuple[int, ...], set[int]]],
-    bootstrapping: dict[int, frozenset[int]],
-) -> None:
-    stages = {
-        str(stage): [BOOTSTRAPPING_KEYS, *(name for name, (users, _) in files.items() if stage in users)]
-        for stage in bootstrapping
-    }
-    rotations = {name: sorted(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: sorted(shared)}
-    lists = {str(stage): sorted(steps) for stage, steps in bootstrapping.items()}
-    keys = key_id(new / CLIENT / PUBLIC_KEY)
-    write_manifest(new / CLIENT, set_, keys)
-    write_manifest(new / SERVER, set_, keys, rotations=rotations, stages=stages, bootstrapping=lists)
+_OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
 
 
 # --- pictures ---------------------------------------------------------------------------------------------
 
 
 def encrypt_picture(
-    folder: Path,
-    set_: ParameterSet,
-    pixels: np.ndarray,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    output: Path,
-) -> None:
+    folder: Path, set_: ParameterSet, pixels: np.ndarray, weights: Weights, output: Path, name: str
+) -> str:
     """Normalise and encrypt ``pixels`` (colours, width, width) in [0, 1]; reads keys/expN/client.
 
     The ciphertext holds the colours and one empty channel, on no more primes than the first convolution needs.
+    Returns the encryption's id, which its result will repeat; ``name`` is kept beside it in the client's list (see
+    :mod:`.registry`), and goes nowhere else.
     """
-    manifest, context = _open(folder, set_)
+    manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
-    normalised = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
-    slots = pack_picture(set_.architecture, normalised)
+    slots = pack_picture(set_.architecture, weights.normalise(pixels))
     level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
     plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
-    write_ciphertext(output, context.Encrypt(public_key, plaintext), Facts(PICTURE, manifest.keys))
+    payload = payload_of(context.Encrypt(public_key, plaintext))
+    identity = digest_of(payload)
+    registry.record(folder / CLIENT, registry.Entry(identity, registry.pixel_digest(pixels), name))
+    write_envelope(output, payload, Facts.of(belonging(set_, manifest.keys, weights), PICTURE))
+    return identity
 
 
-def decrypt_logits(folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights) -> np.ndarray:
+def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
+    """What this client has encrypted, by id; reads keys/expN/client."""
+    open_folder(folder / CLIENT, set_)
+    return registry.read(folder / CLIENT)
+
+
+def decrypt_logits(
+    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, picture: str | None = None
+) -> np.ndarray:
     """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client.
 
-    Errors: CiphertextError too where they are larger than the network of ``weights`` can give: a value that left the
-    range of its ReLU's series grows without bound, and what comes out is noise.
+    picture: id of the encryption that must be the one it answers, where that is known.
+
+    Errors: CiphertextError too where it answers another, and where the numbers are far larger than any logit that
+    ``weights`` were calibrated with: a value that left the range of a Chebyshev series grows without bound, and what
+    comes out is noise.  One that left the range of a Fourier series does not show here (see :mod:`.network.ranges`).
     """
-    manifest, context = _open(folder, set_)
-    secret_key = _read_secret_key(folder)
-    encrypted, _ = read_ciphertext(ciphertext, LOGITS, manifest.keys, context=folder / CLIENT / CONTEXT)
-    slots = _decrypt(context, secret_key, encrypted, ciphertext)
+    manifest, context = open_client(folder, set_)
+    secret_key = read_secret_key(folder)
+    ours = belonging(set_, manifest.keys, weights)
+    encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
+    if picture not in (None, facts.picture):
+        raise CiphertextError(f"{ciphertext} is the result of another picture")
+    slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     logits = slots[: set_.architecture.classes]
-    if not np.abs(logits).max() <= largest_logit(weights, set_.refresh.margin):
+    if not are_logits(weights, logits):
         raise CiphertextError(
             f"{ciphertext} holds numbers that are no logits of this network",
-            "the picture may be unlike those the weights were calibrated on, or the server used other weights",
+            _OUT_OF_RANGE_HINT,
         )
     return logits
 
 
-def _open(folder: Path, set_: ParameterSet) -> tuple[Manifest, Any]:
+def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientContext]:
     manifest = open_folder(folder / CLIENT, set_)
-    return manifest, read_context(folder / CLIENT / CONTEXT)
+    return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
 
 
-def _read_secret_key(folder: Path) -> Any:
+def check_decryption(folder: Path, set_: ParameterSet) -> None:
+    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    open_folder(folder / CLIENT, set_)
+    read_secret_key(folder)
+
+
+def read_secret_key(folder: Path) -> PrivateKey:
     path = folder / CLIENT / SECRET_KEY
-    if path.stat().st_mode & 0o077:
-        raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
-    secret_key, read = openfhe.DeserializePrivateKey(str(path), BINARY)
+    with os_errors("read", path):
+        if path.stat().st_mode & 0o077:
+            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+    secret_key: PrivateKey
+    secret_key, read = openfhe.DeserializePrivateKey(os.fsencode(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return secret_key
 
 
-def _decrypt(context: Any, secret_key: Any, ciphertext: Any, path: Path) -> np.ndarray:
+def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
     try:
         return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
     except RuntimeError as error:
-        raise CiphertextError(f"{path} does not decrypt: {on_one_line(error)}") from error
-
-
-# --- precision --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LayerPrecision:
-    """Values of one layer and their error, in the unit of the network's real values.
-
-    least, largest: of the decrypted values; worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
-    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
-    refresh, compared with what it does to its own input, or a layer, compared with the plain model.
-    """
-
-    name: str
-    least: float
-    largest: float
-    worst: float
-    high: float
-    mean: float
-    rms: float
-    bits: float
-    mean_bits: float
-    deviation: float
-    bootstrap: bool
-
-
-def inspect_checkpoints(
-    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray
-) -> list[LayerPrecision]:
-    """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
-
-    ``pixels``: the picture that was encrypted, (colours, width, width) in [0, 1].
-    """
-    from .plain import PlainNetwork
-
-    manifest, context = _open(folder, set_)
-    secret_key = _read_secret_key(folder)
-    expected = PlainNetwork(weights).layers(pixels)
-    scaled = scale(weights, set_.refresh)
-    widths = {"conv1": set_.architecture.width}
-    widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
-    shown = set_.refresh.checkpoint
-    precisions = []
-    for relu in set_.architecture.relu_channels():  # in the network's order
-        unit, found = scaled.units[relu], {}
-        for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
-            path = checkpoints / f"{layer}.ct"
-            ciphertext, facts = read_ciphertext(path, CHECKPOINT, manifest.keys)
-            if facts.layer != layer:
-                raise CiphertextError(f"{path} is the checkpoint of another layer")
-            slots = _decrypt(context, secret_key, ciphertext, path)
-            found[layer] = unpack(slots, len(unit), widths[relu])
-        output = scaled.output_unit(relu)
-        refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
-        unit_shown = output if shown == "relu" else unit
-        precisions += [
-            _compare(relu, found[relu], expected[relu] / unit[:, None, None], unit),
-            _compare(f"{relu}.refresh", found[f"{relu}.{shown}"], refreshed, unit_shown, bootstrap=True),
-            _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"] / output[:, None, None], output),
-        ]
-    return precisions
-
-
-def _compare(
-    name: str, found: np.ndarray, expected: np.ndarray, unit: np.ndarray, *, bootstrap: bool = False
-) -> LayerPrecision:
-    """found, expected: (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
-    deviation = float(np.sqrt(np.mean((found - expected) ** 2)))
-    found, expected = (values * unit[:, None, None] for values in (found, expected))
-    error = np.abs(found - expected)
-    reach, worst, mean = float(np.abs(expected).max()), float(error.max()), float(error.mean())
-    bits, mean_bits = (float(np.log2(reach / e)) if e and reach else float("inf") for e in (worst, mean))
-    high, rms = float(np.quantile(error, 0.99)), float(np.sqrt(np.mean(error**2)))
-    least, largest = float(found.min()), float(found.max())
-    return LayerPrecision(name, least, largest, worst, high, mean, rms, bits, mean_bits, deviation, bootstrap)
+        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
+        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
 
 # --- self-test --------------------------------------------------------------------------------------------
@@ -300,7 +143,7 @@ def self_test(progress: Progress) -> None:
     for set_ in PARAMETER_SETS.values():
         progress.step(f"set {set_.number}", f"context, log2 QP = {set_.log2_qp}")
         plan(set_)
-        context = new_context(set_)
+        context = client_context(new_context(set_))
         pair = context.KeyGen()
         progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
         slots = set_.architecture.stage_slots(1)

@@ -6,45 +6,27 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .ciphertexts import CHECKPOINT, LOGITS, PICTURE, Facts, read_ciphertext, write_ciphertext
-from .context import (
-    clear_relinearisation_keys,
-    clear_rotation_keys,
-    held_rotation_keys,
-    hold_rotation_keys,
-    load_relinearisation_key,
-    load_rotation_keys,
-    read_context,
-    set_up_bootstrapping,
-)
-from .encrypted import EncryptedEvaluator
-from .errors import CiphertextError, EnvironmentFault, KeyFolderError, LowmemError, WeightsError, on_one_line
-from .files import make_folder, sha256
-from .keystore import CONTEXT, RELINEARISATION_KEY, SERVER, Manifest, open_folder
-from .memory import available_bytes, return_freed_memory
-from .network import Network, Part, Plan, input_channels, plan
-from .parameters import PICTURE_LEVELS, ParameterSet
-from .progress import Progress, Step, format_bytes
-from .resume import Run, Unfinished
-from .scaling import scale
-from .weights import Weights
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to classify.  ciphertext: the encrypted picture; output: where its encrypted logits go; checkpoints:
-    a folder for the ciphertexts after each convolution, refresh and ReLU, which only the client can read."""
-
-    ciphertext: Path
-    output: Path
-    checkpoints: Path | None = None
+from .engine import Engine
+from .errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
+from .fhe.belonging import belonging
+from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
+from .fhe.keystore import SERVER, Manifest, open_folder
+from .fhe.resume import Unfinished
+from .job import Job
+from .machine.files import make_folder
+from .machine.memory import available_bytes
+from .network.engines import NATIVE
+from .network.parameters import PICTURE_LEVELS, ParameterSet
+from .network.resnet20 import Network, Part, Plan, input_channels, plan
+from .network.scaling import Scaled, scale
+from .network.weights import Weights
+from .terminal.progress import Progress, Step, format_bytes
 
 
 @dataclass
@@ -65,76 +47,76 @@ def evaluate(
     progress: Progress,
     *,
     resume: bool = False,
-    evaluator_type: type[EncryptedEvaluator] = EncryptedEvaluator,
+    opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
 ) -> list[Outcome]:
     """Evaluate the network on each encrypted picture; writes the encrypted logits.
 
     All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
-    the network what there is of a picture is kept beside its output (see :mod:`.resume`); ``resume`` goes on from
-    there.  folder: keys/expN, of which server/ alone is read.
+    the network what there is of a picture is kept beside its output (see :mod:`.fhe.resume`); ``resume`` goes on from
+    there, and leaves a picture alone whose result is there.  folder: keys/expN, of which server/ alone is read.
 
     Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one
     picture is in its outcome, and the others go on.
     """
     if weights.architecture != set_.architecture:
         raise WeightsError("the weights are for another network than the parameter set")
-    check_memory(set_)
     progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
     manifest = open_folder(folder / SERVER, set_)
-    check_keys(manifest, set_)
-    stages = _Stages(folder / SERVER, set_, manifest)
-    evaluator = evaluator_type(set_, stages.context, stages.load)
+    engine = (opening or open_engine)(folder / SERVER, set_, manifest, progress)
     progress.step("keys", "encrypted pictures")
     scaled = scale(weights, set_.refresh)
-    pictures = []
-    for i, job in enumerate(jobs):
-        observer = _Observer(progress, evaluator, job.checkpoints, manifest.keys, _label(i, len(jobs)))
-        pictures.append(_Picture(Outcome(job), Network(set_, scaled, evaluator, observer)))
-    for picture in pictures:
-        with picture.trying():
-            picture.read(folder / SERVER / CONTEXT, manifest.keys, weights, resume)
-    planned = plan(set_)
-    progress.expect(_steps(planned, pictures))
-    try:
-        load_relinearisation_key(folder / SERVER / RELINEARISATION_KEY, stages.context)
-        for stage in sorted(planned.rotations):
-            waiting = [picture for picture in pictures if picture.has_work(stage)]
-            if waiting:
-                progress.step(*_loading(stage))
-                evaluator.enter_stage(stage)
-            for picture in waiting:
-                with picture.trying():
-                    picture.evaluate(stage)
-    finally:
-        stages.clear()
-        clear_relinearisation_keys()
+    ours = belonging(set_, manifest.keys, weights)
+    labels = [f"{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
+    with ExitStack() as held:
+        held.callback(engine.close)
+        pictures = [
+            _Picture(Outcome(job), set_, engine, scaled, ours, progress, label)
+            for job, label in zip(jobs, labels, strict=True)
+        ]
+        for picture in pictures:
+            held.callback(picture.let_go)
+            with picture.trying():
+                picture.read(resume)
+        _evaluate_by_stages(set_, engine, pictures, progress)
     return [picture.outcome for picture in pictures]
 
 
+def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
+    """The engine that a folder's keys are for.  Only OpenFHE's loads OpenFHE."""
+    if set_.engine == NATIVE:
+        from .native.engine import NativeEngine
+
+        return NativeEngine(folder, set_, lambda: progress.step("native", "compiling, the first time on this machine"))
+    from .fhe.openfhe_engine import OpenfheEngine
+
+    return OpenfheEngine(folder, set_, manifest)
+
+
+def _evaluate_by_stages(
+    set_: ParameterSet, engine: Engine[Any], pictures: Sequence[_Picture], progress: Progress
+) -> None:
+    planned = plan(set_)
+    progress.expect(_steps(planned, pictures))
+    for stage in sorted(planned.rotations):
+        waiting = [picture for picture in pictures if picture.has_work(stage)]
+        if waiting:
+            progress.step(*_loading(stage))
+            engine.evaluator.enter_stage(stage)
+        for picture in waiting:
+            with picture.trying():
+                picture.evaluate(stage)
+
+
 def check_memory(set_: ParameterSet) -> None:
-    """That this machine has the memory the set was measured to take; it would be killed half way."""
+    """That this process can have the memory the set was measured to take; it would be killed half way."""
     available = available_bytes()
     if available < set_.server_bytes:
         raise EnvironmentFault(
             f"parameter set {set_.number} takes {format_bytes(set_.server_bytes)} of memory, "
             f"and {format_bytes(available)} are free",
-            "close other programs, or take a set that needs less",
+            "close other programs, or take a set that needs less; the word anyway tries all the same",
         )
-
-
-def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
-    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process."""
-    for stage, steps in plan(set_).rotations.items():
-        needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping.get(str(stage), ()))
-        missing = sorted(needed - manifest.steps(stage))
-        if missing:
-            raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")
-
-
-def _label(index: int, count: int) -> str:
-    """Goes before the stage where there are several pictures."""
-    return f"{index + 1}/{count} " if count > 1 else ""
 
 
 def _loading(stage: int) -> tuple[str, str]:
@@ -150,54 +132,99 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
         for picture in waiting:
             for part in picture.ahead:
                 if part.stage == stage:
-                    label = picture.network.observer.label
                     kinds = ((layer, name, name.partition(" ")[2]) for layer, name in planned.steps[part.name])
-                    steps += [Step(label + layer, name, kind) for layer, name, kind in kinds]
+                    steps += [Step(picture.label + layer, name, kind) for layer, name, kind in kinds]
     return steps
 
 
 @dataclass
 class _Picture:
-    """One picture on its way through the network.  ahead: the parts still to come; state: the ciphertexts so far."""
+    """One picture on its way through the network, whose steps and values it observes.
+
+    label: goes before the stage where there are several pictures; ahead: the parts still to come; state: the
+    ciphertexts so far; picture: id of the encrypted picture.
+    """
 
     outcome: Outcome
-    network: Network
-    ahead: list[Part] = field(default_factory=list)
+    set: ParameterSet
+    engine: Engine[Any]
+    scaled: Scaled
+    belonging: Belonging
+    progress: Progress
+    label: str
+    ahead: list[Part[Any]] = field(default_factory=list)
     state: tuple[Any, ...] = ()
+    picture: str = ""
     unfinished: Unfinished | None = None
 
-    def read(self, context: Path, keys: str, weights: Weights, resume: bool) -> None:
+    def read(self, resume: bool) -> None:
         """Read the encrypted picture, or what an evaluation of it that was killed has left."""
-        job, set_ = self.outcome.job, self.network.set
-        picture, _ = read_ciphertext(job.ciphertext, PICTURE, keys, context=context)
-        _check_picture(self.network.ev, picture, job.ciphertext)
-        run = Run(sha256(job.ciphertext), weights.fingerprint, set_.fingerprint, keys)
-        self.unfinished = Unfinished.beside(job.output, run)
-        parts = self.network.parts()
-        kept = self.unfinished.load([part.name for part in parts]) if resume else None
-        done, self.state = kept or ("", (picture,))
-        self.ahead = parts[[part.name for part in parts].index(done) + 1 :] if kept else parts
+        job = self.outcome.job
+        envelope = read_envelope(job.ciphertext)
+        envelope.expect(PICTURE, self.belonging)
+        ciphertext = self.engine.read(envelope.payload, job.ciphertext, foreign=True)
+        self._check(ciphertext)
+        self.picture = envelope.facts.picture
+        unfinished = Unfinished(job.output, self.belonging, self.picture)
+        if resume and unfinished.is_finished():
+            return
+        unfinished.begin(resume=resume)
+        self.unfinished = unfinished
+        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), (ciphertext,)
+        if resume:
+            self._take_up(unfinished)
         if job.checkpoints is not None:
             make_folder(job.checkpoints)
+
+    def _take_up(self, unfinished: Unfinished) -> None:
+        """Go on after the last complete part, if one was left."""
+        names = [part.name for part in self.ahead]
+        kept = unfinished.load(names)
+        if kept:
+            done, files = kept
+            self.ahead = self.ahead[names.index(done) + 1 :]
+            self.state = tuple(self.engine.read(file.payload, file.path, foreign=False) for file in files)
+
+    def _check(self, ciphertext: Any) -> None:
+        architecture, evaluator = self.set.architecture, self.engine.evaluator
+        slots = input_channels(architecture) * architecture.width**2
+        if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
+            path = self.outcome.job.ciphertext
+            raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
 
     def has_work(self, stage: int) -> bool:
         return not self.outcome.error and any(part.stage == stage for part in self.ahead)
 
     def evaluate(self, stage: int) -> None:
         """The parts of a stage, each kept when it is complete; after the last of all, the result."""
+        assert self.unfinished is not None
         started = time.monotonic()
         while self.ahead and self.ahead[0].stage == stage:
             part = self.ahead[0]
             self.state = part.run(self.state)
             self.ahead.pop(0)
             if self.ahead:
-                self.unfinished.save(part.name, self.state)
+                self.unfinished.save(part.name, [self.engine.write(x) for x in self.state])
         if not self.ahead:
-            observer = self.network.observer
-            logits = observer.evaluator.for_client(self.state[0])
-            write_ciphertext(self.outcome.job.output, logits, Facts(LOGITS, observer.keys))
+            logits = self.engine.write_answer(self.state[0])
+            write_envelope(self.outcome.job.output, logits, Facts.of(self.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
+
+    def let_go(self) -> None:
+        """Of what is kept beside the output."""
+        if self.unfinished is not None:
+            self.unfinished.end()
+
+    def step(self, stage: str, name: str) -> None:
+        """A step of the network begins."""
+        self.progress.step(self.label + stage, name)
+
+    def value(self, name: str, x: Any) -> None:
+        """A value of the network, left as a checkpoint where there is a folder."""
+        if self.outcome.job.checkpoints is not None:
+            facts = Facts.of(self.belonging, CHECKPOINT, self.picture, name)
+            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", self.engine.write_answer(x), facts)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -207,71 +234,5 @@ class _Picture:
         except (CiphertextError, EnvironmentFault) as error:
             self.outcome.error = error
         except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
-            self.outcome.error = CiphertextError(
-                f"{self.outcome.job.ciphertext} cannot be evaluated: {on_one_line(error)}"
-            )
-
-
-def _check_picture(evaluator: EncryptedEvaluator, picture: Any, path: Path) -> None:
-    architecture = evaluator.set.architecture
-    slots = input_channels(architecture) * architecture.width**2
-    if evaluator.slots(picture) != slots or evaluator.levels(picture) < PICTURE_LEVELS:
-        raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
-
-
-@dataclass
-class _Stages:
-    """Rotation keys and bootstrapping of one stage at a time.  shared: the keys of every stage, read once."""
-
-    folder: Path
-    set: ParameterSet
-    manifest: Manifest
-    shared: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        self.context = read_context(self.folder / CONTEXT)
-
-    def load(self, stage: int) -> None:
-        """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
-        self.clear()
-        slots = self.set.architecture.stage_slots(stage)
-        with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(self._read_rotation_keys, stage)
-            set_up_bootstrapping(self.context, self.set, slots, precompute=True)
-            reading.result()
-
-    def _read_rotation_keys(self, stage: int) -> None:
-        of_every_stage = set.intersection(*map(set, self.manifest.stages.values()))
-        if self.shared is None:
-            for name in of_every_stage:
-                load_rotation_keys(self.folder / name, self.context)
-            self.shared = held_rotation_keys()
-            clear_rotation_keys()
-        for name in self.manifest.stages[str(stage)]:
-            if name not in of_every_stage:
-                load_rotation_keys(self.folder / name, self.context)
-        hold_rotation_keys(self.shared)
-
-    def clear(self) -> None:
-        clear_rotation_keys()
-        self.context.ClearBootstrapPrecom()
-        return_freed_memory()
-
-
-@dataclass
-class _Observer:
-    """Passes the network's steps on as progress, and leaves its values as checkpoints where there is a folder."""
-
-    progress: Progress
-    evaluator: EncryptedEvaluator
-    checkpoints: Path | None
-    keys: str
-    label: str
-
-    def step(self, stage: str, name: str) -> None:
-        self.progress.step(self.label + stage, name)
-
-    def value(self, name: str, x: Any) -> None:
-        if self.checkpoints is not None:
-            facts = Facts(CHECKPOINT, self.keys, name)
-            write_ciphertext(self.checkpoints / f"{name}.ct", self.evaluator.for_client(x), facts)
+            path = self.outcome.job.ciphertext
+            self.outcome.error = CiphertextError(f"{path} cannot be evaluated: {on_one_line(error)}")

@@ -10,20 +10,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
+import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import ExitCode, Reported, ServerError
-from .interrupt import on_interrupt
-from .progress import Ended
+from .job import Evaluation
+from .machine import child
+from .machine.interrupt import on_interrupt
+from .terminal.progress import Ended
+from .terminal.streams import reports
 
-_SIGNAL_HINTS = {
+_SIGNAL_HINTS: dict[int, str] = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
     signal.SIGABRT: "OpenFHE refused something, see the lines above: are the keys of this version and set?",
 }
@@ -31,54 +32,65 @@ _SIGNAL_HINTS = {
 
 @dataclass(frozen=True)
 class ServerRun:
-    """What one run of the server took, and what it printed.
+    """What one run of the server took, and what it answered.
 
-    peak_bytes: the most memory it had in RAM; pictures: its line of JSON for each; code: of the first picture that
-    failed; steps: those it went through, as :class:`.progress.Ended`.
+    peak_bytes: the most memory it had in RAM, as it says itself (what the system tells of a child starts from the peak
+    of its parent); pictures: its line of JSON for each job, in their order: seconds, peak_bytes, and error, hint and
+    exit_code of one that failed; steps: those it went through, as :class:`.terminal.progress.Ended`.
     """
 
     seconds: float
     peak_bytes: int
     pictures: list[dict[str, Any]]
-    code: ExitCode
     steps: list[Ended]
 
 
-def run_server(words: Sequence[str], stderr: TextIO) -> ServerRun:
-    """Run the server module's ``evaluate`` with these words in a process of its own.
+def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
+    """Have the server evaluate in a process of its own, which is given the request on its standard input.
 
-    Errors: Reported if it ended with one of this program's exit codes and no result; ServerError if it ended
-    otherwise, was killed by a signal, or said nothing.  If this process is interrupted, it is killed.
+    Errors: Reported if it ended with one of this program's exit codes; ServerError if it ended otherwise, was killed
+    by a signal, or left a picture out.  If this process is interrupted, it is killed.
     """
     started = time.monotonic()
-    command = [sys.executable, "-m", f"{__package__}.worker", *words]
-    passed_on = _has_descriptor(stderr)
-    with on_interrupt(_kill_children), tempfile.TemporaryFile() as stdout:
+    stderr = reports(stderr)
+    with on_interrupt(_kill_children):
         server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr if passed_on else subprocess.PIPE,
+            child.command("worker"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr if _has_descriptor(stderr) else subprocess.PIPE,
             text=True,
             errors="backslashreplace",
         )
         try:
-            stderr.writelines(server.stderr or ())
-            _, status, usage = os.wait4(server.pid, 0)
+            answer = _converse(server, request.to_json(), stderr)
+            server.wait()
         except BaseException:
             server.kill()
             server.wait()
             raise
-        server.returncode = os.waitstatus_to_exitcode(status)
-        stdout.seek(0)
-        lines = _parse(stdout.read())
-    pictures = [line for line in lines if "ciphertext" in line or "error" in line]
-    code = _check(server.returncode, pictures)
+    lines = _parse(answer)
+    pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
+    _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
     steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
-    return ServerRun(time.monotonic() - started, usage.ru_maxrss * 1024, pictures, code, steps)
+    peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
+    return ServerRun(time.monotonic() - started, peak_bytes, pictures, steps)
 
 
-def _parse(text: bytes) -> list[dict[str, Any]]:
+def _converse(server: subprocess.Popen[str], request: str, stderr: TextIO) -> str:
+    """Tell the server what it is asked; returns all that it answers, and passes on what it says on stderr meanwhile."""
+    assert server.stdin is not None and server.stdout is not None
+    relay = threading.Thread(target=stderr.writelines, args=(server.stderr or (),), daemon=True)
+    relay.start()
+    with suppress(BrokenPipeError):  # it ended before it was told; how, its exit code says
+        server.stdin.write(request)
+        server.stdin.close()
+    answer = server.stdout.read()
+    relay.join()
+    return answer
+
+
+def _parse(text: str) -> list[dict[str, Any]]:
     """The lines of JSON; whatever a library may have printed between them is passed over."""
     lines = []
     for line in text.splitlines():
@@ -91,8 +103,8 @@ def _parse(text: bytes) -> list[dict[str, Any]]:
 def _kill_children() -> None:
     """Kill every child of this process, also one that is being started and has no Popen object yet (Linux)."""
     for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+        for pid in children.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _has_descriptor(stream: TextIO) -> bool:
@@ -103,15 +115,16 @@ def _has_descriptor(stream: TextIO) -> bool:
     return True
 
 
-def _check(code: int, pictures: list[dict[str, Any]]) -> ExitCode:
-    """The exit code (negative: a signal) of a server that has done what it could; raises the error it stands for if
-    there is no result."""
+def _check(code: int, answered: list[int], jobs: int) -> None:
+    """Raise the error that an exit code (negative: a signal) stands for, or jobs without an answer."""
     if code < 0:
         number = -code
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        known = number in set(signal.Signals)
+        name = signal.Signals(number).name if known else f"signal {number}"
         raise ServerError(f"the server was killed by {name}", _SIGNAL_HINTS.get(number, ""))
     if code not in set(ExitCode):
         raise ServerError(f"the server ended with exit code {code}")
-    if not any("ciphertext" in picture for picture in pictures):
-        raise Reported(ExitCode(code)) if code else ServerError("the server ended without writing a result")
-    return ExitCode(code)
+    if code:
+        raise Reported(ExitCode(code))
+    if answered != list(range(jobs)):
+        raise ServerError("the server ended without writing a result")

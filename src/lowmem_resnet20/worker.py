@@ -1,28 +1,61 @@
-"""The server process: the ``evaluate`` of the command line, in a process of its own.
+"""The server's process: reads what it is asked from standard input, evaluates, and answers in lines of JSON.
 
 OpenFHE may end the process on what a client sent; whoever started this one then says so in a line.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
+from functools import partial
+from typing import Any
 
-from .cli import evaluate_here, main
+from .errors import EnvironmentFault
+from .fhe.keystore import SERVER, keys_set
+from .job import Evaluation
+from .machine.memory import peak_resident_bytes
+from .network.weights import default_weights_path, load_weights
+from .terminal import endings
+from .terminal.progress import make_progress
+from .terminal.report import Printer
 
-_PR_SET_PDEATHSIG = 1
+_LONGEST_REQUEST = 1 << 26
 
 
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however it ends (Linux)."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended already
-        os._exit(128 + signal.SIGKILL)
+def evaluate(request: Evaluation, printer: Printer) -> None:
+    """Evaluate; prints a line of JSON for each picture, by the number of its job, and one for the steps all took."""
+    from . import server
+
+    set_, weights = (
+        keys_set(request.folder / SERVER, request.set_number),
+        load_weights(request.weights or default_weights_path()),
+    )
+    if not request.anyway:
+        server.check_memory(set_)
+    with make_progress(request.verbose, printer.stderr) as progress:
+        outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
+    for number, outcome in enumerate(outcomes):
+        line: dict[str, Any] = {"job": number, "seconds": outcome.seconds, "peak_bytes": peak_resident_bytes()}
+        if outcome.error:
+            error = outcome.error
+            line |= {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+        printer.json(line)
+    printer.json({"steps": progress.times})
+
+
+def main() -> int:
+    """The exit code tells whether the evaluation as a whole was done; what became of each picture, its line."""
+    printer = Printer(sys.stdout, sys.stderr)
+    return endings.run(partial(_answer, printer), printer)
+
+
+def _answer(printer: Printer) -> None:
+    text = sys.stdin.read(_LONGEST_REQUEST)
+    try:
+        request = Evaluation.from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise EnvironmentFault(f"the server was not given a request: {error}") from error
+    evaluate(request, printer)
 
 
 if __name__ == "__main__":
-    end_with_parent()
-    sys.exit(main(evaluate=evaluate_here))
+    sys.exit(main())

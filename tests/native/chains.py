@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lowmem_resnet20.native.chain import Chain, Prime
 from lowmem_resnet20.native.clear import ClearArithmetic
 from lowmem_resnet20.native.noise import Noise
 
@@ -18,8 +19,8 @@ def moduli(towers: int, bits: int = 36) -> list[int]:
 
 
 def clear_arithmetic(ring_dimension: int, towers: int, noise: Noise | None = None, bits: int = 36) -> ClearArithmetic:
-    chain = moduli(towers, bits)
-    return ClearArithmetic(ring_dimension, chain, float(chain[-1]), noise or Noise())
+    primes = tuple(Prime(modulus, 0) for modulus in moduli(towers, bits))
+    return ClearArithmetic(Chain(ring_dimension, 2, primes), noise or Noise())
 
 
 def worst(difference: np.ndarray) -> float:

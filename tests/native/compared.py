@@ -12,7 +12,8 @@ import numpy as np
 import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
-from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import openfhe
 
-from lowmem_resnet20.context import BINARY, clear_relinearisation_keys, clear_rotation_keys, enable
+from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys, enable
+from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.openfhe_files import read_chain
 

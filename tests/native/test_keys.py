@@ -20,6 +20,7 @@ from lowmem_resnet20.native.keys import (
     INTO_SPARSE,
     RELINEARISATION,
     Header,
+    MappedKeys,
     Order,
     automorphism,
     mapped_file,
@@ -101,6 +102,19 @@ def test_planes_start_on_cache_lines_and_take_five_bytes_a_residue(native):
     before = key.low.copy()
     key.release()
     assert np.array_equal(key.low, before)
+
+
+def test_a_folders_keys_are_mapped_when_asked_for(native):
+    folder, plan, chain = native
+    keys = MappedKeys(folder, plan, chain, "shuffled")
+    assert set(keys) == set(plan) and len(keys) == len(plan)
+    assert {name: key.header.towers for name, key in keys.items()} == plan
+    assert keys[CONJUGATION] is keys[CONJUGATION]
+    keys.release()
+    with pytest.raises(KeyError):
+        keys["rotation-9"]
+    with pytest.raises(KeyFolderError, match="No such file"):
+        MappedKeys(folder, {"rotation-9": 1}, chain, "shuffled")["rotation-9"]
 
 
 def test_an_automorphism_permutes_what_openfhe_orders(small):

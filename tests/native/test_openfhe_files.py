@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smallring import DEPTH, LOG2_DIMENSION, SLOTS, STEPS, insecure_context, serialised, small_ring
 
-from lowmem_resnet20.context import BINARY
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
+from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native import openfhe_files
 from lowmem_resnet20.native.archive import Reader
 from lowmem_resnet20.native.openfhe_files import (

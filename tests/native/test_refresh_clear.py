@@ -8,17 +8,15 @@ from chains import clear_arithmetic, worst
 
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native import exponential
-from lowmem_resnet20.native.clear import RELINEARISATION
+from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
 from lowmem_resnet20.native.noise import Overflows, SchemeNoise
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, Grouping, RefreshPlan, Steps
-from lowmem_resnet20.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
+from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
-SMALL = {
-    steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps
-}
+SMALL = {steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps}
 
 
 def refreshed(plan, slots, coefficients, values, noise, ring=RING, bits=36):
@@ -34,7 +32,7 @@ def refreshed(plan, slots, coefficients, values, noise, ring=RING, bits=36):
 @pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)
 @pytest.mark.parametrize("degree", [13, 15, 27])
 def test_function_of_every_slot(plan, slots, degree):
-    """Full and sparse packing; multiples of q_0 as large as they come; repeated over all slots; at the chain's scale."""
+    """Full and sparse packing; multiples of q_0 as large as they come; repeated over all slots; the scale exact."""
     random = np.random.default_rng(slots + degree)
     values = random.uniform(-FOURIER_REACH, FOURIER_REACH, slots)
     values[:3] = 0, FOURIER_REACH, -FOURIER_REACH
@@ -116,19 +114,19 @@ def union(plan, degree, towers):
     """Keys of all three stages' refreshes at full size."""
     keys = {}
     for slots in (1 << 14, 1 << 13, 1 << 12):
-        for index, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
-            keys[index] = max(most, keys.get(index, 0))
+        for name, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
+            keys[name] = max(most, keys.get(name, 0))
     return keys
 
 
 def test_keys_of_the_shipped_plans():
-    """A refresh that saves keys does with a third of them; conjugation, relinearisation and the sparse pair included."""
+    """To save keys is to do with a third of them; conjugation, relinearisation and the sparse pair included."""
     fast, lean = union(LEAST_TIME, 15, 22), union(FEWEST_KEYS, 27, 22)
     assert (len(fast), len(lean)) == (45, 14)
     for keys in (fast, lean):
-        assert keys[(2 << 16) - 4] == 1 and keys[(2 << 16) - 2] == 22
-    assert lean[RELINEARISATION] == 19 and lean[(2 << 16) - 1] == 20
-    assert fast[RELINEARISATION] == 18 and fast[(2 << 16) - 1] == 19
+        assert keys[INTO_SPARSE] == 1 and keys[FROM_SPARSE] == 22
+    assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
+    assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19
 
 
 def test_a_key_is_no_longer_than_its_use():

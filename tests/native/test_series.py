@@ -6,7 +6,7 @@ from chains import clear_arithmetic, worst
 from numpy.polynomial import chebyshev, polynomial
 
 from lowmem_resnet20.native import series
-from lowmem_resnet20.native.clear import RELINEARISATION
+from lowmem_resnet20.native.keys import RELINEARISATION
 from lowmem_resnet20.native.series import Chebyshev, Powers, decompose, evaluate
 
 RING, TOWERS = 64, 9

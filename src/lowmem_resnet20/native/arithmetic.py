@@ -15,17 +15,16 @@ with as many digits as the handle's towers need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 X = TypeVar("X")
 #: Scales that are added differ by at most this part: far below the noise, far above the rounding of a float.
 SCALE_TOLERANCE = 1e-9
-#: Gives the i-th vector, complex or real, of a power of two of values, which repeats over the slots.  Called when needed.
+#: Gives the i-th vector, a power of two of complex or real values, which repeats over the slots.  Called when needed.
 VectorOf = Callable[[int], np.ndarray]
 
 
@@ -97,10 +96,10 @@ class Arithmetic(Protocol, Generic[X]):
         kept.  Key: each step's."""
 
     def conjugate(self, x: X) -> X:
-        """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation (automorphism 2N - 1)."""
+        """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation."""
 
     def transform(self, x: X, transform: SlotTransform, scale: float) -> X:
-        """``transform`` of the slots at ``scale``, not rescaled; its vectors are encoded at scale / scale(x), modulo QP.
+        """``transform`` of the slots at ``scale``, not rescaled; vectors are encoded at scale / scale(x), modulo QP.
 
         Hoisted twice: the digits of ``x`` are raised once for all baby steps, which stay modulo QP, as do their
         products and sums; each giant step lowers one polynomial of its sum from QP to Q to switch its key, and the sum
@@ -110,7 +109,7 @@ class Arithmetic(Protocol, Generic[X]):
 
     def to_sparse(self, x: X) -> X:
         """``x`` under the sparse secret, for the raise of its modulus.  1 tower, before and after; scale kept.
-        Key: automorphism 2N - 4's, one digit modulo q_0 p_0."""
+        Key: into the sparse secret, one digit modulo q_0 and its own special primes."""
 
     def raise_modulus(self, x: X) -> X:
         """Of the one tower, each coefficient's residue in [-q_0/2, q_0/2), modulo all L + 1 primes.
@@ -119,4 +118,4 @@ class Arithmetic(Protocol, Generic[X]):
         """
 
     def to_dense(self, x: X) -> X:
-        """``x`` back from the sparse secret.  Towers, scale kept.  Key: automorphism 2N - 2's."""
+        """``x`` back from the sparse secret.  Towers, scale kept.  Key: from the sparse secret."""

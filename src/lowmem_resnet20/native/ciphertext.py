@@ -12,11 +12,12 @@ from ..errors import PlanError
 from . import elementwise
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
-from .encoding import Encoder, Plaintexts
+from .encoding import Plaintexts
+from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
 from .memory import aligned
 from .ring import Ring
-from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 #: Where the relinearisation key is among the keys by automorphism index.
 RELINEARISATION = 1
@@ -44,26 +45,17 @@ class Ciphertext:
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    plaintext_bytes: of memory for encoded transforms, which are kept until it is full; 0: encoded each time.  keys: by
-    OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret."""
+    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
+    the ways to and from the sparse secret.  Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
 
-    def __init__(
-        self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0, plaintext_bytes: int = 0
-    ) -> None:
+    def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
         self.ring_dimension, self.moduli = chain.dimension, self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
-        self._encoder = Encoder(self.ring)
-        self._plaintexts = _PlaintextStore(plaintext_bytes)
-
-    def forget(self) -> None:
-        """Let the memory between operations and encoded transforms go, as between stages."""
-        self._switcher.forget()
-        self._plaintexts.clear()
+        self._encoder = KeepingEncoder(self.ring)
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -163,6 +155,16 @@ class NativeArithmetic:
             inner = self._inner_sum(transform, i, babies, scale / x.scale, x.towers)
             total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
         return replace(x, residues=self._switcher.lower(total), scale=scale)
+
+    @property
+    def plaintext_bytes(self) -> int:
+        """Memory of the plaintexts kept."""
+        return self._encoder.bytes
+
+    def forget_plaintexts(self) -> None:
+        """Give it back, and the memory between operations: other transforms follow."""
+        self._encoder.forget()
+        self._switcher.forget()
 
     def to_sparse(self, x: Ciphertext) -> Ciphertext:
         if x.towers != 1 or self._sparse is None:
@@ -278,7 +280,8 @@ class NativeArithmetic:
         places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
         for first in range(0, len(places), _ENCODED_AT_ONCE):
             some = places[first : first + _ENCODED_AT_ONCE]
-            plaintexts = self._encoded(transform, giant, some, scale, towers)
+            vectors = [transform.vectors[giant, j] for j in some]
+            plaintexts = self._encoder.encode(vectors, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
             small, large = _extended_addresses([babies[j] for j in some])
             self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
@@ -286,18 +289,6 @@ class NativeArithmetic:
             if first:
                 self._accumulate(out, [part])
         return out
-
-    def _encoded(
-        self, transform: SlotTransform, giant: int, places: Sequence[int], scale: float, towers: int
-    ) -> Plaintexts:
-        """Vectors of a transform, modulo QP: from the store, or encoded and stored if there is room."""
-        name = (giant, places[0], scale, towers)
-        plaintexts = self._plaintexts.get(transform, name)
-        if plaintexts is None:
-            vectors = [transform.vectors[giant, j] for j in places]
-            plaintexts = self._encoder.encode(vectors, [scale] * len(vectors), towers, extended=True)
-            self._plaintexts.put(transform, name, plaintexts)
-        return plaintexts
 
     def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
         """others added to total, in place."""
@@ -322,27 +313,6 @@ class NativeArithmetic:
         else:
             self._accumulate(total, [result])
         return total
-
-
-class _PlaintextStore:
-    """Encoded vectors of transforms, up to so many bytes.  Transforms are told apart as objects, and kept alive."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = self._left = most_bytes
-        self._kept: dict[int, tuple[SlotTransform, dict[tuple, Plaintexts]]] = {}
-
-    def clear(self) -> None:
-        self._left, self._kept = self._most, {}
-
-    def get(self, transform: SlotTransform, name: tuple) -> Plaintexts | None:
-        _, plaintexts = self._kept.get(id(transform), (transform, {}))
-        return plaintexts.get(name)
-
-    def put(self, transform: SlotTransform, name: tuple, plaintexts: Plaintexts) -> None:
-        size = sum(part.nbytes for part in (plaintexts.small, plaintexts.large) if part is not None)
-        if size <= self._left:
-            self._left -= size
-            self._kept.setdefault(id(transform), (transform, {}))[1][name] = plaintexts
 
 
 def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:

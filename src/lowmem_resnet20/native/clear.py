@@ -14,12 +14,11 @@ import numpy as np
 
 from ..errors import PlanError
 from .arithmetic import SCALE_TOLERANCE, VectorOf
+from .chain import Chain
 from .embedding import coefficients_of_slots, slots_of_coefficients
+from .keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, rotation_name
 from .noise import Noise
-from .transforms import SlotTransform
-
-#: Stands for the relinearisation key among the automorphism indices of keys.
-RELINEARISATION = 1
+from .slottransform import SlotTransform
 
 
 @dataclass(frozen=True)
@@ -32,31 +31,23 @@ class ClearText:
     slots: int
 
 
-def scale_chain(moduli: Sequence[int], top: float) -> tuple[float, ...]:
-    """(L + 1,) scale at 1 .. L + 1 towers; ``top`` at L + 1."""
-    scales = [top]
-    for modulus in reversed(moduli[1:]):
-        scales.append(scales[-1] ** 2 / modulus)
-    return tuple(reversed(scales))
-
-
 @dataclass
 class ClearArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`ClearText`.
 
-    keys: automorphism index, or RELINEARISATION, to the most towers its key was used at; operations: how often each
-    was done, by name and towers (raised modulo QP where the name says so).
+    keys: by name (see :mod:`.keys`), the most towers each was used at; operations: how often each was done, by name
+    and towers (also modulo P, where the name says QP).
     """
 
-    ring_dimension: int
-    moduli: Sequence[int]
-    top_scale: float
+    chain: Chain
     noise: Noise = field(default_factory=Noise)
-    keys: dict[int, int] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
     operations: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._scales = scale_chain(self.moduli, self.top_scale)
+        self.ring_dimension = self.chain.dimension
+        self.moduli = tuple(prime.value for prime in self.chain.q)
+        self._scales = self.chain.scaling_factors()[::-1]
 
     def encrypt(self, vector: np.ndarray, towers: int) -> ClearText:
         """``vector`` repeated over the slots, at the scale of so many towers."""
@@ -143,22 +134,22 @@ class ClearArithmetic:
         return [self._rotated(x, step, "hoisted" if len(steps) > 1 else "rotate") for step in steps]
 
     def conjugate(self, x: ClearText) -> ClearText:
-        self._switch("rotate", 2 * self.ring_dimension - 1, x.towers)
+        self._switch("rotate", CONJUGATION, x.towers)
         return replace(x, values=x.values.conj() + self.noise.switching() / x.scale)
 
     def transform(self, x: ClearText, transform: SlotTransform, scale: float) -> ClearText:
         self._count_transform(transform, x.towers)
         babies = [np.roll(x.values, -step) for step in transform.babies]
-        total = np.zeros_like(x.values)
-        for i, giant in enumerate(transform.giants):
-            inner = sum(self._encoded(v, scale / x.scale) * babies[j] for (k, j), v in transform.vectors.items() if k == i)
-            total += np.roll(inner, -giant)
+        inner = [np.zeros_like(x.values) for _ in transform.giants]
+        for (i, j), vector in transform.vectors.items():
+            inner[i] += self._encoded(vector, scale / x.scale) * babies[j]
+        total = sum(np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True))
         return replace(x, values=total + self.noise.switching() / scale, scale=scale)
 
     def to_sparse(self, x: ClearText) -> ClearText:
         if x.towers != 1:
             raise PlanError(f"the sparse secret is reached with 1 tower, not {x.towers}")
-        self._switch("to sparse", 2 * self.ring_dimension - 4, 1)
+        self._switch("to sparse", INTO_SPARSE, 1)
         return replace(x, values=x.values + self.noise.sparse_switching() / x.scale)
 
     def raise_modulus(self, x: ClearText) -> ClearText:
@@ -168,14 +159,14 @@ class ClearArithmetic:
         return replace(x, values=slots_of_coefficients(coefficients) / x.scale, towers=len(self.moduli))
 
     def to_dense(self, x: ClearText) -> ClearText:
-        self._switch("rotate", 2 * self.ring_dimension - 2, x.towers)
+        self._switch("rotate", FROM_SPARSE, x.towers)
         return replace(x, values=x.values + self.noise.switching() / x.scale)
 
     def _rotated(self, x: ClearText, step: int, name: str) -> ClearText:
         step %= self.ring_dimension // 2
         if step == 0:
             return x
-        self._switch(name, self._automorphism(step), x.towers)
+        self._switch(name, rotation_name(step, self.ring_dimension), x.towers)
         return replace(x, values=np.roll(x.values, -step) + self.noise.switching() / x.scale)
 
     def _count_transform(self, transform: SlotTransform, towers: int) -> None:
@@ -185,13 +176,10 @@ class ClearArithmetic:
         for name, steps in (("baby QP", transform.babies), ("giant QP", transform.giants)):
             for step in steps:
                 if step % (self.ring_dimension // 2):
-                    self._switch(name, self._automorphism(step), towers)
+                    self._switch(name, rotation_name(step, self.ring_dimension), towers)
         self._count("lower", towers)
 
-    def _automorphism(self, step: int) -> int:
-        return pow(5, step % (self.ring_dimension // 2), 2 * self.ring_dimension)
-
-    def _switch(self, name: str, key: int, towers: int) -> None:
+    def _switch(self, name: str, key: str, towers: int) -> None:
         self._count(name, towers)
         self.keys[key] = max(towers, self.keys.get(key, 0))
 

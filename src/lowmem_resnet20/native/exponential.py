@@ -1,8 +1,8 @@
 """E = exp(2 pi i t) of t = m / 2 + I, which forgets the integers I that raising the modulus has added.
 
-Given x = t / OVERFLOW in [-1, 1]: a Chebyshev series of exp(2 pi i OVERFLOW x / 2^DOUBLINGS), then so many squarings.  It
-stays complex throughout, cosine and sine in one ciphertext.  The series is off by at most the 2 |J_k(4 pi)|, k > 28, that
-it leaves out, each squaring doubles that, and all is far below the noise.
+Given x = t / OVERFLOW in [-1, 1]: a Chebyshev series of exp(2 pi i OVERFLOW x / 2^DOUBLINGS), then so many squarings.
+It stays complex throughout, cosine and sine in one ciphertext.  The series is off by at most the 2 |J_k(4 pi)|, k > 28,
+that it leaves out; each squaring doubles that, and all is far below the noise.
 
 A series of degree 28 costs 8 products and 5 levels.  With four squarings degree 15 would do at the same 8 levels and no
 fewer products, but for an error of 1e-4; with two, degree 47 takes 6 levels, 8 in all, and more products.

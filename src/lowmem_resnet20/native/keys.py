@@ -160,6 +160,34 @@ class NativeKey:
         self._map.madvise(mmap.MADV_DONTNEED)
 
 
+class MappedKeys(Mapping[str, NativeKey]):
+    """The keys of a folder by name: mapped when asked for, read from disk as they are touched.
+
+    towers: by name, at how many a key is used, at most.  Errors, of every access: KeyFolderError.
+    """
+
+    def __init__(self, folder: Path, towers: Mapping[str, int], chain: Chain, order: str) -> None:
+        self._folder, self._towers, self._chain, self._order = folder, towers, chain, order
+        self._open: dict[str, NativeKey] = {}
+
+    def __getitem__(self, name: str) -> NativeKey:
+        if name not in self._open:
+            path = key_path(self._folder, name)
+            self._open[name] = open_key(path, name, self._chain, self._towers[name], self._order)
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._towers)
+
+    def __len__(self) -> int:
+        return len(self._towers)
+
+    def release(self) -> None:
+        """Let the memory of all keys go; what is touched again is read again."""
+        for key in self._open.values():
+            key.release()
+
+
 def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Order) -> None:
     """Convert one key; memory of a few towers beside the pages of the file it comes from.
 

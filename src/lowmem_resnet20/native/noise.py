@@ -49,9 +49,9 @@ class SchemeNoise(Overflows):
     """What rounding leaves, under secrets of OpenFHE's weights.
 
     A rescale rounds both polynomials to the nearest: variance 1/12 a coefficient, times 1 + s for the second.
-    Lowering from QP, uncentred, leaves a sum of ``special_towers`` uniforms in (-1, 0]: their mean is a constant polynomial
-    that is large at slots whose root is near 1.
-    The keys' own errors are divided by P and far below both.
+    Lowering from QP, uncentred, leaves a sum of ``special_towers`` uniforms in (-1, 0]: their mean is the polynomial of
+    equal coefficients, which is large at slots whose root is near 1.  The keys' own errors are divided by P and far
+    below both.
     """
 
     def __init__(self, ring_dimension: int, special_towers: int, random: np.random.Generator) -> None:

@@ -21,7 +21,8 @@ from . import series
 from .arithmetic import Arithmetic, X
 from .exponential import OVERFLOW, exponential
 from .refreshplan import RefreshPlan, Steps
-from .transforms import SlotTransform, apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
+from .slottransform import SlotTransform
+from .transforms import apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Transforms:
 
 
 def prepare(plan: RefreshPlan, ring_dimension: int, slots: int) -> Transforms:
-    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is 1 / (2 OVERFLOW) of m + 2 I,
+    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is (m + 2 I) / (2 OVERFLOW),
     the trace adds up N/slots times as much, the real part twice."""
     factor = 1 / (2 * OVERFLOW * (ring_dimension // slots) * 2)
     down, up = plan.slots_to_coefficients.for_slots(slots), plan.coefficients_to_slots.for_slots(slots)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from .chain import Chain, Prime
 from .clear import ClearArithmetic
 from .refresh import Refresh, prepare
 from .refreshplan import RefreshPlan
 
 
-def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int, degree: int) -> dict[int, int]:
-    """The most towers that each key is used at by a refresh of ``slots`` slots on a chain of ``towers`` primes, by its
-    automorphism index; 1 is the relinearisation key's.  Found by refreshing zeros in the clear."""
-    ev = ClearArithmetic(ring_dimension, [1 << 37] + [1 << 36] * (towers - 1), float(1 << 36))
+def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int, degree: int) -> dict[str, int]:
+    """By name, the most towers that a key is used at, of a refresh of ``slots`` slots on a chain of ``towers`` primes.
+
+    Found by refreshing zeros in the clear.
+    """
+    moduli = (Prime(1 << 37, 0), *[Prime(1 << 36, 0)] * (towers - 1))  # any will do where nothing is encrypted
+    ev = ClearArithmetic(Chain(ring_dimension, 1, moduli))
     refresh = Refresh(ev, plan, prepare(plan, ring_dimension, slots))
     refresh(ev.encrypt(np.zeros(slots), plan.reserve + 1), (0.5,) * (degree + 1))
     return ev.keys

@@ -4,14 +4,14 @@ A matrix is kept as its diagonals, offset -> vector: (M z)_i = sum_o diagonal_o[
 
 Real data.  n real slots are the coefficients of a polynomial in Y = X^(N/n), whose own slots are the n/2 complex
 w = W (z_low + i z_high), W the special Fourier transform without its bit reversal: slots to coefficients comes first,
-coefficients to slots undoes it, and what lies between treats all coefficients alike.  So the transforms are of n/2 slots,
-not n, at no further level:
+coefficients to slots undoes it, and what lies between treats all coefficients alike.  So the transforms are of n/2
+slots, not n, at no further level:
 
 * Slots to coefficients is (1 + R) W diag(1 | i), R the rotation by n/2, since (1 + R) diag(1 | i) z is z_low + i z_high
   twice.  R commutes with W, so its rotation is left to the end, where the ciphertext has one tower.
 * Raising the modulus fills all N coefficients.  The trace, the sum over the rotations by multiples of n/2, leaves the
-  wanted ones, N/n fold.  It commutes with W^-1 too, and the rotations by n and above with all else: they come late, where
-  towers are fewer.
+  wanted ones, N/n fold.  It commutes with W^-1 too, and its rotations by n and above with all else: they come late,
+  where towers are fewer.
 * Coefficients to slots is W^-1, 1 + R, diag(1 | -i), and the real part by conjugation: (z_low | z_high).
 
 Source: W's layers as in Cheon, Han, Kim, Kim and Song (Eurocrypt 2018), section 4; grouping them, Han, Hhan and Cheon
@@ -29,21 +29,11 @@ import numpy as np
 from ..errors import PlanError
 from .arithmetic import Arithmetic, X
 from .embedding import slot_exponents
+from .slottransform import SlotTransform
 
 Diagonals = Mapping[int, np.ndarray]
-
-
-@dataclass(frozen=True)
-class SlotTransform:
-    """sum_i rotate(sum_j vectors[i, j] * rotate(x, babies[j]), giants[i]).
-
-    babies, giants: rotation steps, 0 among them where it is needed; vectors: (period,) complex by indices of giant and
-    baby step, absent where zero; period: a power of two, up to N/2.
-    """
-
-    babies: tuple[int, ...]
-    giants: tuple[int, ...]
-    vectors: Mapping[tuple[int, int], np.ndarray]
+#: Rotations held by :func:`apply_by_horner`: some tens of MiB each at the top of the chain.
+BABIES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -87,18 +77,18 @@ def inverse_layer(slots: int, stride: int) -> dict[int, np.ndarray]:
 def slots_to_coefficients(slots: int, groups: Sequence[int], factor: float) -> list[Matrix]:
     """``factor`` * W diag(1 | i) for ``slots`` real slots, as a product of matrices, the first to be applied first.
 
-    groups: layers of each matrix, by ascending stride; they add up to log2(slots / 2).  What is left to do is 1 + R, which
-    allows offsets modulo slots / 2 in every matrix but the first, whose diagonals don't repeat so soon.
+    groups: layers of each matrix, by ascending stride; they add up to log2(slots / 2).  What is left to do is 1 + R,
+    which allows offsets modulo slots / 2 in every matrix but the first, whose diagonals don't repeat so soon.
     """
     half = slots // 2
     share = factor ** (1 / len(groups))
     periods = [slots] + [half] * (len(groups) - 1)
     matrices = []
-    for strides, period in zip(_strides(groups, half), periods):
+    for strides, period in zip(_strides(groups, half), periods, strict=True):
         layers = [fourier_layer(half, stride) for stride in strides]
         matrices.append(_product(layers, period, share))
     matrices[0] = multiply(matrices[0], {0: np.repeat([1, 1j], half)}, slots)
-    return [Matrix(diagonals, period) for diagonals, period in zip(matrices, periods)]
+    return [Matrix(diagonals, period) for diagonals, period in zip(matrices, periods, strict=True)]
 
 
 def coefficients_to_slots(slots: int, groups: Sequence[int], factor: float) -> list[Matrix]:
@@ -121,10 +111,10 @@ def split(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tupl
     """The product of ``matrices``, the first to be applied first, in steps that only go up from 0.
 
     Offsets of a matrix are multiples of a stride, baby steps 0 .. ``babies`` - 1 strides, giant steps multiples of
-    ``babies`` strides; so the giant steps of one matrix are often baby steps of the next, and share their keys.  Offsets
-    -J .. J strides are moved up to begin at 0, which rotates the result by J strides more; what comes later is turned to
-    fit, so one rotation is left for the end.  ``shift``: how far the slots are rotated before; returned with the
-    transforms: after.
+    ``babies`` strides; so the giant steps of one matrix are often baby steps of the next, and share their keys.
+    Offsets -J .. J strides are moved up to begin at 0, which rotates the result by J strides more; what comes later is
+    turned to fit, so one rotation is left for the end.  ``shift``: how far the slots are rotated before; returned with
+    the transforms: after.
     """
     transforms = []
     for matrix, size in zip(matrices, babies, strict=True):
@@ -141,15 +131,28 @@ def split(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tupl
 def apply_by_horner(ev: Arithmetic[X], x: X, transform: SlotTransform, scale: float) -> X:
     """As :meth:`.arithmetic.Arithmetic.transform`, with two keys: baby steps one after the other, giant steps by
     Horner's rule, both by one step each."""
-    moved = [x]
-    for _ in transform.babies[1:]:
-        moved += ev.rotate(moved[-1], [transform.babies[1]])
-    total = None
-    for i in reversed(range(len(transform.giants))):
-        places = [j for j in range(len(moved)) if (i, j) in transform.vectors]
-        term = ev.weighted_sum([moved[j] for j in places], lambda k: transform.vectors[i, places[k]], scale)
-        total = term if total is None else ev.add(term, ev.rotate(total, [transform.giants[1]])[0])
+    sums = _inner_sums(ev, x, transform, scale)
+    total = sums[-1]
+    for term in reversed(sums[:-1]):
+        total = ev.add(term, ev.rotate(total, [transform.giants[1]])[0])
     return total
+
+
+def _inner_sums(ev: Arithmetic[X], x: X, transform: SlotTransform, scale: float) -> list[X]:
+    """By giant step, the sum over baby steps; BABIES_AT_ONCE rotations of ``x`` are held."""
+    sums: dict[int, X] = {}
+    for first in range(0, len(transform.babies), BABIES_AT_ONCE):
+        babies = range(first, min(first + BABIES_AT_ONCE, len(transform.babies)))
+        moved = {}
+        for j in babies:
+            moved[j] = x = ev.rotate(x, [transform.babies[1]])[0] if j else x
+        for i in range(len(transform.giants)):
+            terms = [j for j in babies if (i, j) in transform.vectors]
+            if terms:
+                vectors = [transform.vectors[i, j] for j in terms]
+                part = ev.weighted_sum([moved[j] for j in terms], vectors.__getitem__, scale)
+                sums[i] = ev.add(sums[i], part) if i in sums else part
+    return [sums[i] for i in range(len(transform.giants))]
 
 
 def _split(matrix: Diagonals, stride: int, babies: int) -> SlotTransform:

@@ -1,0 +1,40 @@
+"""OpenFHE's ciphertexts as bytes, and in files (see :mod:`.envelope`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import CiphertextError, on_one_line
+from .envelope import Belonging, Facts, read_envelope, write_envelope
+from .library import BINARY, ERRORS, Ciphertext, openfhe
+from .trial import check_ciphertext
+
+
+def payload_of(ciphertext: Ciphertext) -> bytes:
+    """OpenFHE's bytes of a ciphertext."""
+    return openfhe.Serialize(ciphertext, BINARY)
+
+
+def read_payload(payload: bytes, path: Path) -> Ciphertext:
+    """The ciphertext that bytes of ``path`` hold.  Errors: CiphertextError."""
+    try:
+        return openfhe.DeserializeCiphertextString(payload, BINARY)
+    except ERRORS as error:
+        raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
+
+
+def write_ciphertext(path: Path, ciphertext: Ciphertext, facts: Facts) -> str:
+    """Write whole or not at all; returns the SHA-256 of its bytes."""
+    return write_envelope(path, payload_of(ciphertext), facts)
+
+
+def read_ciphertext(path: Path, kind: str, ours: Belonging, *, context: Path | None = None) -> tuple[Ciphertext, Facts]:
+    """A ciphertext of the expected kind, which belongs to what is at hand.  Errors: CiphertextError, EnvironmentFault.
+
+    ``context``: the file of its context, for a ciphertext from someone else: it is loaded in a child process first.
+    """
+    envelope = read_envelope(path)
+    envelope.expect(kind, ours)
+    if context is not None:
+        check_ciphertext(path, envelope.payload, context)
+    return read_payload(envelope.payload, path), envelope.facts

@@ -1,0 +1,102 @@
+"""OpenFHE itself, and the types of its objects as far as a server may use them.
+
+The only module that imports openfhe, which brings no types.  What a holder of the secret key can do with the same objects
+stands in :mod:`.secret`, which the server does not import.  Names are OpenFHE's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NewType, Protocol
+
+import numpy as np
+
+from ..errors import EnvironmentFault
+from ..machine.libraries import loading_hint
+
+try:
+    import openfhe
+except ImportError as error:  # an ABI of another Python, or too old a glibc
+    raise EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ)) from error
+
+__all__ = ["BINARY", "ERRORS", "Ciphertext", "Context", "Plaintext", "PublicKey", "openfhe"]
+
+#: The form of all files.
+BINARY: object = openfhe.BINARY
+#: What OpenFHE's exceptions, and those of the C++ library below it, come as: the latter where a file names absurd sizes.
+ERRORS = (RuntimeError, ValueError, IndexError, OverflowError)
+
+PublicKey = NewType("PublicKey", object)
+
+
+class Plaintext(Protocol):
+    """Encoded slots."""
+
+    def GetRealPackedValue(self) -> list[float]: ...
+
+
+class Ciphertext(Protocol):
+    """Encrypted slots."""
+
+    def Clone(self) -> Ciphertext: ...
+
+    def GetLevel(self) -> int:
+        """Primes dropped so far."""
+
+    def GetNoiseScaleDeg(self) -> int:
+        """1, or 2 where a product waits to be rescaled."""
+
+    def GetSlots(self) -> int: ...
+
+    def SetSlots(self, slots: int) -> None: ...
+
+    def NumberCiphertextElements(self) -> int: ...
+
+
+class Context(Protocol):
+    """A crypto context: parameters, and all operations that need evaluation keys at most."""
+
+    def Enable(self, feature: object) -> None: ...
+
+    def GetRingDimension(self) -> int: ...
+
+    def MakeCKKSPackedPlaintext(
+        self, values: np.ndarray | Sequence[float], noise_scale_degree: int, level: int, parameters: None, slots: int
+    ) -> Plaintext: ...
+
+    def EvalAdd(self, x: Ciphertext, y: Ciphertext | Plaintext) -> Ciphertext: ...
+
+    def EvalAddInPlace(self, x: Ciphertext, y: Ciphertext) -> None: ...
+
+    def EvalMult(self, x: Ciphertext, y: Ciphertext | Plaintext) -> Ciphertext: ...
+
+    def EvalRotate(self, x: Ciphertext, step: int) -> Ciphertext: ...
+
+    def EvalFastRotationPrecompute(self, x: Ciphertext) -> Ciphertext: ...
+
+    def EvalFastRotation(self, x: Ciphertext, step: int, order: int, digits: Ciphertext) -> Ciphertext: ...
+
+    def EvalChebyshevSeries(self, x: Ciphertext, coefficients: list[float], a: float, b: float) -> Ciphertext: ...
+
+    def Compress(self, x: Ciphertext, towers: int) -> Ciphertext: ...
+
+    def EvalBootstrap(self, x: Ciphertext) -> Ciphertext: ...
+
+    def EvalBootstrapSetup(
+        self, level_budget: list[int], dim1: list[int], slots: int, correction: int, precompute: bool
+    ) -> None: ...
+
+    def EvalFEFuncBootstrap(self, x: Ciphertext, coefficients: list[complex]) -> Ciphertext: ...
+
+    def EvalFEFuncBootstrapSetup(self, level_budget: list[int], dim1: list[int], slots: int) -> None: ...
+
+    def ClearBootstrapPrecom(self) -> None: ...
+
+    def SerializeEvalMultKey(self, path: str | bytes, form: object, key_tag: str) -> bool: ...
+
+    def SerializeEvalAutomorphismKey(self, path: str | bytes, form: object, key_tag: str) -> bool: ...
+
+    def DeserializeEvalMultKey(self, path: str | bytes, form: object) -> bool: ...
+
+    def DeserializeEvalAutomorphismKey(self, path: str | bytes, form: object) -> bool: ...

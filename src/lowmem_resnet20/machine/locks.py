@@ -1,0 +1,62 @@
+"""Locks on files and folders, which end with their process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+#: What flock says on a file system that has no locks, or none on folders: there we go on without.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Whether this process now holds the lock of an open file or folder; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+class FolderLock:
+    """Held from :meth:`take` to :meth:`release`, or to the end of the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Make the folder if it is missing, and lock it; False if another process holds it.  Errors: OSError."""
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                locked = lock(descriptor) is not False
+                same = _is_open_folder(self.folder, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if locked and same:
+                self._descriptor = descriptor
+                return True
+            os.close(descriptor)
+            if same:
+                return False  # otherwise its holder has removed it meanwhile: try again on a new one
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _is_open_folder(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

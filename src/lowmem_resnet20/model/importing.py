@@ -1,0 +1,181 @@
+"""Weights from elsewhere: a PyTorch checkpoint, a folded npz or the original's folder to a calibrated weight file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import PictureError, UsageError, WeightsError, on_one_line
+from ..machine.files import os_fault
+from ..network.architecture import RESNET20, Architecture
+from ..network.weights import Weights, save_weights
+from .checkpoint import compare_shapes, read_state_dict
+from .original import read_original
+from .picture import pictures_in, read_picture
+from .plain import PlainNetwork, ResNet, calibrate, fold, torch
+from .sourcefile import ZIP_MAGIC, Kind, read_source
+
+#: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+#: Logits of the folded network may differ from the source model's by this much: float32 rounding.
+LARGEST_DIFFERENCE = 1e-3
+#: Fewer pictures than this to calibrate on are warned of.
+FEW_PICTURES = 100
+_BATCH = 250
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and have
+    more than one colour; largest_bound: over all ReLUs; difference: worst difference of a logit from the source model's,
+    None where the source is folded already."""
+
+    parameters: int
+    pictures: int
+    useful_pictures: int
+    largest_bound: float
+    difference: float | None
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the pictures say little about how large values get."""
+        return self.useful_pictures < FEW_PICTURES
+
+
+def import_weights(
+    source: Path,
+    out: Path,
+    pictures: Path,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    architecture: Architecture = RESNET20,
+) -> ImportReport:
+    """Read ``source``, calibrate on ``pictures`` (a picture, a folder of them or an npz) and write ``out``.
+
+    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints, as torch.save or safetensors write
+    it (shortcuts of option A or B), an npz of folded parameters, whose fc.bias may be missing (taken as 0), or the
+    original program's folder of text files; told by content.  mean, std: the normalisation the network was trained
+    with, by colour, of pixels in [0, 1] (0 and 1 for raw pixels); CIFAR-10's usual where not given.
+
+    Errors: WeightsError naming the first difference; UsageError for another normalisation; PictureError;
+    EnvironmentFault.
+    """
+    source, mean, std = Path(source), mean or CIFAR_MEAN, std or CIFAR_STD
+    _check_normalisation(mean, std)
+    state = None
+    if source.is_dir():
+        parameters = read_original(source, architecture)
+    else:
+        kind, content = read_source(source)
+        if kind is Kind.NPZ:
+            parameters = _folded(source, content, architecture)
+        else:
+            state = read_state_dict(source, kind, content, architecture)
+            parameters = fold(state, architecture)
+    pixels = list(_batches(Path(pictures), architecture.width))
+    weights = calibrate(parameters, mean, std, pixels, architecture)
+    difference = None if state is None else _check_against(state, weights, pixels[0])
+    save_weights(Path(out), weights)
+    return ImportReport(
+        parameters=sum(array.size for array in parameters.values()),
+        pictures=sum(len(batch) for batch in pixels),
+        useful_pictures=_useful(pixels),
+        largest_bound=float(max(bound.max() for bound in weights.bounds.values())),
+        difference=difference,
+    )
+
+
+# --- sources ----------------------------------------------------------------------------------------------
+
+
+def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """That they are of pixels in [0, 1]: no mean of such lies elsewhere, and no deviation above 1."""
+    for name, values, fit in (
+        ("mean", mean, all(0 <= m <= 1 for m in mean)),
+        ("std", std, all(0 < s <= 1 for s in std)),
+    ):
+        if not fit:
+            shown = ", ".join(f"{value:g}" for value in values)
+            hint = "divide it by 255" if max(values) > 1 else "give the numbers the network was trained with"
+            raise UsageError(f"{name} {shown} is not of pixels from 0 to 1", hint)
+
+
+def _folded(path: Path, content: bytes, architecture: Architecture) -> dict[str, np.ndarray]:
+    shapes = architecture.parameter_shapes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
+        raise WeightsError(f"{path} cannot be read as an npz file: {on_one_line(error)}") from None
+    found.setdefault("fc.bias", np.zeros(shapes["fc.bias"], np.float32))
+    compare_shapes(path, {name: array.shape for name, array in found.items()}, shapes)
+    for name, array in found.items():
+        if array.dtype.kind not in "fiu":
+            raise WeightsError(f"{path}: {name} is {array.dtype}, not numbers")
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{path}: {name} has values that are not finite")
+    return {name: np.asarray(found[name], dtype=np.float32) for name in shapes}
+
+
+# --- calibration ------------------------------------------------------------------------------------------
+
+
+def _batches(path: Path, width: int) -> Iterator[np.ndarray]:
+    """Pictures (n, colours, width, width) in [0, 1]."""
+    if not os.path.exists(path):
+        raise PictureError(f"there are no pictures {path}", "give .png or .jpg files, or an npz with x")
+    pixels: Sequence[np.ndarray] | np.ndarray
+    if _is_zip(path):
+        pixels = _npz_pictures(path, width)
+    else:
+        pixels = [read_picture(file, width, resize=True) for file in pictures_in(path)]
+    for start in range(0, len(pixels), _BATCH):
+        yield np.asarray(pixels[start : start + _BATCH])
+
+
+def _is_zip(path: Path) -> bool:
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    except OSError as error:
+        raise os_fault(error, "read", path) from error
+
+
+def _npz_pictures(path: Path, width: int) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            pixels = file["x"]
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
+        raise PictureError(f"{path} holds no pictures x: {on_one_line(error)}") from None
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[2:] != (width, width) or not len(pixels):
+        raise PictureError(f"{path}: x is {pixels.dtype} {pixels.shape} instead of uint8 (n, 3, {width}, {width})")
+    return pixels / 255.0
+
+
+def _useful(batches: Iterable[np.ndarray]) -> int:
+    """How many pictures there are without repetitions and those of one colour."""
+    pictures = (picture for batch in batches for picture in batch)
+    return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
+
+
+def _check_against(state: Mapping[str, torch.Tensor], weights: Weights, pixels: np.ndarray) -> float:
+    """Worst difference between a logit of the source model and of the folded one."""
+    model = ResNet(weights.architecture)
+    model.load_state_dict(state, strict=False)  # names have been compared; only batch counters are missing
+    with torch.no_grad():
+        expected = model.double().eval()(torch.from_numpy(weights.normalise(pixels))).numpy()
+    difference = float(np.abs(PlainNetwork(weights).logits(pixels) - expected).max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise WeightsError(f"the folded network differs from its source by {difference:.1e} in a logit")
+    return difference

@@ -1,0 +1,86 @@
+"""The file that weights come in: which kind it is, told by its content and not by its name."""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from enum import Enum
+from pathlib import Path
+
+from ..errors import WeightsError
+from ..machine.files import os_fault
+
+ZIP_MAGIC = b"PK\x03\x04"
+_PICKLE_MAGIC = b"\x80"
+_LARGEST_BYTES = 1 << 30
+_HEAD_BYTES = 512
+_HINT = "a PyTorch checkpoint, a safetensors file, a folded npz or the original's folder can be imported"
+_AGAIN = "download it again"
+#: How files begin that often stand where weights should be: what each is, and what to do.
+_OTHERS = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the file it stands for", "fetch that with: git lfs pull"),
+    (b"<", "a web page, not a checkpoint", "download the file itself: its address is often another than the page's"),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
+    (b"\x89HDF", "an HDF5 file", _HINT),
+)
+
+
+class Kind(Enum):
+    """What a file of weights was written by."""
+
+    TORCH = "torch.save"
+    SAFETENSORS = "safetensors"
+    NPZ = "numpy.savez"
+
+
+def read_source(path: Path) -> tuple[Kind, bytes]:
+    """The kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
+    content = _read(path)
+    if not content:
+        raise WeightsError(f"{path} is empty", _AGAIN)
+    if content.startswith(ZIP_MAGIC):
+        return _kind_of_zip(path, content), content
+    if content.startswith(_PICKLE_MAGIC):
+        return Kind.TORCH, content
+    if content[8:9] == b"{":  # after the length of its header, which is JSON
+        return Kind.SAFETENSORS, content
+    head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for start, what, hint in _OTHERS:
+        if head.startswith(start):
+            raise WeightsError(f"{path} is {what}", hint)
+    if content[257:262] == b"ustar":
+        raise WeightsError(f"{path} is a tar archive", "unpack it first")
+    raise WeightsError(f"{path} is of no kind that can be imported", _HINT)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
+            raise WeightsError(f"{path} is not a regular file")
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        raise WeightsError(f"there is no file {path}") from None
+    except OSError as error:
+        raise os_fault(error, "read", path) from error
+    if len(content) > _LARGEST_BYTES:
+        raise WeightsError(f"{path} is too large for this network's weights")
+    return content
+
+
+def _kind_of_zip(path: Path, content: bytes) -> Kind:
+    try:
+        names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise WeightsError(f"{path} is damaged or cut short", _AGAIN) from None
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise WeightsError(
+            f"{path} is a TorchScript program", "save its state dict: torch.save(model.state_dict(), FILE)"
+        )
+    if any(name.endswith("/data.pkl") for name in names):
+        return Kind.TORCH
+    if any(name.endswith(".npy") for name in names):
+        return Kind.NPZ
+    raise WeightsError(f"{path} is a zip archive without weights", "unpack it, and import what is in it")

@@ -1,0 +1,129 @@
+"""Everything of an evaluation with native keys: the folder's keys stage by stage, ciphertexts as bytes, the evaluator.
+
+It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
+:mod:`.openfhe_files`), so no child process has to try it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CiphertextError, KeyFolderError
+from ..machine.memory import return_freed_memory
+from ..network.parameters import ParameterSet
+from . import ciphertext
+from .arithmetic import SCALE_TOLERANCE
+from .chain import Chain, read_chain_file
+from .ciphertext import Ciphertext, NativeArithmetic
+from .evaluator import NativeEvaluator
+from .keyplan import key_plan, refresh_plan
+from .keys import RELINEARISATION, MappedKeys, NativeKey, openfhe_index
+from .openfhe_files import Envelope, read_ciphertext, write_ciphertext
+from .readiness import make_ready
+from .refresh import Refresh, prepare
+from .ring import ORDER
+
+CHAIN = "chain.json"
+
+
+class _ByAutomorphism(Mapping[int, NativeKey]):
+    """A stage's keys by the index that the arithmetic asks for."""
+
+    def __init__(self, keys: MappedKeys, dimension: int) -> None:
+        self.keys = keys
+        self._names = {_index(name, dimension): name for name in keys}
+
+    def __getitem__(self, index: int) -> NativeKey:
+        return self.keys[self._names[index]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _index(name: str, dimension: int) -> int:
+    return ciphertext.RELINEARISATION if name == RELINEARISATION else openfhe_index(name, dimension)
+
+
+class NativeEngine:
+    """One key folder, opened.
+
+    Errors: KeyFolderError if the keys do not cover the plan of the set; EnvironmentFault if the processor will not do.
+    """
+
+    def __init__(self, folder: Path, set_: ParameterSet, compiling: Callable[[], None]) -> None:
+        make_ready(compiling)
+        self.folder, self.set = folder, set_
+        self.chain = read_chain_file(folder / CHAIN)
+        _check_chain(self.chain, set_, folder / CHAIN)
+        self._plan = key_plan(set_)
+        for stage in self._plan:
+            keys = self._keys(stage)
+            for name in keys:
+                keys[name]  # opened, and so checked: an evaluation must not find out in the middle
+        self._stage: MappedKeys | None = None
+        self._envelope: Envelope | None = None
+        self.arithmetic = NativeArithmetic(self.chain, {})
+        self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
+
+    def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
+        """A ciphertext from a file's bytes; of a ``foreign`` one nothing is believed, and nothing of others either.
+
+        Errors: CiphertextError.
+        """
+        try:
+            file = read_ciphertext(payload, self.chain)
+        except CiphertextError as error:
+            raise CiphertextError(f"{path} holds no ciphertext of these parameters: {error.message}", error.hint) from None
+        towers = file.residues.shape[1]
+        expected = self.arithmetic.scale_at(towers)
+        sound = file.noise_degree == 1 and abs(file.scale / expected - 1) < SCALE_TOLERANCE
+        if not sound or not 0 < file.slots <= self.set.full_slots or file.slots.bit_count() != 1:
+            raise CiphertextError(f"{path} holds no ciphertext as this program leaves it")
+        self._envelope = file.envelope
+        return Ciphertext(self.arithmetic.ring.from_openfhe(file.residues), towers, file.scale, file.slots)
+
+    def write(self, x: Ciphertext) -> bytes:
+        """The bytes that OpenFHE, or :meth:`read`, makes the same ciphertext of."""
+        assert self._envelope is not None, "nothing was read"
+        residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
+        level = len(self.chain.q) - x.towers
+        return write_ciphertext(
+            self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale
+        )
+
+    def write_answer(self, x: Ciphertext) -> bytes:
+        """The same values for the client, on no more primes than they need."""
+        return self.write(self.evaluator.answer(x))
+
+    def close(self) -> None:
+        """Let go of the keys, and of a refresh's plaintexts."""
+        if self._stage is not None:
+            self._stage.release()
+        self._stage, self.arithmetic.keys = None, {}
+        self.arithmetic.forget_plaintexts()
+        return_freed_memory()
+
+    def _keys(self, stage: int) -> MappedKeys:
+        return MappedKeys(self.folder, self._plan[stage], self.chain, ORDER)
+
+    def _enter_stage(self, stage: int) -> Refresh[Ciphertext]:
+        self.close()
+        self._stage = self._keys(stage)
+        self.arithmetic.keys = _ByAutomorphism(self._stage, self.chain.dimension)
+        plan, slots = refresh_plan(self.set), self.set.architecture.stage_slots(stage)
+        return Refresh(self.arithmetic, plan, prepare(plan, self.set.ring_dimension, slots))
+
+
+def _check_chain(chain: Chain, set_: ParameterSet, path: Path) -> None:
+    sizes = [set_.first_modulus_bits] + [set_.scaling_bits] * set_.multiplicative_depth
+    alike = chain.dimension == set_.ring_dimension and chain.digits == set_.large_digits
+    if not alike or len(chain.q) != len(sizes) or len(chain.p) != set_.special_towers or not chain.sparse:
+        raise KeyFolderError(f"{path} is not of parameter set {set_.number}")
+    if any(abs(prime.value.bit_length() - bits) > 1 for prime, bits in zip(chain.q, sizes, strict=True)):
+        raise KeyFolderError(f"{path} has primes of other sizes than parameter set {set_.number}")

@@ -1,0 +1,52 @@
+"""Which keys an evaluation uses, stage by stage, and at how many towers: a key is as long as the highest of its uses."""
+
+from __future__ import annotations
+
+from ..network.parameters import ParameterSet
+from ..network.refresh import NativeRefresh
+from ..network.resnet20 import plan
+from .keys import rotation_name
+from .refreshkeys import refresh_keys
+from .refreshplan import PLANS, RefreshPlan
+
+
+def refresh_plan(set_: ParameterSet) -> RefreshPlan:
+    """How a set's refresh is done."""
+    assert isinstance(set_.refresh, NativeRefresh)
+    return PLANS[set_.refresh.transforms]
+
+
+def key_plan(set_: ParameterSet) -> dict[int, dict[str, int]]:
+    """By stage, the most towers that each key, by name, is used at."""
+    towers, n = set_.multiplicative_depth + 1, set_.ring_dimension
+    stages = {}
+    for stage, levels_of in plan(set_).levels_of.items():
+        slots = set_.architecture.stage_slots(stage)
+        needed: dict[str, int] = {}
+        degrees = {set_.refresh.degree, set_.refresh.identity_degree}
+        uses = [refresh_keys(refresh_plan(set_), n, slots, towers, degree) for degree in degrees]
+        layers = {
+            rotation_name(step, n): levels + set_.reserve_levels + 1
+            for step, levels in levels_of.items()
+            if step % set_.full_slots
+        }
+        for names in (*uses, layers):
+            for name, count in names.items():
+                needed[name] = max(count, needed.get(name, 0))
+        stages[stage] = needed
+    return stages
+
+
+def longest(stages: dict[int, dict[str, int]]) -> dict[str, int]:
+    """The most towers of each key in any stage: as its file has to be."""
+    keys: dict[str, int] = {}
+    for needed in stages.values():
+        for name, towers in needed.items():
+            keys[name] = max(towers, keys.get(name, 0))
+    return keys
+
+
+def key_bytes(set_: ParameterSet, name: str, towers: int) -> int:
+    """Of a key's file, its header a page."""
+    digits = -(-towers // set_.digit_towers)
+    return 4096 + 2 * digits * (5 * towers + 8 * set_.special_towers) * set_.ring_dimension

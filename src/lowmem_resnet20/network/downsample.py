@@ -1,0 +1,76 @@
+"""The downsampling block's two stride-2 convolutions, and the way into the next stage's packing.
+
+Four times fewer pixels and twice the channels, for the main branch and the shortcut: together they fill
+exactly the slots the input had.  One convolution computes both, each result where its own even pixels'
+neighbourhood is; one refresh serves both; a gather of three levels then moves every pixel to its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from .evaluator import Evaluator
+from .packing import GatherPacking
+from .parameters import GATHER_LEVELS
+from .rotated import rotated_sum
+
+X = TypeVar("X")
+#: Makes a plaintext vector (slots,) of ones and zeros, or of factors and zeros, when it is needed.
+Mask = Callable[[], np.ndarray]
+
+
+def gather(ev: Evaluator[X], y: X, packing: GatherPacking) -> tuple[X, X]:
+    """Main branch and shortcut, (2C, half, half) each, from the strided layout of DownsamplePacking.
+
+    3 levels, which is all that is kept of ``y``.  Rotations, with h = width / 2: {1, -1} (columns),
+    {3h, -h(h - 1)} (rows), {-2hh, 2hh} (channels) and C * hh * 2 (the two halves of the blocks onto each other).
+    """
+    y = _gather_columns(ev, ev.lower(y, GATHER_LEVELS), packing)
+    y = _gather_rows(ev, ev.lower(y, GATHER_LEVELS - 1), packing)
+    return _gather_channels(ev, ev.lower(y, GATHER_LEVELS - 2), packing)
+
+
+def _gather_columns(ev: Evaluator[X], y: X, packing: GatherPacking) -> X:
+    """Columns 2c + j -> j * h + c, a move by c - (h - 1) j: each column is added on the way of the furthest."""
+    half = packing.half
+    left = _travel(ev, y, [partial(packing.column, c, 0) for c in range(half)], 1)
+    right = _travel(ev, y, [partial(packing.column, half - 1 - c, 1) for c in range(half)], -1)
+    return ev.add(left, right)
+
+
+def _gather_rows(ev: Evaluator[X], y: X, packing: GatherPacking) -> X:
+    """Rows 2r + i, halves j -> (i, j, r): a move by 3h r - h(h - 1)(2i + j)."""
+    half = packing.half
+    pictures = (
+        _travel(ev, y, [partial(packing.row, r, i, j) for r in range(half)], 3 * half)
+        for i, j in ((1, 1), (1, 0), (0, 1), (0, 0))
+    )
+    return rotated_sum(ev, pictures, -half * (half - 1))
+
+
+def _gather_channels(ev: Evaluator[X], y: X, packing: GatherPacking) -> tuple[X, X]:
+    """Quarters to channels; the lower half of the blocks holds every other pair of channels, the upper the rest."""
+    step = 2 * packing.quarter
+    slots = packing.channels * step  # of the next stage
+    kept, moved = (_masked(ev, y, partial(packing.branch, upper, 0)) for upper in (0, 1))
+    main = ev.add(kept, ev.rotate(moved, [-step])[0])
+    moved, kept = (_masked(ev, y, partial(packing.branch, upper, 1)) for upper in (0, 1))
+    shortcut = ev.add(kept, ev.rotate(moved, [step])[0])
+    return _halves_joined(ev, main, slots), _halves_joined(ev, shortcut, slots)
+
+
+def _halves_joined(ev: Evaluator[X], x: X, slots: int) -> X:
+    return ev.with_slots(ev.add(x, ev.rotate(x, [slots])[0]), slots)
+
+
+def _travel(ev: Evaluator[X], y: X, masks: Sequence[Mask], step: int) -> X:
+    """sum_n rotate(y * masks[n], n * step), by one rotation key. 1 level."""
+    return rotated_sum(ev, (_masked(ev, y, mask) for mask in reversed(masks)), step)
+
+
+def _masked(ev: Evaluator[X], y: X, mask: Mask) -> X:
+    return ev.products([y], lambda _: mask())

@@ -1,0 +1,292 @@
+"""Parameter sets: from a few design choices to every size OpenFHE needs, checked before it is called.
+
+A set states what was chosen (prime sizes, level budgets, ReLU degree ...); everything else - the number
+of levels, the digits of key switching, log2 QP - is computed from it and from the network's description.
+
+Levels.  One refresh (see :mod:`.refresh`) costs ``refresh_levels`` of the modulus chain.  What it leaves must last
+until the next one: at most a ReLU and a convolution, or a gather.  ``reserve_levels`` more stay below, because a
+refresh wants its input on so many towers.
+
+Security.  The homomorphic encryption standard allows log2 QP up to 1747 at N = 2^16 for 128 bits against
+classical attacks with ternary secrets; OpenFHE enforces it (``HEStd_128_classic``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from ..errors import PlanError, UsageError
+from .architecture import RESNET20, Architecture
+from .engines import NATIVE, OPENFHE
+from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
+
+SECURE = "HEStd_128_classic"
+#: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
+LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
+#: Bits of OpenFHE's special primes P for hybrid key switching.
+SPECIAL_PRIME_BITS = 60
+#: Levels that gathering the strided result of a downsampling convolution consumes.
+GATHER_LEVELS = 3
+#: Levels that an encrypted picture needs: one convolution on one copy of its few blocks.
+PICTURE_LEVELS = 1
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """The choices that make a set; properties derive the rest.
+
+    number: name on the command line; log2_ring: log2 N; first_modulus_bits, scaling_bits: size of the
+    last prime and of the others; large_digits: dnum of hybrid key switching; level_budget, dim1: levels and
+    baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
+    applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on.
+    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see README):
+    to simulate it in the clear, and to see whether a machine will do.
+    ``security`` names OpenFHE's security level; only tests use another than the default.
+    """
+
+    number: int
+    refresh: Refresh
+    scaling_bits: int
+    first_modulus_bits: int
+    large_digits: int
+    level_budget: tuple[int, int]
+    dim1: tuple[int, int]
+    most_copies: int = 1
+    refresh_deviation: float = field(default=0.0, repr=False)
+    server_bytes: int = field(default=0, repr=False)
+    log2_ring: int = 16
+    architecture: Architecture = RESNET20
+    security: str = SECURE
+
+    def __post_init__(self) -> None:
+        largest = max(self.architecture.stage_slots(s + 1) for s in range(len(self.architecture.channels)))
+        if largest > self.full_slots:
+            raise PlanError(f"a layer of {largest} slots does not fit in a ring of dimension {self.ring_dimension}")
+        if self.multiplicative_depth + 1 <= self.digit_towers * (self.large_digits - 1):
+            raise PlanError(f"{self.large_digits} digits are too many for {self.multiplicative_depth + 1} towers")
+        limit = LOG2_QP_LIMIT.get(self.log2_ring, 0)
+        if self.security == SECURE and self.log2_qp > limit:
+            raise PlanError(
+                f"log2 QP = {self.log2_qp} exceeds {limit}, the limit for 128 bits at N = 2^{self.log2_ring}"
+            )
+
+    @property
+    def ring_dimension(self) -> int:
+        return 1 << self.log2_ring
+
+    @property
+    def full_slots(self) -> int:
+        return self.ring_dimension // 2
+
+    def copies(self, slots: int) -> int:
+        """Copies of a layer of so many slots that its convolutions work on."""
+        return min(self.most_copies, self.full_slots // slots)
+
+    def convolution_levels(self, slots: int) -> int:
+        """Levels a convolution of so many slots consumes: one more to prepare several copies."""
+        return 2 if self.copies(slots) > 1 else 1
+
+    @property
+    def deepest_convolution(self) -> int:
+        """Levels of the deepest convolution of any stage."""
+        stages = range(1, len(self.architecture.channels) + 1)
+        return max(self.convolution_levels(self.architecture.stage_slots(stage)) for stage in stages)
+
+    @property
+    def refresh_levels(self) -> int:
+        """Levels one refresh consumes."""
+        return self.refresh.levels(self.level_budget)
+
+    @property
+    def reserve_levels(self) -> int:
+        """Multiplications that must remain possible when a ciphertext is refreshed."""
+        return self.refresh.reserve(self.level_budget)
+
+    @property
+    def usable_levels(self) -> int:
+        """Levels left to the network after a refresh with ReLU: the ReLU's own and a convolution's; or, where it is
+        without, a gather's."""
+        after_identity = GATHER_LEVELS - self.refresh.identity_gain()
+        return max(self.refresh.relu_levels + self.deepest_convolution, after_identity)
+
+    @property
+    def multiplicative_depth(self) -> int:
+        """OpenFHE's MultiplicativeDepth L; the chain has L + 1 primes."""
+        return self.refresh_levels + self.usable_levels + self.reserve_levels
+
+    @property
+    def correction_bits(self) -> int:
+        """OpenFHE's correction factor of bootstrapping: log2 of first modulus over scale, its least legal value.  A
+        functional refresh has none: its first modulus is one bit longer than the scale.
+
+        Each bit above it halves the input before the modular reduction and doubles the noise after.
+        """
+        return self.first_modulus_bits - self.scaling_bits
+
+    @property
+    def digit_towers(self) -> int:
+        return -(-(self.multiplicative_depth + 1) // self.large_digits)
+
+    @property
+    def special_towers(self) -> int:
+        """Primes of P: enough to exceed the largest digit."""
+        digit_bits = self.first_modulus_bits + (self.digit_towers - 1) * self.scaling_bits + 1
+        return -(-digit_bits // SPECIAL_PRIME_BITS)
+
+    @property
+    def log2_q(self) -> int:
+        return self.first_modulus_bits + self.multiplicative_depth * self.scaling_bits
+
+    @property
+    def log2_qp(self) -> int:
+        return self.log2_q + 1 + SPECIAL_PRIME_BITS * self.special_towers
+
+    @property
+    def switching_key_bytes(self) -> int:
+        """Size of one rotation key: two polynomials a digit over all primes of QP."""
+        towers = self.multiplicative_depth + 1 + self.special_towers
+        return 2 * self.large_digits * towers * self.ring_dimension * 8
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any choice of the set changes; a key folder is refused under another."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def engine(self) -> str:
+        """What evaluates the set: NATIVE or OPENFHE."""
+        return NATIVE if isinstance(self.refresh, NativeRefresh) else OPENFHE
+
+    def summary(self) -> str:
+        """The set on a few lines, for the terminal."""
+        budget = ", ".join(map(str, self.level_budget))
+        primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
+        refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {self.refresh.modular_levels} modular)"
+        levels = f"{refresh}, network {self.usable_levels}, reserve {self.reserve_levels}"
+        return "\n".join(
+            (
+                f"parameter set {self.number}: N = 2^{self.log2_ring}, log2 QP = {self.log2_qp} ({self.security})",
+                f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
+                f"  levels       {self.multiplicative_depth}: {levels}",
+                f"  ReLU         {self.refresh}",
+                f"  engine       {self.engine}",
+                f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
+            )
+        )
+
+
+_GIB = 1 << 30
+
+#: The shipped sets by number and engine; refresh_deviation and server_bytes as scripts/measure.py found them.
+PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
+    (s.number, s.engine): s
+    for s in (
+        ParameterSet(
+            number=1,
+            refresh=ChebyshevRefresh(59),
+            scaling_bits=48,
+            first_modulus_bits=52,
+            large_digits=3,
+            level_budget=(3, 3),
+            dim1=(8, 4),
+            refresh_deviation=6.3e-5,
+            server_bytes=round(10.0 * _GIB),
+        ),
+        ParameterSet(
+            number=2,
+            refresh=ChebyshevRefresh(200),
+            scaling_bits=46,
+            first_modulus_bits=50,
+            large_digits=5,
+            level_budget=(4, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.1e-4,
+            server_bytes=round(8.4 * _GIB),
+        ),
+        ParameterSet(
+            number=3,
+            refresh=ChebyshevRefresh(119),
+            scaling_bits=46,
+            first_modulus_bits=50,
+            large_digits=5,
+            level_budget=(5, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.0e-4,
+            server_bytes=round(8.9 * _GIB),
+        ),
+        ParameterSet(
+            number=4,
+            refresh=ChebyshevRefresh(59),
+            scaling_bits=44,
+            first_modulus_bits=48,
+            large_digits=3,
+            level_budget=(4, 4),
+            dim1=(4, 4),
+            refresh_deviation=2.3e-4,
+            server_bytes=round(6.2 * _GIB),
+        ),
+        ParameterSet(
+            number=5,
+            refresh=FunctionalRefresh(27),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 4),
+            dim1=(2, 2),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(4.9 * _GIB),
+        ),
+        ParameterSet(
+            number=6,
+            refresh=FunctionalRefresh(13),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(5, 3),
+            dim1=(4, 8),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(5.7 * _GIB),
+        ),
+        ParameterSet(
+            number=5,
+            refresh=NativeRefresh(31, "fewest keys"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(3, 3),
+            dim1=(0, 0),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(1.5 * _GIB),
+        ),
+        ParameterSet(
+            number=6,
+            refresh=NativeRefresh(15, "least time"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 3),
+            dim1=(0, 0),
+            most_copies=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(3.0 * _GIB),
+        ),
+    )
+}
+
+
+def parameter_set(number: int, engine: str = "") -> ParameterSet:
+    """The shipped set of that number; for ``engine``, or by default the native one where there is one.
+
+    Errors: UsageError.
+    """
+    found = {s.engine: s for s in PARAMETER_SETS.values() if s.number == number}
+    if not found:
+        known = ", ".join(map(str, sorted({number for number, _ in PARAMETER_SETS})))
+        raise UsageError(f"there is no parameter set {number}", f"the sets are {known}")
+    if engine not in ("", *found):
+        raise UsageError(f"parameter set {number} is not for engine {engine}", f"leave out engine {engine}")
+    return found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))

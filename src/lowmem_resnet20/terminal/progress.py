@@ -1,0 +1,246 @@
+"""Showing that work goes on: which stage and layer, for how long, for how long yet, in how much memory.
+
+Three displays with one interface: ``SilentProgress``, ``LineProgress`` (a line as each step ends) and
+``RichProgress`` (one live line on a terminal).  All keep the time of each step in ``times``.  They write
+to stderr only; results never pass through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from ..machine.interrupt import on_interrupt
+from ..machine.memory import resident_bytes
+from .streams import reports, shows_more_than_text
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+#: A rest is estimated once steps like so many of those to come have been seen.
+SEEN_BEFORE_ESTIMATE = 0.75
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that will come.  Those of one ``kind`` take about as long for each unit of ``size``."""
+
+    stage: str
+    name: str
+    kind: str
+    size: float = 1.0
+
+
+class Ended(NamedTuple):
+    """A step that has ended, how long it took and the memory that the process had in RAM at its end."""
+
+    stage: str
+    name: str
+    seconds: float
+    resident_bytes: int
+
+
+class Progress(AbstractContextManager):
+    """Keeps the time of each step; the displays below it say what is shown.
+
+    ``clock`` returns seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._title = ""
+        self._step: tuple[str, str] | None = None
+        self._started = self._step_started = clock()
+        self._times: list[Ended] = []
+        self._coming: list[Step] = []
+        self._now: Step | None = None
+        self._paces: dict[str, float] = {}
+
+    @property
+    def times(self) -> list[Ended]:
+        """The steps that have ended, in order."""
+        return list(self._times)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since ``start``."""
+        return self._clock() - self._started
+
+    @property
+    def rest(self) -> float | None:
+        """Estimated seconds to the end, by the last step of each kind; None while too few kinds have been seen."""
+        now = self._now  # a live display asks from another thread, while the next step may begin
+        ahead = [*self._coming, *([now] if now else [])]
+        known = [step for step in ahead if step.kind in self._paces]
+        if not known or len(known) < SEEN_BEFORE_ESTIMATE * len(ahead):
+            return None
+        total = sum(step.size * self._paces[step.kind] for step in known)
+        spent = self._clock() - self._step_started if now else 0.0
+        return max(total - spent, 0.0)
+
+    def start(self, title: str) -> None:
+        """A piece of work begins, such as "generating keys"."""
+        self._end_step()
+        self._title, self._coming = title, []
+        self._started = self._clock()
+        self._show_start()
+
+    def expect(self, steps: Sequence[Step]) -> None:
+        """Say which steps will come, in order; from then on the rest can be estimated."""
+        self._coming = list(steps)
+
+    def step(self, stage: str, name: str) -> None:
+        """A layer or operation of a stage begins, and the one before it has ended."""
+        self._end_step()
+        self._step = (stage, name)
+        for i, planned in enumerate(self._coming):
+            if (planned.stage, planned.name) == self._step:
+                self._now, self._coming = planned, self._coming[i + 1 :]
+                break
+        self._step_started = self._clock()
+
+    def message(self, text: str) -> None:
+        """Say something to the user."""
+
+    def note(self, key: str, value: object) -> None:
+        """A figure worth knowing, such as the level of a ciphertext."""
+        self.message(f"{key}: {value}")
+
+    def close(self) -> None:
+        """The work has ended, well or not; the display goes away.  May be called twice."""
+        self._end_step()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            stage, name = self._step
+            self._step = None
+            seconds = self._clock() - self._step_started
+            self._times.append(Ended(stage, name, seconds, resident_bytes()))
+            if self._now:
+                self._paces[self._now.kind] = seconds / self._now.size
+                self._now = None
+            self._show_step(stage, name, seconds)
+
+    def _show_start(self) -> None:
+        """Display that ``start`` was called."""
+
+    def _show_step(self, stage: str, name: str, seconds: float) -> None:
+        """Display that a step has ended."""
+
+
+class SilentProgress(Progress):
+    """Shows nothing."""
+
+
+class LineProgress(Progress):
+    """A plain line as each step ends: elapsed time, stage, name, seconds, resident memory, estimated rest."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._stream = stream
+
+    def message(self, text: str) -> None:
+        self._write(text)
+
+    def _show_start(self) -> None:
+        self._write(self._title)
+
+    def _show_step(self, stage: str, name: str, seconds: float) -> None:
+        memory = format_bytes(resident_bytes())
+        rest = self.rest
+        left = "" if rest is None else f"  {format_seconds(rest)} left"
+        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}{left}")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+class RichProgress(Progress):
+    """One live line on a terminal: title, stage, step, elapsed time, estimated rest, memory.  Gone when closed."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(clock)
+        self._console = Console(file=stream, force_terminal=True)
+        self._live = Live(
+            get_renderable=self._line,
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._interrupted = on_interrupt(self._show_cursor)
+        self._shown = False
+
+    def step(self, stage: str, name: str) -> None:
+        super().step(stage, name)
+        if self._shown:
+            self._live.refresh()
+
+    def message(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        super().close()
+        if self._shown:
+            self._shown = False
+            self._live.stop()
+            self._interrupted.__exit__(None, None, None)
+
+    def _show_start(self) -> None:
+        if not self._shown:
+            self._shown = True
+            self._interrupted.__enter__()
+            self._live.start()
+        self._live.refresh()
+
+    def _show_cursor(self) -> None:
+        self._console.file.write("\r\x1b[K\x1b[?25h")
+        self._console.file.flush()
+
+    def _line(self) -> Text:
+        from rich.text import Text
+
+        step, rest = self._step, self.rest
+        times = [format_seconds(self.elapsed), *([] if rest is None else [f"{format_seconds(rest)} left"])]
+        parts = [self._title, *(step or ()), *times, format_bytes(resident_bytes())]
+        return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
+
+
+def make_progress(verbose: int, stream: TextIO | None) -> Progress:
+    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines.
+
+    It goes on without showing anything once the stream (None: closed) cannot be written to.
+    """
+    stream = reports(stream)
+    if verbose >= 1:
+        return LineProgress(stream)
+    if verbose == 0 and shows_more_than_text(stream):
+        return RichProgress(stream)
+    return SilentProgress()
+
+
+def format_bytes(count: int) -> str:
+    """``10523000000`` as ``9.80 GiB``; MiB below a gibibyte."""
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.2f} GiB"
+    return f"{count / (1 << 20):.0f} MiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """``512.34`` as ``8 min 32 s``; ``12.3 s`` below a minute."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,372 @@
+"""The command line's language: words in any order, each from one table.
+
+``COMMANDS`` and ``OPTIONS`` below are the only list of them: parsing, the help text, the suggestions for
+a misspelt word and the check of what goes with what all read it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExitCode, UsageError
+from ..network.engines import ENGINES
+
+PROGRAM = "lowmem-resnet20"
+VERBOSITIES = (-1, 0, 1, 2)
+DEFAULT_PICTURE = Path("inputs/luis.png")
+_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
+#: What other programs call it.
+_SYNONYMS = {
+    **dict.fromkeys(("file", "files", "image", "images", "img", "photo", "picture", "i"), "input"),
+    **dict.fromkeys(("classify", "infer", "inference", "predict", "run"), "load_keys"),
+    **dict.fromkeys(("keygen", "genkeys", "gen_keys", "generate"), "generate_keys"),
+    **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
+    **dict.fromkeys(("version", "about"), "--version"),
+    "selftest": "test",
+    "out": "output",
+    "o": "output",
+}
+_HELP_HINT = f"see: {PROGRAM} --help"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What may stand after a word: its name in the help, the field of Request it fills, how it is read; ``many``: all
+    that follows up to the next word."""
+
+    name: str
+    field: str
+    read: Callable[[str], Any]
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the values that follow it at once, the options it takes and those it cannot do without."""
+
+    name: str
+    help: str
+    values: tuple[Value, ...] = ()
+    options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option: a word alone, or one with a value after it."""
+
+    name: str
+    help: str
+    value: Value | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.  Fields that the command does not take keep their defaults.
+
+    into_folder: output was written with a slash at its end.
+    """
+
+    command: str
+    set_number: int = 0
+    ciphertexts: tuple[Path, ...] = ()
+    source: Path = Path()
+    destination: Path = Path()
+    inputs: tuple[Path, ...] = ()
+    output: Path = Path()
+    into_folder: bool = False
+    keys: Path = Path("keys")
+    weights: Path | None = None
+    checkpoints: Path | None = None
+    pictures: Path = Path()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    verbose: int = 0
+    plain: bool = False
+    resize: bool = False
+    json: bool = False
+    resume: bool = False
+    anyway: bool = False
+    engine: str = ""
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise UsageError(f"{text!r} cannot be the name of a file")
+    return Path(text)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        folder = re.fullmatch(
+            r"(?:.*/)?(?:exp|set)?([0-9])/?", text
+        )  # such as keys/exp1, which holds the keys of set 1
+        hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
+        raise UsageError(f"{text!r} is not the number of a parameter set", hint)
+    return int(text)
+
+
+def _verbosity(text: str) -> int:
+    levels = {str(level): level for level in VERBOSITIES}
+    if text not in levels:
+        raise UsageError(f"verbose is one of {', '.join(levels)}, not {text!r}")
+    return levels[text]
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {text!r}")
+    return text
+
+
+def _colours(text: str) -> tuple[float, ...]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is not three numbers", "such as 0.49,0.48,0.45") from None
+    if not all(abs(part) < float("inf") for part in (red, green, blue)):
+        raise UsageError(f"{text!r} is not three finite numbers")
+    return red, green, blue
+
+
+def _positive_colours(text: str) -> tuple[float, ...]:
+    colours = _colours(text)
+    if min(colours) <= 0:
+        raise UsageError(f"{text!r} is not three numbers above 0")
+    return colours
+
+
+_N = Value("N", "set_number", _number)
+_CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
+_PLAIN_MODEL = ("plain", "input", "resize", "weights")
+
+OPTIONS = {
+    o.name: o
+    for o in (
+        Option(
+            "input",
+            f"pictures, or a folder of them (default {DEFAULT_PICTURE})",
+            Value("FILE ..", "inputs", _path, many=True),
+        ),
+        Option("output", "where to write the ciphertext; of several, the folder", Value("CT", "output", _path)),
+        Option("keys", "where the key folders lie (default keys)", Value("DIR", "keys", _path)),
+        Option("weights", "the network's weights (default: the program's own)", Value("FILE", "weights", _path)),
+        Option("resize", "crop and scale any photograph to the network's size"),
+        Option("plain", "run the plain model as well, and compare"),
+        Option(
+            "verbose",
+            "-1 result and warnings, 0 (default), 1 times of layers, 2 precision",
+            Value("V", "verbose", _verbosity),
+        ),
+        Option("json", "print the result as one line of JSON"),
+        Option("checkpoints", "keep the ciphertexts of every layer, to inspect", Value("DIR", "checkpoints", _path)),
+        Option("resume", "go on where an evaluation to the same output was killed"),
+        Option(
+            "engine", "what will evaluate with the keys: native (default) or openfhe", Value("E", "engine", _engine)
+        ),
+        Option("anyway", "evaluate though there seems to be too little memory"),
+        Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
+        Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
+        Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
+    )
+}
+
+COMMANDS = {
+    c.name: c
+    for c in (
+        Command(
+            "generate_keys",
+            "make the keys of parameter set N in keys/expN",
+            (_N,),
+            ("engine", "keys", "verbose", "json"),
+        ),
+        Command(
+            "load_keys",
+            "classify pictures: encrypt, evaluate in a process of its own, decrypt",
+            (_N,),
+            ("input", "resize", "plain", "weights", "keys", "checkpoints", "anyway", "verbose", "json"),
+        ),
+        Command(
+            "encrypt",
+            "client: encrypt pictures",
+            (_N,),
+            ("input", "resize", "output", "weights", "keys", "verbose", "json"),
+            ("output",),
+        ),
+        Command(
+            "evaluate",
+            "server: run the network on encrypted pictures; needs keys/expN/server only",
+            (_N, _CIPHERTEXTS),
+            ("output", "resume", "anyway", "weights", "keys", "checkpoints", "verbose", "json"),
+            ("output",),
+        ),
+        Command(
+            "decrypt",
+            "client: decrypt the results",
+            (_N, _CIPHERTEXTS),
+            (*_PLAIN_MODEL, "keys", "checkpoints", "verbose", "json"),
+        ),
+        Command(
+            "import_weights",
+            "make a weight file of a PyTorch state dict, folded .npz or the original's folder",
+            (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
+            ("pictures", "mean", "std", "verbose", "json"),
+            ("pictures",),
+        ),
+        Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
+        Command("help", "print this"),
+    )
+}
+
+_OPTION_VALUES = {name: (option.value,) if option.value else () for name, option in OPTIONS.items()}
+_EXAMPLES = (
+    "generate_keys 1",
+    "load_keys 1 input inputs/vale.jpg plain",
+    "encrypt 1 input inputs/vale.jpg output picture.ct",
+    "evaluate 1 picture.ct output result.ct",
+    "decrypt 1 result.ct",
+)
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Make a Request of the words.  Errors: UsageError, the first thing that does not fit."""
+    fields: dict[str, Any] = {}
+    seen: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        _check_word(word, seen)
+        seen.append(word)
+        values = COMMANDS[word].values if word in COMMANDS else _OPTION_VALUES[word]
+        if not values and word in OPTIONS:
+            fields[word] = True
+        for value in values:
+            if value.field == "output" and rest and rest[0].endswith("/"):
+                fields["into_folder"] = True
+            fields[value.field] = _take(word, value, rest)
+    command = _command(seen)
+    return Request(command.name, **fields)
+
+
+def usage(values: Sequence[Value]) -> str:
+    """The names of the values, each after a space."""
+    return "".join(f" {value.name}" for value in values)
+
+
+def epilog() -> str:
+    """The table of words as the help shows it."""
+    commands = [(c.name + usage(c.values), c.help) for c in COMMANDS.values()]
+    options = [(o.name + usage(_OPTION_VALUES[o.name]), _option_help(o)) for o in OPTIONS.values()]
+    codes = [(str(code.value), code.name.lower()) for code in ExitCode]
+    examples = [(f"{PROGRAM} {example}", "") for example in _EXAMPLES]
+    sections = {"commands": commands, "options": options, "exit codes": codes, "examples": examples}
+    return "\n\n".join(f"{title}:\n{_columns(rows)}" for title, rows in sections.items())
+
+
+def unknown(word: str) -> UsageError:
+    """The error for a word that is not in the table, with the spelling that was meant, if it can be told."""
+    name, equals, value = word.partition("=")
+    first, *more = word.split() or [""]
+    suffix = Path(word).suffix.lower()
+    if equals and _close(name):
+        hint = f"did you mean: {_assigned(_close(name)[0], value)}?"
+    elif more and _close(first):
+        hint = f"without quotes around all of it: {' '.join([_close(first)[0], *more])}"
+    elif word.startswith("-") and (suffix or os.path.lexists(word)):
+        hint = f"a file of that name is written ./{word}"
+    elif suffix in _PICTURE_SUFFIXES:
+        hint = f"did you mean: input {word}?"
+    elif suffix == ".ct":
+        hint = "a ciphertext stands right after the command and its N, or after output"
+    elif _close(word):
+        hint = f"did you mean {_close(word)[0]}?"
+    else:
+        hint = _HELP_HINT
+    return UsageError(f"unknown word {word!r}", hint)
+
+
+def _assigned(word: str, value: str) -> str:
+    """How ``word=value`` is written here."""
+    takes = OPTIONS[word].value if word in OPTIONS else COMMANDS[word].values if word in COMMANDS else ()
+    return f"{word} {value}" if takes and value else word
+
+
+def _close(word: str) -> list[str]:
+    """The known word that is most like this one, or begins like it, or means the same, if any does."""
+    word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
+    if word in _SYNONYMS:
+        return [_SYNONYMS[word]]
+    begins = [known for known in (*OPTIONS, *COMMANDS) if word and known.startswith(word)]
+    return begins[:1] or difflib.get_close_matches(word, [*COMMANDS, *OPTIONS], n=1)
+
+
+def _check_word(word: str, seen: Sequence[str]) -> None:
+    if word not in COMMANDS and word not in OPTIONS:
+        raise unknown(word)
+    if word in seen:
+        raise UsageError(f"{word} is given twice")
+    first = next((s for s in seen if s in COMMANDS), None)
+    if word in COMMANDS and first:
+        raise UsageError(f"two commands: {first} and {word}", "give one at a time")
+
+
+def _take(word: str, value: Value, rest: list[str]) -> Any:
+    """Take the value of ``word``, or its values, off the front of ``rest``."""
+    taken = [_take_one(word, value, rest)]
+    while value.many and rest and rest[0] not in COMMANDS and rest[0] not in OPTIONS:
+        if _mistaken(rest[0]):
+            raise unknown(rest[0])
+        taken.append(_take_one(word, value, rest))
+    return tuple(taken) if value.many else taken[0]
+
+
+def _mistaken(text: str) -> bool:
+    """Whether ``text`` is rather a misspelt word than one more file."""
+    if os.path.lexists(text):
+        return False
+    name, equals, _ = text.partition("=")
+    return bool(_close(name)) if equals else not Path(text).suffix and bool(_close(text))
+
+
+def _take_one(word: str, value: Value, rest: list[str]) -> Any:
+    if not rest:
+        raise UsageError(f"{word} needs {value.name} after it", _HELP_HINT)
+    text = rest.pop(0)
+    if text == "=":
+        raise UsageError(f"{word} = is written without =", f"such as: {word}{usage([value])}")
+    if text in COMMANDS or text in OPTIONS:
+        hint = f"a file of that name is written ./{text}" if value.read is _path else _HELP_HINT
+        raise UsageError(f"{word} needs {value.name} after it, not the word {text}", hint)
+    return value.read(text)
+
+
+def _command(seen: Sequence[str]) -> Command:
+    """The command among the words, once the options are seen to go with it."""
+    command = next((COMMANDS[word] for word in seen if word in COMMANDS), None)
+    if command is None:
+        raise UsageError("no command given", f"one of {', '.join(COMMANDS)}; {_HELP_HINT}")
+    for word in seen:
+        if word in OPTIONS and word not in command.options:
+            raise UsageError(f"{word} does not go with {command.name}", _HELP_HINT)
+    for word in command.required:
+        if word not in seen:
+            raise UsageError(f"{command.name} needs {word}{usage(_OPTION_VALUES[word])}", _HELP_HINT)
+    if command.name == "decrypt" and "input" not in seen and set(seen) & {"plain", "checkpoints"}:
+        raise UsageError("to compare with the plain model, decrypt needs input FILE", _HELP_HINT)
+    return command
+
+
+def _option_help(option: Option) -> str:
+    commands = [c.name for c in COMMANDS.values() if option.name in c.options]
+    return option.help if len(commands) > 2 else f"{option.help} ({', '.join(commands)})"
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(left) for left, _ in rows)
+    return "\n".join(f"  {left:<{width}}  {right}".rstrip() for left, right in rows)

@@ -1,0 +1,50 @@
+"""The forward pass in numpy: a convolution against its definition, the network's shapes, and its time."""
+
+import time
+
+import numpy as np
+import pytest
+
+from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.forward import convolve, forward
+from miniature import ARCHITECTURE, random_picture, random_weights
+
+
+@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 2)])
+def test_a_convolution_is_its_definition(size, stride):
+    random = np.random.default_rng(size + stride)
+    x, weight, bias = (random.normal(size=shape) for shape in ((2, 6, 6), (3, 2, size, size), (3,)))
+    found = convolve(x, weight.astype(np.float32), bias, stride)
+    assert found.shape == (3, 6 // stride, 6 // stride) and found.dtype == np.float64
+    for o, row, column in np.ndindex(found.shape):
+        expected = bias[o]
+        for c, i, j in np.ndindex(2, size, size):
+            r, q = stride * row + i - size // 2, stride * column + j - size // 2
+            if 0 <= r < 6 and 0 <= q < 6:
+                expected += float(np.float32(weight[o, c, i, j])) * x[c, r, q]
+        assert abs(found[o, row, column] - expected) < 1e-12
+
+
+def test_every_value_has_its_name_and_shape():
+    values = forward(random_weights(), random_picture(ARCHITECTURE, np.random.default_rng(0)))
+    assert set(values) == {*ARCHITECTURE.relu_channels(), "layer2.0.downsample", "layer3.0.downsample", "fc"}
+    assert values["conv1"].shape == (4, 16, 16) and values["layer3.0.downsample"].shape == (16, 4, 4)
+    assert values["fc"].shape == (10,)
+
+
+def test_another_activation_is_told_the_name():
+    told = []
+    forward(random_weights(), np.zeros((3, 16, 16)), lambda name, x: told.append(name) or x)
+    assert told == list(ARCHITECTURE.relu_channels())
+
+
+def test_a_picture_takes_well_under_a_second():
+    """At best, for a machine may be busy."""
+    weights, pixels = random_weights(RESNET20), random_picture(RESNET20, np.random.default_rng(0))
+
+    def seconds():
+        started = time.perf_counter()
+        forward(weights, pixels)
+        return time.perf_counter() - started
+
+    assert any(seconds() < 0.25 for _ in range(30))

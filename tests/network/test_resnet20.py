@@ -1,0 +1,157 @@
+"""The whole network in the clear: against its definition, against PyTorch, and against its plan."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lowmem_resnet20.errors import PlanError
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
+from lowmem_resnet20.network.refresh import ChebyshevRefresh
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture, plan
+from lowmem_resnet20.network.scaling import scale
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_FUNCTIONAL_SET,
+    INSECURE_SET,
+    random_picture,
+    random_weights,
+)
+
+MINIATURES = [INSECURE_SET, INSECURE_FUNCTIONAL_SET, replace(INSECURE_SET, most_copies=4)]
+SETS = pytest.mark.parametrize(
+    "set_",
+    [*MINIATURES, *PARAMETER_SETS.values()],
+    ids=["miniature", "functional", "copies", *map(str, PARAMETER_SETS)],
+)
+
+
+def run_clear(set_, weights, pixels, observer=None):
+    ev = ClearEvaluator(set_)
+    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
+    logits = Network(set_, scale(weights, set_.refresh), ev, observer or NoObserver()).run(picture)
+    return ev, logits
+
+
+def approximated(weights, set_):
+    """The ReLU that the encrypted network computes, on real values (channels, width, width)."""
+    units = scale(weights, set_.refresh).units
+
+    def activation(name, x):
+        unit = units[name][:, None, None]
+        return set_.refresh.approximated_relu(x / unit) * unit
+
+    return activation
+
+
+@SETS
+def test_equals_the_network_by_definition_with_the_approximated_relu(set_):
+    weights = random_weights(set_.architecture)
+    pixels = random_picture(set_.architecture, np.random.default_rng(5))
+    _, logits = run_clear(set_, weights, pixels)
+    expected = forward(weights, pixels, approximated(weights, set_))["fc"]
+    tolerance = 1e-3 if set_.refresh.functional else 1e-9  # functional: downsampling's refresh is a series too
+    assert np.abs(logits.values[: len(expected)] - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("picture", ["vale.jpg", "luis.png"])
+def test_equals_the_plain_pytorch_model_with_the_approximated_relu(picture, inputs):
+    torch = pytest.importorskip("torch")
+    from lowmem_resnet20.model.plain import PlainNetwork
+
+    set_, weights = parameter_set(1), load_weights(default_weights_path())
+    pixels = read_picture(inputs / picture)
+    activation = approximated(weights, set_)
+    plain = PlainNetwork(weights, lambda name, x: torch.from_numpy(activation(name, x[0].numpy()))[None])
+    _, logits = run_clear(set_, weights, pixels)
+    assert np.abs(logits.values[:10] - plain.logits(pixels)).max() < 1e-6
+    assert logits.values[:10].argmax() == PlainNetwork(weights).logits(pixels).argmax()
+
+
+@SETS
+def test_levels_and_rotations_are_those_planned(set_):
+    pixels = random_picture(set_.architecture, np.random.default_rng(0))
+    ev, logits = run_clear(set_, random_weights(set_.architecture), pixels)
+    planned = plan(set_)
+    assert {stage: steps - {0} for stage, steps in ev.rotations.items()} == planned.rotations
+    assert ev.refreshes == planned.refreshes
+    assert logits.levels == planned.output_levels == 0
+
+
+def test_plan_of_resnet20():
+    """By hand: 19 ReLUs and 2 downsampling blocks are refreshed; rotations as the docstrings say."""
+    planned = plan(parameter_set(1))
+    assert planned.refreshes == {1: 8, 2: 7, 3: 6}
+    assert planned.rotations[1] == {1, -1, 32, -32, -1024} | {48, -240, 512, -512, 8192}
+    assert planned.rotations[2] == {1, -1, 16, -16, -256} | {24, -56, 128, -128, 4096}
+    assert planned.rotations[3] == {1, -1, 8, -8, -64} | {2, 4, 16, 32, 64, 128, 256, 512, 1024, 2048}
+
+
+def test_no_level_is_wasted():
+    """With one level fewer the plan fails, in Python, before any library could end the process."""
+
+    class Shallow(type(INSECURE_SET)):
+        usable_levels = INSECURE_SET.usable_levels - 1
+
+    fields = {name: getattr(INSECURE_SET, name) for name in INSECURE_SET.__dataclass_fields__}
+    with pytest.raises(PlanError, match="levels"):
+        plan(Shallow(**fields))
+
+
+def test_scaled_pre_activations_lie_in_range():
+    """On the pictures of calibration they reach 1 / margin at most, and here a third less."""
+    weights = random_weights(ARCHITECTURE, seed=3)
+    seen = {}
+
+    class Watch(NoObserver):
+        def value(self, name, x):
+            if name in weights.bounds:
+                seen[name] = float(np.abs(x.values).max())
+
+    random = np.random.default_rng(3)
+    for _ in range(8):  # the pictures random_weights calibrates on
+        run_clear(
+            replace(INSECURE_SET, refresh=ChebyshevRefresh(200)), weights, random_picture(ARCHITECTURE, random), Watch()
+        )
+    assert set(seen) == set(weights.bounds)
+    assert 0.3 < max(seen.values()) * INSECURE_SET.refresh.margin < 0.75
+
+
+def test_checkpoint_values_times_their_units_are_the_networks():
+    weights = random_weights(ARCHITECTURE)
+    pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
+    expected = forward(weights, pixels, approximated(weights, INSECURE_SET))
+    scaled, worst = scale(weights, INSECURE_SET.refresh), {}
+
+    class Compare(NoObserver):
+        def value(self, name, x):
+            if name in expected:
+                unit = np.repeat(scaled.units[name], x.values.size // len(scaled.units[name]))
+                worst[name] = np.abs(x.values * unit - expected[name].reshape(-1)).max()
+            if name.endswith(".relu"):
+                relu = name.removesuffix(".relu")
+                unit = np.repeat(scaled.output_unit(relu), x.values.size // len(scaled.units[relu]))
+                value = approximated(weights, INSECURE_SET)(relu, expected[relu]).reshape(-1)
+                worst[name] = np.abs(x.values * unit - value).max()
+
+    run_clear(INSECURE_SET, weights, pixels, Compare())
+    assert len(worst) == 2 * len(RESNET20.relu_channels()) - 24  # 7 ReLUs of the miniature, before and after
+    assert max(worst.values()) < 1e-9
+
+
+def test_noise_is_added_at_each_refresh():
+    weights, pixels = random_weights(ARCHITECTURE), random_picture(ARCHITECTURE, np.random.default_rng(2))
+    picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
+    results = [
+        Network(INSECURE_SET, scale(weights, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET, noise), NoObserver())
+        .run(picture)
+        .values[:10]
+        for noise in (0.0, 1e-5, 1e-3)
+    ]
+    small, large = (np.abs(r - results[0]).max() for r in results[1:])
+    assert 0 < small < 1e-3 < large

@@ -1,0 +1,47 @@
+"""scripts/explore.py on the miniature: variations of a set, each measured in a process of its own."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lowmem_resnet20.errors import PlanError
+from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import explore
+
+
+def test_variations():
+    varied = explore.variation(INSECURE_SET, {"degree": "27", "dim1": "4-2", "large_digits": "4"})
+    assert (varied.refresh.degree, varied.dim1, varied.large_digits) == (27, (4, 2), 4)
+    assert varied.multiplicative_depth == INSECURE_SET.multiplicative_depth - 1  # a shorter series, a level less
+    varied = explore.variation(INSECURE_SET, {"scaling_bits": "40"})
+    assert (varied.scaling_bits, varied.first_modulus_bits) == (40, 44)
+    assert explore.variation(INSECURE_SET, {}) == INSECURE_SET
+    with pytest.raises(PlanError, match="60 digits are too many"):
+        explore.variation(INSECURE_SET, {"large_digits": "60"})
+
+
+def test_combinations_are_measured(monkeypatch, capsys):
+    """Two that can be and one that cannot, which is left out.  The longer series' error is the smaller."""
+    monkeypatch.setattr(explore, "parameter_set", {6: INSECURE_FUNCTIONAL_SET}.__getitem__)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["explore.py", "6", "--stage", "3", "--repeats", "1", "--vary", "degree=13,27", "--vary", "large_digits=3,60"],
+    )
+    explore.main()
+    printed = capsys.readouterr().out
+    assert printed.count("60 digits are too many") == 2
+    table = [line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in line] for line in table]
+    assert [row[:2] for row in rows] == [["13", "3"], ["27", "3"]]
+    for row, degree in zip(rows, (13, 27), strict=True):
+        set_ = replace(INSECURE_FUNCTIONAL_SET, refresh=replace(INSECURE_FUNCTIONAL_SET.refresh, degree=degree))
+        assert row[2:4] == [str(set_.multiplicative_depth), str(set_.log2_qp)]
+        assert int(row[4]) > 10 and row[5].endswith("iB") and row[6].endswith("iB")
+        assert float(row[7]) > 0 and float(row[8]) > 0
+        assert 0 < float(row[9]) < float(row[10]) < 0.1
+    assert float(rows[1][9]) < float(rows[0][9])

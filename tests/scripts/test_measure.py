@@ -1,0 +1,147 @@
+"""scripts/measure.py on the miniature: the figures of a set, and what it reads of the command line."""
+
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowmem_resnet20 import client, server
+from lowmem_resnet20.inspection import inspect_checkpoints
+from lowmem_resnet20.job import Job
+from lowmem_resnet20.machine.memory import peak_resident_bytes
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.terminal.report import Classification
+from lowmem_resnet20.terminal.words import parse
+from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
+
+pytest.importorskip("torch")
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import measure
+
+WEIGHTS = random_weights()
+WIDTH = ARCHITECTURE.width
+first: dict = {}
+
+
+def miniature_command(*words: str) -> list[dict]:
+    """What the command line does, with the miniature and in this process; its lines of JSON.  Of pictures that leave no
+    checkpoints it does no more than repeat the first one's.
+    """
+    request = parse([*words, "json", "verbose", "-1"])
+    folder = request.keys / f"exp{request.set_number}"
+    if request.command == "generate_keys":
+        client.generate_keys(INSECURE_SET, folder, SilentProgress())
+        return [{"keys": str(folder), "seconds": 3.0, "peak_bytes": 1 << 30}]
+    if request.checkpoints:
+        (path,) = request.inputs
+        first.update(load_keys(folder, path, request.checkpoints))
+        return [first]
+    return [first | {"input": str(path)} for path in request.inputs]
+
+
+def load_keys(folder: Path, path: Path, checkpoints: Path) -> dict:
+    pixels, job = read_picture(path, WIDTH), Job(path.with_suffix(".ct"), path.with_suffix(".out"), checkpoints)
+    picture = client.encrypt_picture(folder, INSECURE_SET, pixels, WEIGHTS, job.ciphertext, str(path))
+    started = time.monotonic()
+    [outcome] = server.evaluate(folder, INSECURE_SET, [job], WEIGHTS, SilentProgress())
+    assert outcome.error is None
+    seconds = {"encrypt": 0.5, "evaluate": time.monotonic() - started, "decrypt": 0.25}
+    result = Classification.of(client.decrypt_logits(folder, INSECURE_SET, job.output, WEIGHTS, picture))
+    plain = Classification.of(forward(WEIGHTS, pixels)["fc"])
+    peaks = {"server": peak_resident_bytes(), "client": 1 << 20}
+    compared = plain.as_json() | {"worst_difference": result.worst_difference(plain)}
+    return {"input": str(path)} | result.as_json() | {"plain": compared, "seconds": seconds, "peak_bytes": peaks}
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for seed, path in enumerate(paths):
+        pixels = random_picture(ARCHITECTURE, np.random.default_rng(seed))
+        Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(path)
+    return paths
+
+
+def test_a_set_is_measured(monkeypatch, tmp_path, pictures, capsys):
+    """Keys are made once; the first picture is inspected, by its checkpoints; all are compared with plain."""
+    inspected = []
+
+    def inspect(*arguments):
+        inspected.append(inspect_checkpoints(*arguments))
+        return inspected[-1]
+
+    monkeypatch.setattr(measure, "command", miniature_command)
+    monkeypatch.setattr(measure, "inspect_checkpoints", inspect)
+    monkeypatch.setattr(measure, "parameter_set", {1: INSECURE_SET}.__getitem__)
+    monkeypatch.setattr(measure, "load_weights", lambda path: WEIGHTS)
+    monkeypatch.setattr(measure, "read_picture", partial(read_picture, width=WIDTH))
+    monkeypatch.setattr(
+        sys, "argv", ["measure.py", "1", "--keys", str(tmp_path / "keys"), "--pictures", *map(str, pictures)]
+    )
+    measure.main()
+    printed = capsys.readouterr()
+    head, headings, _, row = printed.out.splitlines()
+    assert "OpenFHE 1.6.1" in head
+    cells = dict(zip(*([c.strip() for c in line.strip("| ").split(" | ")] for line in (headings, row)), strict=True))
+    kept = sum(path.stat().st_size for path in (tmp_path / "keys" / "exp1" / "server").iterdir())
+    assert (cells["set"], cells["key generation"], cells["its peak"]) == ("1", "3.0 s", "1.00 GiB")
+    assert cells["server folder"] == measure.format_bytes(kept) and cells["client's peak"] == "1 MiB"
+    [layers] = inspected
+    assert cells["refresh bits"] == f"{min(layer.bits for layer in layers if layer.bootstrap):.1f}"
+    assert float(cells["refresh bits"]) > 12
+    assert cells["class as plain's"] == "2 of 2"
+    error, worst = map(float, cells["logit error: first, worst"].split(", "))
+    assert 0 < error == worst < 0.1
+    keys, alone, together = printed.err.splitlines()
+    assert keys.startswith('set 1, keys {"keys": ') and alone.startswith(f"set 1, {pictures[0]} {{")
+    assert json.loads(together.removeprefix("set 1 "))["input"] == str(pictures[1])
+    deviation = json.loads(alone.removeprefix(f"set 1, {pictures[0]} "))["refresh_deviation"]
+    assert 0 < deviation < 1e-4
+
+
+def test_the_row_of_a_set():
+    def result(seconds, server_bytes, label, difference):
+        plain = {"class": "Dog", "worst_difference": difference}
+        return {
+            "class": label,
+            "plain": plain,
+            "seconds": seconds,
+            "peak_bytes": {"server": server_bytes, "client": 2 << 20},
+        }
+
+    results = [
+        result({"encrypt": 1.0, "evaluate": 200.0}, 3 << 30, "Dog", 0.1),
+        result({"encrypt": 1.0, "evaluate": 20.0}, 4 << 30, "Cat", 0.3),
+        result({"encrypt": 1.0, "evaluate": 40.0}, 2 << 30, "Dog", 0.2),
+    ]
+    row = dict(zip(measure.HEADINGS, measure.Figures(6, {}, 5 << 30, results, 8.25).row(), strict=True))
+    assert (row["set"], row["key generation"], row["server folder"]) == ("6", "", "5.00 GiB")
+    assert (row["a picture"], row["each of several"]) == ("3 min 21 s", "31.0 s")
+    assert (row["server's peak"], row["client's peak"]) == ("4.00 GiB", "2 MiB")
+    assert (row["logit error: first, worst"], row["class as plain's"], row["refresh bits"]) == (
+        "0.100, 0.300",
+        "2 of 3",
+        "8.2",
+    )
+    alone = dict(zip(measure.HEADINGS, measure.Figures(6, {}, 5 << 30, results[:1], 8.25).row(), strict=True))
+    assert (alone["each of several"], alone["logit error: first, worst"]) == ("", "0.100")
+
+
+def test_the_command_line_is_run_and_read(monkeypatch, tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/words; echo \'{{"a": 1}}\'; echo \'{{"b": 2}}\'; exit $4\n')
+    stub.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(stub))
+    assert measure.command("load_keys", "0") == [{"a": 1}, {"b": 2}]
+    assert (tmp_path / "words").read_text() == "-m lowmem_resnet20 load_keys 0 json verbose -1\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        measure.command("load_keys", "6")

@@ -1,0 +1,71 @@
+"""The numbers of a secret key, read out of OpenFHE's file, in the forms in which a copy could lie somewhere."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import numpy as np
+
+#: Residues that are looked for in a row: by chance, two 48-bit ones do not follow each other.
+_IN_A_ROW = 4
+
+
+def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
+    """By name, a few bytes of each form: of the residues modulo each prime as they are stored, which are values of the
+    polynomial, and of its coefficients as integers of 8 to 64 bits.
+
+    The coefficients chosen are 0 and 1 alone, which are the same modulo every prime.
+    """
+    primes, towers = _primes(secret_key, ring_dimension), _towers(secret_key, ring_dimension)
+    rows = (values[ring_dimension // 2 :][:_IN_A_ROW] for values in towers)
+    found = {f"values modulo {prime}": row.tobytes() for (prime, _), row in zip(primes, rows, strict=True)}
+    coefficients = [_coefficients(towers[i], *primes[i]) for i in (0, 1)]
+    assert coefficients[0] == coefficients[1] and set(coefficients[0]) == {-1, 0, 1}
+    telling = _telling(coefficients[0])
+    for bits in (8, 16, 32, 64):
+        found[f"coefficients of {bits} bits"] = np.array(telling, f"<i{bits // 8}").tobytes()
+    return found
+
+
+def _primes(secret_key: bytes, ring_dimension: int) -> list[tuple[int, int]]:
+    """Each prime of the modulus and the root of unity, of order 2N, that OpenFHE uses."""
+    before = re.escape(struct.pack("<II", 2 * ring_dimension, ring_dimension))
+    ends = [match.end() for match in re.finditer(before, secret_key)]
+    pairs = [struct.unpack_from("<QQ", secret_key, end + skipped) for end in ends for skipped in (0, 4)]
+    return [(q, root) for q, root in pairs if q and pow(root, ring_dimension, q) == q - 1]
+
+
+def _towers(secret_key: bytes, ring_dimension: int) -> list[np.ndarray]:
+    """(N,) residues modulo each prime."""
+    size = re.escape(struct.pack("<Q", ring_dimension))
+    starts = [match.end() for match in re.finditer(size, secret_key)]
+    rows = [
+        np.frombuffer(secret_key, "<u8", ring_dimension, s) for s in starts if s + 8 * ring_dimension < len(secret_key)
+    ]
+    return [row for row in rows if row.min() > 0 and row.max() < 1 << 60]
+
+
+def _coefficients(values: np.ndarray, prime: int, root: int) -> list[int]:
+    """Coefficients in (-prime/2, prime/2) of the polynomial with these values, which stand in bit-reversed order."""
+    n, x = len(values), [int(value) for value in values]
+    inverse, bits = pow(root, -1, prime), len(values).bit_length() - 1
+    turns = [pow(inverse, int(f"{i:0{bits}b}"[::-1], 2), prime) for i in range(n)]
+    step = 1
+    while step < n:
+        groups = n // (2 * step)
+        for group in range(groups):
+            for i in range(2 * step * group, 2 * step * group + step):
+                low, high = x[i], x[i + step]
+                x[i], x[i + step] = (low + high) % prime, (low - high) * turns[groups + group] % prime
+        step *= 2
+    shrink = pow(n, -1, prime)
+    return [(c * shrink + prime // 2) % prime - prime // 2 for c in x]
+
+
+def _telling(coefficients: list[int]) -> list[int]:
+    """The row of coefficients, none of them -1, that has the most ones."""
+    rows = "".join("01-"[c] for c in coefficients).split("-")
+    row = max(rows, key=lambda row: row.count("1")).strip("0")
+    assert row.count("1") >= 4
+    return [int(c) for c in row]

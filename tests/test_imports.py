@@ -1,0 +1,63 @@
+"""Imports run one way, down this list of wings, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from imports import imported_modules, imports_of, module_names, tree
+
+#: From the top down; those on one line stand beside each other and do not import one another.
+WINGS = (
+    ("__main__",),
+    ("cli",),
+    ("inspection",),
+    ("client", "server", "serverprocess", "worker"),
+    ("registry", "job"),
+    ("fhe",),
+    ("native",),
+    ("model",),
+    ("terminal",),
+    ("network",),
+    ("machine",),
+    ("errors",),
+)
+FLOOR = {wing: floor for floor, wings in enumerate(WINGS) for wing in wings}
+#: The server's process imports the server, and the one who starts it what it is asked in.
+BESIDE = {("worker", "server"), ("worker", "serverprocess")}
+
+
+def wing(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_imports_run_one_way(name):
+    above = FLOOR[wing(name)]
+    for imported in imports_of(name):
+        inside = wing(imported) == wing(name) and "." in name
+        assert inside or FLOOR[wing(imported)] > above or (name, imported) in BESIDE, imported
+
+
+def test_one_module_imports_openfhe():
+    found = {name for name in module_names() for node in ast.walk(tree(name)) if "openfhe" in imported_names(node)}
+    assert found == {"fhe.library"}
+
+
+def imported_names(node: ast.AST) -> set[str]:
+    """The packages from elsewhere that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_no_circle(name):
+    assert not any(name in imported_modules(imported) for imported in imports_of(name))
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_every_module_says_what_it_holds(name):
+    first = (ast.get_docstring(tree(name)) or "").partition("\n")[0]
+    assert first.endswith(".") and 20 <= len(first) <= 115, first
