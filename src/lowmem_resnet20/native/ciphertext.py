@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class NativeArithmetic:
     def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
-        self.ring_dimension, self.moduli = chain.dimension, self.ring.q
+        self.ring_dimension = chain.dimension
+        self.moduli: Sequence[int] = self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
@@ -115,14 +117,15 @@ class NativeArithmetic:
 
     def weighted_sum(self, xs: Sequence[Ciphertext], vector_of: VectorOf, scale: float) -> Ciphertext:
         towers = min(x.towers for x in xs)
-        total = None
+        parts = []
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
             plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
-            part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
-            total = part if total is None else self.add(total, part)
-        return total
+            residues = self._products(some, plaintexts, towers)
+            parts.append(replace(xs[0], residues=residues, towers=towers, scale=scale))
+            parts = [parts[0] if len(parts) == 1 else self.add(*parts)]
+        return parts[0]
 
     # Key switching ---------------------------------------------------------------------------------------------------
 
@@ -137,8 +140,9 @@ class NativeArithmetic:
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         indices = [self.ring.rotation(step) for step in steps]
         keys = {index: self._key(index) for index in indices if index != 1}
-        raised = self._switcher.raise_digits(x.polynomial(1)[0]) if keys else None
         rotated = {1: x}
+        if keys:
+            raised = self._switcher.raise_digits(x.polynomial(1)[0])
         for index, key in keys.items():
             products = self._switcher.extended("products", x.towers)
             residues = self._switcher.lower(self._switcher.inner_products(raised, key, x.polynomial(0), products))
@@ -150,10 +154,12 @@ class NativeArithmetic:
 
     def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
         babies = self._babies(x, transform.babies)
-        total = None
+        total: Extended | None = None
         for i in sorted({giant for giant, _ in transform.vectors}):
             inner = self._inner_sum(transform, i, babies, scale / x.scale, x.towers)
             total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
+        if total is None:
+            raise PlanError("a transform without vectors")
         return replace(x, residues=self._switcher.lower(total), scale=scale)
 
     @property
@@ -191,12 +197,12 @@ class NativeArithmetic:
     def _switched(self, x: Ciphertext, index: int) -> Ciphertext:
         return replace(x, residues=self._switcher.switch(x.polynomial(1)[0], self._key(index), x.polynomial(0)))
 
-    def _run(self, kernel, towers: int, *arguments) -> None:
+    def _run(self, kernel: Callable[..., None], towers: int, *arguments: Any) -> None:
         """A kernel of :mod:`.elementwise` modulo the first small primes."""
         tables, pieces = self.ring.forward_q, self.ring.dimension // elementwise.PIECE
         self.ring.workers.run(kernel, towers * pieces, *arguments, tables.modulus[:towers], tables.inverse[:towers])
 
-    def _run_large(self, kernel, *arguments) -> None:
+    def _run_large(self, kernel: Callable[..., None], *arguments: Any) -> None:
         tables, pieces = self.ring.forward_p, self.ring.dimension // elementwise.PIECE
         self.ring.workers.run(kernel, len(self.ring.p) * pieces, *arguments, tables.modulus, tables.inverse)
 
@@ -215,7 +221,7 @@ class NativeArithmetic:
                   self._constants(constants, towers), self.ring_dimension)  # fmt: skip
         return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
-    def _with_first(self, x: Ciphertext, kernel, *arguments) -> Ciphertext:
+    def _with_first(self, x: Ciphertext, kernel: Callable[..., None], *arguments: Any) -> Ciphertext:
         """``x`` with another first polynomial: kernel(out, first polynomial, *arguments)."""
         residues = aligned(2, x.towers, self.ring_dimension)
         residues[1] = x.residues[1, : x.towers]
@@ -227,17 +233,18 @@ class NativeArithmetic:
         """(2, towers, N) sum_j xs[j] plaintexts[j]."""
         out = aligned(2, towers, self.ring_dimension)
         addresses = _addresses(xs)
-        self._sums(elementwise.small_sums, out, addresses, plaintexts.small, plaintexts.shift)
+        self._sums(out, addresses, plaintexts.small, plaintexts.shift)
         return out
 
-    def _sums(self, kernel, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
+    def _sums(self, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
+        """out = sum_j of the polynomials at addresses[:, j] times plaintexts[j]."""
         factors = np.array([[plaintext.ctypes.data for plaintext in plaintexts]] * len(addresses))
         counts = np.full(len(addresses), len(plaintexts))
         arguments = (out.reshape(-1), addresses, factors, counts, self.ring_dimension, shift)
         if out.dtype == np.float64:
-            self._run(kernel, out.shape[1], *arguments)
+            self._run(elementwise.small_sums, out.shape[1], *arguments)
         else:
-            self._run_large(kernel, *arguments)
+            self._run_large(elementwise.large_sums, *arguments)
 
     def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
@@ -284,8 +291,8 @@ class NativeArithmetic:
             plaintexts = self._encoder.encode(vectors, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
             small, large = _extended_addresses([babies[j] for j in some])
-            self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
-            self._sums(elementwise.large_sums, part.large, large, plaintexts.large, plaintexts.shift)
+            self._sums(part.small, small, plaintexts.small, plaintexts.shift)
+            self._sums(part.large, large, plaintexts.large_part, plaintexts.shift)
             if first:
                 self._accumulate(out, [part])
         return out

@@ -1,5 +1,6 @@
-"""The negacyclic number-theoretic transform, as OpenFHE's: position i of the result holds the value at psi^(2
-bitrev(i) + 1).
+"""The negacyclic number-theoretic transform, in passes that stay in cache.
+
+As OpenFHE's, position i of the result holds the value at psi^(2 bitrev(i) + 1), psi a root of unity of order 2N.
 
 A polynomial of N = A B coefficients is transformed as a matrix of A rows and B columns, in four passes whose data
 stay in cache.  X^N + 1 is split by the Cooley-Tukey butterflies (u, v) -> (u + w v, u - w v), log2 N layers of them:
@@ -479,7 +480,7 @@ def shape(n: int) -> tuple[int, int]:
 
 def bit_reversed(size: int) -> NDArray[np.int64]:
     """The numbers below ``size``, a power of two, in bit-reversed order."""
-    order = np.zeros(1, np.int64)
+    order: NDArray[np.int64] = np.zeros(1, np.int64)
     while len(order) < size:
         order = np.concatenate([2 * order, 2 * order + 1])
     return order
@@ -532,7 +533,7 @@ def make_tables(
     """Tables of the transform and of its inverse."""
     forward_ = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
     inverse_ = [_roots_of_prime(rows, columns, p, pow(psi, -1, p)) for p, psi in zip(primes, roots, strict=True)]
-    return tuple(_packed(rows, columns, primes, parts, dtype) for parts in (forward_, inverse_))
+    return _packed(rows, columns, primes, forward_, dtype), _packed(rows, columns, primes, inverse_, dtype)
 
 
 def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) -> Tables:
@@ -545,8 +546,8 @@ def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) ->
 
 def some_primes(tables: Tables, first: int, end: int) -> Tables:
     """The tables of consecutive primes among several."""
-    fields = {name: getattr(tables, name) for name in Tables._fields}
-    return Tables(**{name: x[first:end] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
+    arrays = {name: getattr(tables, name)[first:end] for name in Tables._fields[2:]}
+    return tables._replace(**arrays)
 
 
 def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple[NDArray, NDArray]:
