@@ -16,7 +16,7 @@ from .chain import Chain
 from .encoding import Plaintexts
 from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
-from .memory import aligned
+from .memory import aligned, aligned_copy
 from .ring import Ring
 from .slottransform import SlotTransform
 
@@ -79,7 +79,9 @@ class NativeArithmetic:
     def drop(self, x: Ciphertext, towers: int) -> Ciphertext:
         if not 1 <= towers <= x.towers:
             raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
-        return replace(x, towers=towers)
+        if 2 * towers > x.residues.shape[1]:
+            return replace(x, towers=towers)
+        return replace(x, residues=aligned_copy(x.residues[:, :towers]), towers=towers)  # lets the rest's memory go
 
     # Sums and products with what is known ----------------------------------------------------------------------------
 

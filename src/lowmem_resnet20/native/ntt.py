@@ -527,13 +527,17 @@ def _padded(values: NDArray) -> NDArray:
     return np.concatenate([values, np.zeros((*values.shape[:-1], RADIX - values.shape[-1]), object)], axis=-1)
 
 
-def make_tables(
-    rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any
-) -> tuple[Tables, Tables]:
-    """Tables of the transform and of its inverse."""
-    forward_ = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
-    inverse_ = [_roots_of_prime(rows, columns, p, pow(psi, -1, p)) for p, psi in zip(primes, roots, strict=True)]
-    return _packed(rows, columns, primes, forward_, dtype), _packed(rows, columns, primes, inverse_, dtype)
+def make_tables(rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any) -> Tables:
+    """Tables of the transform with ``roots`` for psi, or of the inverse of the one whose roots are their inverses."""
+    parts = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
+    fields: dict[str, Any] = {}
+    for name in parts[0]:
+        values = np.stack([part[name].reshape(-1) for part in parts])
+        fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
+    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
+    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
+    moduli = np.array(primes, dtype)
+    return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)
 
 
 def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) -> Tables:
@@ -557,14 +561,3 @@ def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple
         return stored, stored
     moduli = np.array(primes, object).reshape((-1,) + (1,) * (values.ndim - 1))
     return stored, aligned_copy(((values << 64) // moduli).astype(dtype))
-
-
-def _packed(rows: int, columns: int, primes: Sequence[int], parts: list[dict[str, NDArray]], dtype: Any) -> Tables:
-    fields: dict[str, Any] = {}
-    for name in parts[0]:
-        values = np.stack([part[name].reshape(-1) for part in parts])
-        fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
-    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
-    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
-    moduli = np.array(primes, dtype)
-    return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)
