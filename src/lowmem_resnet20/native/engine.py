@@ -68,8 +68,7 @@ class NativeEngine:
                 keys[name]  # opened, and so checked: an evaluation must not find out in the middle
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        room = refresh_plan(set_).plaintext_bytes
-        self.arithmetic = NativeArithmetic(self.chain, {}, plaintext_bytes=room)
+        self.arithmetic = NativeArithmetic(self.chain, {})
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -107,7 +106,7 @@ class NativeEngine:
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget()
+        self.arithmetic.forget_plaintexts()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
