@@ -17,11 +17,13 @@ from lowmem_resnet20.fhe.envelope import read_envelope, write_envelope
 from lowmem_resnet20.fhe.resume import Unfinished
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
-from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, random_picture, random_weights
+from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 
-SET, WEIGHTS = INSECURE_FUNCTIONAL_SET, random_weights(ARCHITECTURE)
+SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
+ARCHITECTURE = INSECURE_SHORT_SET.architecture
+WEIGHTS = random_weights(ARCHITECTURE)
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in (9, 10)]
-PARTS = ["conv1", "layer1.0", "layer2.0.downsample", "layer2.0", "layer3.0.downsample", "layer3.0"]
+PARTS = ["conv1", "layer1.0", "layer2.0.downsample", "layer2.0"]
 
 SERVER = """
 import os, signal, sys

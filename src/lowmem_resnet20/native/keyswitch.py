@@ -26,7 +26,6 @@ from . import bases, elementwise, ntt
 from .memory import aligned
 from .ring import Ring
 
-
 _BOTH = slice(0, 2)
 
 

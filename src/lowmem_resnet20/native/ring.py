@@ -21,18 +21,9 @@ from numpy.typing import NDArray
 from . import bases, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
+from .order import memory_order, shape
 from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
-
-#: Names the order of residues in memory, in files: another order gets another name.
-ORDER = "blocks of eight rows"
-
-
-def memory_order(dimension: int) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`)."""
-    _, columns = ntt.shape(dimension)
-    row, position = np.divmod(np.arange(dimension), columns)
-    return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
 
 
 class Raising(NamedTuple):
@@ -77,7 +68,7 @@ class Ring:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        ntt.shape(self.dimension)
+        shape(self.dimension)
         if not all(q < SMALL_LIMIT for q in self.q):
             raise ValueError(f"primes of Q must have at most 37 bits, not {max(self.q).bit_length()}")
         if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
@@ -106,14 +97,14 @@ class Ring:
     @cached_property
     def tile_order(self) -> NDArray[np.int64]:
         """(N,) where in tiles the coefficient of X^i is."""
-        rows, columns = ntt.shape(self.dimension)
+        rows, columns = shape(self.dimension)
         row, column = np.divmod(np.arange(self.dimension), columns)
         in_tile = (row % ntt.RADIX * (rows // ntt.RADIX) + row // ntt.RADIX) * ntt.LANES
         return column // ntt.LANES * self.tile_stride + in_tile + column % ntt.LANES
 
     @property
     def tiles(self) -> int:
-        return ntt.shape(self.dimension)[1] // ntt.LANES
+        return shape(self.dimension)[1] // ntt.LANES
 
     @property
     def tile_size(self) -> int:
