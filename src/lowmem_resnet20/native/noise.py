@@ -57,11 +57,11 @@ class SchemeNoise(Overflows):
     def __init__(self, ring_dimension: int, special_towers: int, random: np.random.Generator) -> None:
         super().__init__(random)
         self.size, self.special_towers = ring_dimension, special_towers
-        secret = np.zeros(ring_dimension)
+        drawn = np.zeros(ring_dimension)
         places = random.choice(ring_dimension, min(DENSE_WEIGHT, ring_dimension // 2), replace=False)
-        secret[places] = random.choice((-1, 1), len(places))
+        drawn[places] = random.choice((-1, 1), len(places))
         ones = slots_of_coefficients(np.ones(ring_dimension))
-        self._mean = -special_towers / 2 * ones * (1 + slots_of_coefficients(secret))
+        self._mean = -special_towers / 2 * ones * (1 + slots_of_coefficients(drawn))
 
     def rescaling(self) -> np.ndarray:
         return self._gaussian((1 + DENSE_WEIGHT) / 12)
