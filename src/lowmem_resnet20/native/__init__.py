@@ -14,7 +14,6 @@ it:
     ring          primes, roots, tables; automorphisms
     keyswitch     switching keys, hoisting, modulus raise and lowering
     encoding      slots to plaintext residues
-    kept          plaintexts that are wanted again
     ciphertext    ciphertexts and what can be done with them
 
 The refresh is written once against what it asks of ciphertexts, and runs on them and in the clear:

@@ -1,4 +1,4 @@
-"""Everything of an evaluation with native keys: the folder's keys stage by stage, ciphertexts as bytes, the evaluator.
+"""Everything of an evaluation with native keys: keys stage by stage, ciphertexts as bytes, the evaluator.
 
 It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
 :mod:`.openfhe_files`), so no child process has to try it first.
@@ -72,7 +72,8 @@ class NativeEngine:
         make_ready(compiling)
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
+        room = refresh_plan(set_).plaintext_bytes
+        self.arithmetic = _arithmetic(self.chain, room, folder / CHAIN)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -110,7 +111,7 @@ class NativeEngine:
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget_plaintexts()
+        self.arithmetic.forget()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
@@ -124,9 +125,9 @@ class NativeEngine:
         return Refresh(self.arithmetic, plan, prepare(plan, self.set.ring_dimension, slots))
 
 
-def _arithmetic(chain: Chain, path: Path) -> NativeArithmetic:
+def _arithmetic(chain: Chain, room: int, path: Path) -> NativeArithmetic:
     try:
-        return NativeArithmetic(chain, {})
+        return NativeArithmetic(chain, {}, plaintext_bytes=room)
     except ValueError as error:  # primes out of bounds, or none
         raise KeyFolderError(f"{path} describes no chain to compute with: {error}") from error
 

@@ -21,8 +21,8 @@ def shape(n: int) -> tuple[int, int]:
     return 1 << (log2_n + 1) // 2, 1 << log2_n // 2
 
 
-def memory_order(dimension: int) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`)."""
-    _, columns = shape(dimension)
+def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of :func:`shape`."""
+    columns = columns or shape(dimension)[1]
     row, position = np.divmod(np.arange(dimension), columns)
     return row // _ROWS * _ROWS * columns + position * _ROWS + row % _ROWS
