@@ -17,10 +17,10 @@ from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
+from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import Grouping, RefreshPlan, Steps
-from lowmem_resnet20.native.ring import ORDER, memory_order
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 LOG2_RING = 11

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from .compilation import compiled
 from .intrinsics import LANES, Array, Value, take, transpose, vectorised
 from .memory import aligned_copy
+from .order import shape
 from .residues import LargeModulus, SmallModulus
 
 RADIX = 16
@@ -468,14 +469,6 @@ def to_coefficients(counter, jobs, scratch, x, y, tile_stride, places, t):
 
 
 # Tables -----------------------------------------------------------------------------------------------------------
-
-
-def shape(n: int) -> tuple[int, int]:
-    """Rows A and columns B of the matrix of n = A B coefficients, both from 32 to 256."""
-    log2_n = n.bit_length() - 1
-    if n != 1 << log2_n or not 10 <= log2_n <= 16:
-        raise ValueError(f"the transform is made for rings of dimension 2^10 to 2^16, not {n}")
-    return 1 << (log2_n + 1) // 2, 1 << log2_n // 2
 
 
 def bit_reversed(size: int) -> NDArray[np.int64]:

@@ -22,18 +22,9 @@ from numpy.typing import NDArray
 from . import bases, elementwise, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
+from .order import memory_order, shape
 from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
-
-#: Names the order of residues in memory, in files: another order gets another name.
-ORDER = "blocks of eight rows"
-
-
-def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of ntt.shape."""
-    columns = columns or ntt.shape(dimension)[1]
-    row, position = np.divmod(np.arange(dimension), columns)
-    return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
 
 
 class Raising(NamedTuple):
@@ -80,7 +71,7 @@ class Ring:
     columns: int = 0
 
     def __post_init__(self) -> None:
-        ntt.shape(self.dimension)
+        shape(self.dimension)
         if not all(q < SMALL_LIMIT for q in self.q):
             raise ValueError(f"primes of Q must have at most 37 bits, not {max(self.q).bit_length()}")
         if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
@@ -121,7 +112,7 @@ class Ring:
         """Rows and columns of the transform."""
         if self.columns:
             return self.dimension // self.columns, self.columns
-        return ntt.shape(self.dimension)
+        return shape(self.dimension)
 
     @property
     def tiles(self) -> int:
