@@ -51,7 +51,9 @@ INSECURE_SHORT_SET = replace(
 INSECURE_NATIVE_SET = replace(
     INSECURE_FUNCTIONAL_SET, refresh=NativeRefresh(15, "least time"), large_digits=2, level_budget=(4, 3)
 )
-INSECURE_LEAN_SET = replace(INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"), level_budget=(3, 3))
+INSECURE_LEAN_SET = replace(
+    INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"), level_budget=(3, 3)
+)
 INSECURE_SHORT_NATIVE_SET = replace(INSECURE_NATIVE_SET, architecture=INSECURE_SHORT_SET.architecture)
 
 

@@ -122,6 +122,20 @@ def test_identity_leaves_a_level_more(party):
     assert result.towers == party.depth + 1 - party.plan.levels(DEGREE) + 1
 
 
+def test_kept_plaintexts_change_nothing(party):
+    """The same residues with plaintexts made afresh, given again, and forgotten; only hoisted transforms keep any."""
+    ev, transforms = party.arithmetic, prepare(party.plan, RING, SLOTS[1])
+    x, results = party.imported(sample(SLOTS[1], FOURIER_REACH)), []
+    for forgets in (True, False, True):
+        if forgets:
+            ev.forget_plaintexts()
+            assert ev.plaintext_bytes == 0
+        results.append(Refresh(ev, party.plan, transforms).slots_to_coefficients(x).residues)
+    assert all((result == results[0]).all() for result in results[1:])
+    vectors = sum(len(transform.vectors) for transform in transforms.to_coefficients)
+    assert (ev.plaintext_bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
+
+
 def test_no_worse_than_openfhe(party):
     """The same function of the same values by EvalFEFuncBootstrap: alike within its noise, which is the larger."""
     slots = SLOTS[1]

@@ -3,6 +3,7 @@
 It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instructions.  Each file knows those above
 it:
 
+    memory        arrays that start on cache lines
     threads       how many processors the work may use, and work shared out among them
     compilation   where compiled code is kept, and what the processor must be able to do
     intrinsics    vectors of eight lanes, traced into LLVM: all that is generated
@@ -14,7 +15,9 @@ it:
     ring          primes, roots, tables; automorphisms
     keyswitch     switching keys, hoisting, modulus raise and lowering
     encoding      slots to plaintext residues
+    kept          plaintexts that are wanted again
     ciphertext    ciphertexts and what can be done with them
+    readiness     every kernel compiled before work begins
 
 The refresh is written once against what it asks of ciphertexts, and runs on them and in the clear:
 
@@ -30,4 +33,5 @@ The refresh is written once against what it asks of ciphertexts, and runs on the
     refreshkeys   the keys that a refresh uses
 
 Polynomials are in evaluation form, towers x N, in the order that :mod:`.order` describes: float64 modulo the primes of
-Q, uint64 modulo the special primes of P."""
+Q, uint64 modulo the special primes of P.
+"""

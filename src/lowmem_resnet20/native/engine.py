@@ -57,9 +57,7 @@ class NativeEngine:
     cover the plan of the set; EnvironmentFault if the processor will not do.
     """
 
-    def __init__(
-        self, folder: Path, set_: ParameterSet, files: Collection[str], compiling: Callable[[], None]
-    ) -> None:
+    def __init__(self, folder: Path, set_: ParameterSet, files: Collection[str], compiling: Callable[[], None]) -> None:
         self.folder, self.set = folder, set_
         self._plan = key_plan(set_)
         _check_files(folder, self._plan, files)
@@ -72,8 +70,7 @@ class NativeEngine:
         make_ready(compiling)
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        room = refresh_plan(set_).plaintext_bytes
-        self.arithmetic = _arithmetic(self.chain, room, folder / CHAIN)
+        self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -84,7 +81,9 @@ class NativeEngine:
         try:
             file = read_ciphertext(payload, self.chain)
         except CiphertextError as error:
-            raise CiphertextError(f"{path} holds no ciphertext of these parameters: {error.message}", error.hint) from None
+            raise CiphertextError(
+                f"{path} holds no ciphertext of these parameters: {error.message}", error.hint
+            ) from None
         towers = file.residues.shape[1]
         expected = self.arithmetic.scale_at(towers)
         sound = file.noise_degree == 1 and abs(file.scale / expected - 1) < SCALE_TOLERANCE
@@ -98,9 +97,7 @@ class NativeEngine:
         assert self._envelope is not None, "nothing was read"
         residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = len(self.chain.q) - x.towers
-        return write_ciphertext(
-            self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale
-        )
+        return write_ciphertext(self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
 
     def write_answer(self, x: Ciphertext) -> bytes:
         """The same values for the client, on no more primes than they need."""
@@ -111,7 +108,7 @@ class NativeEngine:
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget()
+        self.arithmetic.forget_plaintexts()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
@@ -125,9 +122,9 @@ class NativeEngine:
         return Refresh(self.arithmetic, plan, prepare(plan, self.set.ring_dimension, slots))
 
 
-def _arithmetic(chain: Chain, room: int, path: Path) -> NativeArithmetic:
+def _arithmetic(chain: Chain, path: Path) -> NativeArithmetic:
     try:
-        return NativeArithmetic(chain, {}, plaintext_bytes=room)
+        return NativeArithmetic(chain, {})
     except ValueError as error:  # primes out of bounds, or none
         raise KeyFolderError(f"{path} describes no chain to compute with: {error}") from error
 

@@ -170,7 +170,7 @@ def float_of_bits(a: Value) -> Value:
 class Array:
     """An array argument, seen as its first element's address."""
 
-    def __init__(self, builder: ir.IRBuilder, address: ir.Value, element: types.Type) -> None:
+    def __init__(self, builder: ir.IRBuilder, address: ir.Value, element: Any) -> None:
         self.builder, self.address, self.element = builder, address, element
 
     @property
@@ -284,8 +284,9 @@ def vectorised(body: Callable[..., None]) -> Any:
 
     names = ["typingctx", *inspect.signature(body).parameters]
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    definition.__signature__ = inspect.Signature([inspect.Parameter(name, positional) for name in names])
+    signature = inspect.Signature([inspect.Parameter(name, positional) for name in names])
     definition.__name__, definition.__doc__ = body.__name__, body.__doc__
+    vars(definition)["__signature__"] = signature  # what numba fits arguments to
     return intrinsic(definition)
 
 
