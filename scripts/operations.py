@@ -199,7 +199,7 @@ def measure(
         job = Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
         client.encrypt_picture(folder, set_, pixels, weights, job.ciphertext, "picture")
         started = time.monotonic()
-        opening = lambda *arguments: open_watched(watch, *arguments)  # noqa: E731
+        opening = lambda *arguments: open_watched(watch, *arguments)
         [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), opening=opening)
         total = time.monotonic() - started
     if outcome.error:

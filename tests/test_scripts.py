@@ -19,9 +19,10 @@ from miniature import (
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from lowmem_resnet20 import client, keygeneration, server
+from lowmem_resnet20 import client, keygeneration
 from lowmem_resnet20.inspection import LayerPrecision
-from lowmem_resnet20.job import Job
+from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
+from lowmem_resnet20.native.keys import rotation_step
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.network.scaling import scale
@@ -92,7 +93,7 @@ def test_ranges(tmp_path):
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())
     assert conv1.rms == pytest.approx(np.sqrt((expected**2).mean()))
     assert conv1.histogram.sum() == expected.size == conv1.count
-    units = scale(weights, PARAMETER_SETS[1].refresh).units["conv1"]  # in encryption's unit the range ends at 1
+    units = scale(weights, parameter_set(1).refresh).units["conv1"]  # in encryption's unit the range ends at 1
     relative = np.abs(expected) / units[:, None, None]
     assert conv1.reached == pytest.approx(relative.max())
     assert len(ranges.bars(conv1.histogram)) == 25
@@ -100,17 +101,44 @@ def test_ranges(tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("number", PARAMETER_SETS)
-def test_every_rotation_key_has_a_purpose(number):
-    set_ = parameter_set(number)
+@pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda set_: f"{set_.number} {set_.engine}")
+def test_every_rotation_key_has_a_purpose(set_):
     purposes = rotations.explain(set_)
-    needed, _ = keygeneration._rotations_by_stage(set_)
-    assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed
+    if set_.engine == "native":
+        names = {stage: set(map(rotation_step, keys)) - {0} for stage, keys in key_plan(set_).items()}
+    else:
+        names, _ = keygeneration._rotations_by_stage(set_)
+    assert {stage: set(steps) for stage, steps in purposes.items()} == names
     assert all(why for steps in purposes.values() for why in steps.values())
     for stage, width in ((1, 32), (2, 16), (3, 8)):  # the five of a stage's convolutions
         five = {1, -1, width, -width, -width * width}
         used = {s for s, why in purposes[stage].items() if any(w.startswith("convolution:") for w in why)}
         assert {step % set_.full_slots for step in five} <= used
+
+
+def test_native_keys_are_shown_with_towers_and_bytes(monkeypatch, capsys):
+    """Of every stage all keys, and their sum as key generation writes it."""
+    monkeypatch.setattr(sys, "argv", ["rotations.py", "5"])
+    rotations.main()
+    printed, set_ = capsys.readouterr().out, parameter_set(5, "native")
+    stages = key_plan(set_)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    rows = [row for row in rows if row[0]]  # a long purpose takes several lines
+    assert [row[2] for row in rows if row[0] == "relinearisation"] == [
+        str(keys["relinearisation"]) for keys in stages.values()
+    ]
+    assert len(rows) == sum(map(len, stages.values()))
+    assert {row[0] for row in rows} > {"relinearisation", "conjugation", "into-sparse", "from-sparse", "1", "-1"}
+    files = longest(stages)
+    total = rotations.format_bytes(sum(key_bytes(set_, name, towers) for name, towers in files.items()))
+    assert f"{len(files)} keys in all, {total}; in OpenFHE's form" in printed
+
+
+def test_rotation_keys_of_openfhe_are_shown(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rotations.py", "5", "--engine", "openfhe"])
+    rotations.main()
+    printed = capsys.readouterr().out
+    assert "bootstrapping" in printed and re.search(r"\d+ rotation keys in all, [0-9.]+ GiB", printed)
 
 
 @pytest.mark.parametrize("set_", [INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET], ids=lambda set_: set_.engine)
