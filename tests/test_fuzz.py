@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from lowmem_resnet20 import client
 from lowmem_resnet20.errors import CiphertextError, ExitCode
-from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
 from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import CONTEXT
 from lowmem_resnet20.job import Evaluation, Job

@@ -14,7 +14,7 @@ WINGS = (
     ("cli",),
     ("inspection",),
     ("client", "server", "serverprocess", "worker"),
-    ("registry", "job"),
+    ("keygeneration", "registry", "job", "engine"),
     ("fhe",),
     ("native",),
     ("model",),

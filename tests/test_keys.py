@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client, server
+from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes
+from lowmem_resnet20.fhe.openfhe_engine import check_keys
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -58,7 +59,7 @@ def test_the_whole_protocol_under_a_name_that_is_not_utf8(keys):
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):
     """A little more than they take; and with less free, none is made."""
     asked, taken = [], 0
-    monkeypatch.setattr(client, "check_space", lambda folder, needed, what: asked.append(needed))
+    monkeypatch.setattr(keygeneration, "check_space", lambda folder, needed, what: asked.append(needed))
     client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6", SilentProgress())
     manifest = json.loads((tmp_path / "exp6" / "server" / MANIFEST).read_text())
     for path in (path for path in (tmp_path / "exp6").rglob("*") if path.is_file()):
@@ -68,7 +69,7 @@ def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeyp
     assert taken < asked[0] < 1.04 * taken
     monkeypatch.undo()
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=asked[0] - 1, f_frsize=1))
-    monkeypatch.setattr(client, "new_context", lambda _: pytest.fail("no key may be made"))
+    monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match=r"the keys of parameter set 6 take 0\.\d\d GB of disk"):
         client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "again" / "exp6", SilentProgress())
     assert list((tmp_path / "again").iterdir()) == []
@@ -109,10 +110,10 @@ def test_a_disk_that_is_full_before_the_end(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lowmem_resnet20 import client
+from lowmem_resnet20 import client, keygeneration
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SET
-client.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
+keygeneration.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
 client.generate_keys(INSECURE_SET, Path(sys.argv[1]), SilentProgress())
 """
 
@@ -129,7 +130,7 @@ def test_what_a_killed_one_left_goes_at_the_next_try(tmp_path):
 def test_where_no_modes_are_kept_no_key_is_made(tmp_path, monkeypatch):
     chmod = Path.chmod
     monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o777))
-    monkeypatch.setattr(client, "new_context", lambda _: pytest.fail("no key may be made"))
+    monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match="keeps no permissions"):
         client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +159,7 @@ def test_a_manifest_that_leaves_files_unchecked_is_refused(keys):
     for name in ("context.bin", "relinearisation.key"):
         less = {other: record for other, record in manifest.files.items() if other != name}
         with pytest.raises(KeyFolderError, match=f"does not name {name}"):
-            server.check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
+            check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
 
 
 def test_the_folder_is_flushed(tmp_path, monkeypatch):

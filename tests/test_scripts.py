@@ -12,7 +12,7 @@ from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from lowmem_resnet20 import client, server
+from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.inspection import LayerPrecision
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
@@ -97,7 +97,7 @@ def test_ranges(tmp_path):
 def test_every_rotation_key_has_a_purpose(number):
     set_ = parameter_set(number)
     purposes = rotations.explain(set_)
-    needed, _ = client._rotations_by_stage(set_)
+    needed, _ = keygeneration._rotations_by_stage(set_)
     assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed
     assert all(why for steps in purposes.values() for why in steps.values())
     for stage, width in ((1, 32), (2, 16), (3, 8)):  # the five of a stage's convolutions

@@ -13,7 +13,9 @@ import pytest
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
-from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext, write_ciphertext
+from lowmem_resnet20.fhe import openfhe_engine
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import read_ciphertext, write_ciphertext
 from lowmem_resnet20.fhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
@@ -196,13 +198,13 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
 
 
 def test_keys_of_every_stage_are_read_once_and_others_by_stage(keys, picture, tmp_path, monkeypatch):
-    read, load = Counter(), server.load_rotation_keys
+    read, load = Counter(), openfhe_engine.load_rotation_keys
 
     def counted(path, context):
         read[path.name] += 1
         load(path, context)
 
-    monkeypatch.setattr(server, "load_rotation_keys", counted)
+    monkeypatch.setattr(openfhe_engine, "load_rotation_keys", counted)
     evaluate(keys, picture, tmp_path)
     stages = client.open_folder(keys / "server", INSECURE_SET).stages.values()
     users = Counter(name for names in stages for name in names)
@@ -316,10 +318,10 @@ def test_want_of_memory_is_found_before_anything_is_read(monkeypatch, tmp_path):
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):
     manifest = server.open_folder(keys / "server", INSECURE_SET)
-    server.check_keys(manifest, INSECURE_SET)
+    openfhe_engine.check_keys(manifest, INSECURE_SET)
     rotations = {name: [s for s in steps if s != 16] for name, steps in manifest.rotations.items()}
     with pytest.raises(KeyFolderError, match="lack rotations by 16"):
-        server.check_keys(replace(manifest, rotations=rotations), INSECURE_SET)
+        openfhe_engine.check_keys(replace(manifest, rotations=rotations), INSECURE_SET)
 
 
 def test_levels_are_checked_before_openfhe_is_called():

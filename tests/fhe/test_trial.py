@@ -15,7 +15,8 @@ import pytest
 from lowmem_resnet20 import client
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault
 from lowmem_resnet20.fhe import trial
-from lowmem_resnet20.fhe.ciphertexts import belonging, read_ciphertext
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
 from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import CONTEXT
 from lowmem_resnet20.terminal.progress import SilentProgress

@@ -288,8 +288,9 @@ def test_inner_products_with_a_key(kind, automorphism):
                       q.inverse)  # fmt: skip
     ring_.workers.run(elementwise.large_key_sums, k * pieces, out_large.reshape(-1),
                       aligned_copy(np.array(large).astype(np.uint64)).reshape(-1), n, k, 2,
-                      aligned_copy(np.array(special).astype(np.uint64)).reshape(-1), (3, 5), permutation,
-                      p.modulus, p.inverse)  # fmt: skip
+                      aligned_copy(np.array(special).astype(np.uint64)).reshape(-1), (3, 5),
+                      aligned_copy(large[1].astype(np.uint64)).reshape(-1), permutation, p.modulus,
+                      p.inverse)  # fmt: skip
     for h in range(2):
         for t in range(towers):
             total = sum((own if t // alpha == g else digits[g])[t][place] * key[h][g][t] for g in range(2))
@@ -297,8 +298,9 @@ def test_inner_products_with_a_key(kind, automorphism):
             assert [int(v) % ring_.q[t] for v in out[h, t]] == list(total % ring_.q[t])
             assert abs(out[h, t]).max() < 3 * (0.5 + 1 / 128) * ring_.q[t]
         for j in range(k):
-            total = sum(large[g][j][place] * special[h][g][j] for g in range(2)) % ring_.p[j]
-            assert [int(v) for v in out_large[h, j]] == list(total)
+            total = sum(large[g][j][place] * special[h][g][j] for g in range(2))
+            total = total + (large[1][j][place] if h == 0 else 0)
+            assert [int(v) for v in out_large[h, j]] == list(total % ring_.p[j])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,6 @@ from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.fhe.native_keys import make_native_keys
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.kept import KeepingEncoder
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
 from lowmem_resnet20.native.refresh import Refresh, prepare
@@ -121,22 +120,6 @@ def test_identity_leaves_a_level_more(party):
     result, decrypted = party.refreshed(values, identity_fourier(5))
     assert np.abs(decrypted - evaluate_fourier(identity_fourier(5), values)).max() < 2e-5
     assert result.towers == party.depth + 1 - party.plan.levels(DEGREE) + 1
-
-
-def test_kept_plaintexts_change_nothing(party):
-    """The same residues with plaintexts encoded afresh, kept, and given again; kept only of hoisted transforms."""
-    ev, transforms = party.arithmetic, prepare(party.plan, RING, SLOTS[1])
-    keeping = NativeArithmetic(party.chain, ev.keys, 1, KeepingEncoder)
-    x = party.imported(sample(SLOTS[1], FOURIER_REACH))
-    fresh, kept, again = (
-        Refresh(arithmetic, party.plan, transforms).slots_to_coefficients(x).residues
-        for arithmetic in (ev, keeping, keeping)
-    )
-    assert (fresh == kept).all() and (kept == again).all()
-    vectors = sum(len(transform.vectors) for transform in transforms.to_coefficients)
-    assert (keeping.encoder.bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
-    keeping.encoder.forget()
-    assert keeping.encoder.bytes == 0
 
 
 def test_no_worse_than_openfhe(party):

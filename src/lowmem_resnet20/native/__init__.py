@@ -15,5 +15,18 @@ it:
     encoding      slots to plaintext residues
     ciphertext    ciphertexts and what can be done with them
 
+The refresh is written once against what it asks of ciphertexts, and runs on them and in the clear:
+
+    arithmetic    the operations that it asks for
+    slottransform a linear transform in baby and giant steps
+    embedding     between slots and coefficients, by definition
+    transforms    matrices on slots in baby and giant steps; slots to coefficients and back
+    series        polynomials of a ciphertext
+    exponential   what forgets the multiples of the modulus
+    refreshplan   what is chosen of a refresh
+    refresh       the refresh
+    noise, clear  arithmetic in the clear, with or without noise
+    refreshkeys   the keys that a refresh uses
+
 Polynomials are in evaluation form, towers x N, in the order that :mod:`.ring` describes: float64 modulo the primes of
 Q, uint64 modulo the special primes of P."""

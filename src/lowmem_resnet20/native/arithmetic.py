@@ -15,12 +15,11 @@ with as many digits as the handle's towers need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 X = TypeVar("X")
 #: Scales that are added differ by at most this part: far below the noise, far above the rounding of a float.

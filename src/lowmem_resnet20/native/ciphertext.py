@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,16 +44,12 @@ class Ciphertext:
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret; encoder: makes plaintexts, and may keep those of transforms (:mod:`.kept`).
-    """
+    plaintext_bytes: of memory for encoded transforms, which are kept until it is full; 0: encoded each time.  keys: by
+    OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
+    the ways to and from the sparse secret."""
 
     def __init__(
-        self,
-        chain: Chain,
-        keys: Mapping[int, SwitchingKey],
-        threads: int = 0,
-        encoder: Callable[[Ring], Encoder] = Encoder,
+        self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0, plaintext_bytes: int = 0
     ) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
@@ -61,7 +57,13 @@ class NativeArithmetic:
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
-        self.encoder = encoder(self.ring)
+        self._encoder = Encoder(self.ring)
+        self._plaintexts = _PlaintextStore(plaintext_bytes)
+
+    def forget(self) -> None:
+        """Let the memory between operations and encoded transforms go, as between stages."""
+        self._switcher.forget()
+        self._plaintexts.clear()
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class NativeArithmetic:
         return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
 
     def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
-        plaintext = self.encoder.encode([vector], [x.scale], x.towers)
+        plaintext = self._encoder.encode([vector], [x.scale], x.towers)
         return self._with_first(x, elementwise.add_plaintext, plaintext.small.reshape(-1), plaintext.shift)
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
@@ -125,7 +127,7 @@ class NativeArithmetic:
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
-            plaintexts = self.encoder.encode(vectors, [scale / x.scale for x in some], towers)
+            plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
             part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
             total = part if total is None else self.add(total, part)
         return total
@@ -157,11 +159,9 @@ class NativeArithmetic:
     def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
         babies = self._babies(x, transform.babies)
         total = None
-        for i, giant in enumerate(transform.giants):
-            places = [j for j in range(len(babies)) if (i, j) in transform.vectors]
-            vectors = [transform.vectors[i, j] for j in places]
-            inner = self._extended_products([babies[j] for j in places], vectors, scale / x.scale, x.towers)
-            total = self._add_giant(total, inner, self.ring.rotation(giant))
+        for i in sorted({giant for giant, _ in transform.vectors}):
+            inner = self._inner_sum(transform, i, babies, scale / x.scale, x.towers)
+            total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
         return replace(x, residues=self._switcher.lower(total), scale=scale)
 
     def to_sparse(self, x: Ciphertext) -> Ciphertext:
@@ -242,7 +242,7 @@ class NativeArithmetic:
         a, b = (_addresses([pair[i] for pair in pairs]) for i in range(2))
         xs = np.array([[*a[0], *a[0]], [*a[0], *a[1]], [*a[1], *a[1]]])
         ys = np.array([[*b[0], *b[0]], [*b[1], *b[0]], [*b[1], *b[1]]])
-        out = aligned(3, towers, self.ring_dimension)
+        out = self._switcher.room("tensor", 3, towers, self.ring_dimension)
         counts = np.array([1, 2, 1]) * len(pairs)
         self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension, 0)
         return out
@@ -270,22 +270,34 @@ class NativeArithmetic:
         self._run(elementwise.small_combinations, x.towers, out.small.reshape(-1), addresses, factors, n)
         out.large[...] = 0
 
-    def _extended_products(
-        self, xs: Sequence[Extended], vectors: Sequence[NDArray], scale: float, towers: int
+    def _inner_sum(
+        self, transform: SlotTransform, giant: int, babies: Sequence[Extended], scale: float, towers: int
     ) -> Extended:
-        """sum_j vectors[j] xs[j], modulo QP."""
+        """The sum over baby steps that a giant step moves, modulo QP."""
         out = self._switcher.extended("inner sum", towers)
-        for first in range(0, len(xs), _ENCODED_AT_ONCE):
-            some = xs[first : first + _ENCODED_AT_ONCE]
-            batch = vectors[first : first + _ENCODED_AT_ONCE]
-            plaintexts = self.encoder.encode(batch, [scale] * len(some), towers, extended=True)
+        places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
+        for first in range(0, len(places), _ENCODED_AT_ONCE):
+            some = places[first : first + _ENCODED_AT_ONCE]
+            plaintexts = self._encoded(transform, giant, some, scale, towers)
             part = self._switcher.extended("inner part", towers) if first else out
-            small, large = _extended_addresses(some)
+            small, large = _extended_addresses([babies[j] for j in some])
             self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
             self._sums(elementwise.large_sums, part.large, large, plaintexts.large, plaintexts.shift)
             if first:
                 self._accumulate(out, [part])
         return out
+
+    def _encoded(
+        self, transform: SlotTransform, giant: int, places: Sequence[int], scale: float, towers: int
+    ) -> Plaintexts:
+        """Vectors of a transform, modulo QP: from the store, or encoded and stored if there is room."""
+        name = (giant, places[0], scale, towers)
+        plaintexts = self._plaintexts.get(transform, name)
+        if plaintexts is None:
+            vectors = [transform.vectors[giant, j] for j in places]
+            plaintexts = self._encoder.encode(vectors, [scale] * len(vectors), towers, extended=True)
+            self._plaintexts.put(transform, name, plaintexts)
+        return plaintexts
 
     def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
         """others added to total, in place."""
@@ -297,26 +309,40 @@ class NativeArithmetic:
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
         switches the key."""
-        switcher, n = self._switcher, self.ring_dimension
+        switcher = self._switcher
         result = inner
         if index != 1:
             second = switcher.lower(inner, slice(1, 2))
             result = switcher.extended("giant", inner.towers)
-            nothing = np.empty((0, inner.towers, n))
-            switcher.inner_products(switcher.raise_digits(second[0]), self._key(index), nothing, result)
-            permuted = switcher.extended("permuted", inner.towers)
-            for name in ("small", "large"):
-                source, target = getattr(inner, name), getattr(permuted, name)
-                self.ring.workers.run(elementwise.permute, source.shape[1], target.reshape(-1), source.reshape(-1), n,
-                                      self.ring.automorphism(index))  # fmt: skip
-                target[1] = 0
-            self._accumulate(result, [permuted])
+            raised = switcher.raise_digits(second[0])
+            switcher.extended_inner_products(raised, self._key(index), inner, result)
         if total is None:
             total = switcher.extended("sum of giants", inner.towers)
             total.small[...], total.large[...] = result.small, result.large
         else:
             self._accumulate(total, [result])
         return total
+
+
+class _PlaintextStore:
+    """Encoded vectors of transforms, up to so many bytes.  Transforms are told apart as objects, and kept alive."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = self._left = most_bytes
+        self._kept: dict[int, tuple[SlotTransform, dict[tuple, Plaintexts]]] = {}
+
+    def clear(self) -> None:
+        self._left, self._kept = self._most, {}
+
+    def get(self, transform: SlotTransform, name: tuple) -> Plaintexts | None:
+        _, plaintexts = self._kept.get(id(transform), (transform, {}))
+        return plaintexts.get(name)
+
+    def put(self, transform: SlotTransform, name: tuple, plaintexts: Plaintexts) -> None:
+        size = sum(part.nbytes for part in (plaintexts.small, plaintexts.large) if part is not None)
+        if size <= self._left:
+            self._left -= size
+            self._kept.setdefault(id(transform), (transform, {}))[1][name] = plaintexts
 
 
 def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:

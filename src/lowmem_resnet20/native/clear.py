@@ -18,7 +18,7 @@ from .chain import Chain
 from .embedding import coefficients_of_slots, slots_of_coefficients
 from .keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, rotation_name
 from .noise import Noise
-from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 
 @dataclass(frozen=True)

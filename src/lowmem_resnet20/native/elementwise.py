@@ -299,21 +299,34 @@ def _large_key_terms(out, o0, gap, digits, d0, count, key, k0, digit_gap, half_g
         out.store(o0 + gap * half + v, total.reduced(modulus))
 
 
+@vectorised
+def _add_large(out, o0, x, x0, p, inverse):
+    for v in _each():
+        out.store(o0 + v, LargeModulus(p, inverse).add(out.load(o0 + v), x.load(x0 + v)))
+
+
 @compiled
-def large_key_sums(counter, jobs, scratch, out, digits, n, k, count, key, key_shape, permutation, modulus, inverse):
+def large_key_sums(
+    counter, jobs, scratch, out, digits, n, k, count, key, key_shape, added, permutation, modulus, inverse
+):
     """The same as small_key_sums, modulo the special primes.  out: (2, k, N), canonical; digits: (count, k, N); key:
-    (2, key_shape[0] digits, k, N)."""
+    (2, key_shape[0] digits, k, N); added: (0 or 1, k, N), canonical, to the first half, permuted."""
     pieces = n // PIECE
     digit_gap, half_gap = k * n, key_shape[0] * k * n
     buffer = scratch.view(out.dtype)
     job = take(counter)
     while job < jobs:
         j, start = job // pieces, job % pieces * PIECE
+        p, inv, place = modulus[j], inverse[j], j * n + start
         for g in range(count):
             _move(buffer, g * PIECE, digits, (g * k + j) * n, permutation, start)
         for e in range(0, PIECE, _STEP // 2):
-            _large_key_terms(out, j * n + start + e, k * n, buffer, e, count, key, j * n + start + e,
-                             digit_gap, half_gap, modulus[j], inverse[j])  # fmt: skip
+            at = place + e
+            _large_key_terms(out, at, k * n, buffer, e, count, key, at, digit_gap, half_gap, p, inv)
+        if len(added):
+            _move(buffer, 0, added, j * n, permutation, start)
+            for e in range(0, PIECE, _STEP):
+                _add_large(out, place + e, buffer, e, p, inv)
         job = take(counter)
 
 
@@ -340,14 +353,4 @@ def divide(counter, jobs, scratch, out, x, x_gap, z, z_gaps, tile_stride, n, tow
         for e in range(0, n, LANES):
             _scaled_difference(out, job * n + e, x, i * x_gap + tower * n + e, scratch, e, factors[tower],
                                t.modulus[tower], t.inverse[tower])  # fmt: skip
-        job = take(counter)
-
-
-@compiled
-def permute(counter, jobs, scratch, out, x, n, permutation):
-    """Rows of N, permuted."""
-    job = take(counter)
-    while job < jobs:
-        for e in range(n):
-            out[job * n + e] = x[job * n + permutation[e]]
         job = take(counter)

@@ -99,18 +99,22 @@ def _reduce(dst, d0, src, s0, p, inverse):
 def coefficients_to_residues(counter, jobs, scratch, out, coefficients, stride, tile_stride, gather, towers, t):
     """Evaluation form of vectors' coefficients modulo ``towers`` primes.  A job: a tower of a vector.
 
-    coefficients: integers in tiles, vectors ``stride`` apart; out: (vectors, towers, len(gather)), element i from
-    place gather[i] of the transform."""
-    size = len(gather)
+    coefficients: integers in tiles, vectors ``stride`` apart; out: (vectors, towers, 2n), element i from place
+    gather[i] of the transform, or i where gather is empty."""
+    size = t.rows * t.columns
     tiles = scratch.view(out.dtype)
+    rest = tiles[stride + size :]
     job = take(counter)
     while job < jobs:
         vector, tower = job // towers, job % towers
         for e in range(0, stride, LANES):
             _reduce(tiles, e, coefficients, vector * stride + e, t.modulus[tower], t.inverse[tower])
-        ntt.forward(tiles, stride, tiles, 0, tile_stride, tiles[stride + size :], t, tower)
-        for e in range(size):
-            out[job * size + e] = tiles[stride + gather[e]]
+        if len(gather):
+            ntt.forward(tiles, stride, tiles, 0, tile_stride, rest, t, tower)
+            for e in range(size):
+                out[job * size + e] = tiles[stride + gather[e]]
+        else:
+            ntt.forward(out, job * size, tiles, 0, tile_stride, rest, t, tower)
         job = take(counter)
 
 
@@ -136,8 +140,8 @@ def _fourier_roots(n: int) -> NDArray[np.float64]:
 class _Subring:
     """Polynomials in Y, of 2n or more coefficients.
 
-    ring: of that dimension; places: (2n,) of coefficients in its tiles; gather: (N >> shift,) see
-    coefficients_to_residues."""
+    ring: of that dimension, with as many rows as the whole ring's where it can: then its order is the one wanted, and
+    gather is empty; places: (2n,) of coefficients in its tiles; gather: (2n,), see coefficients_to_residues."""
 
     ring: Ring
     places: NDArray[np.int64]
@@ -195,7 +199,7 @@ class Encoder:
         self, coefficients: NDArray, subring: _Subring, towers: int, tables: ntt.Tables, dtype: type
     ) -> NDArray:
         count, stride = coefficients.shape
-        out = aligned(count, towers, len(subring.gather), dtype=dtype)
+        out = aligned(count, towers, subring.ring.dimension, dtype=dtype)
         self.ring.workers.run(coefficients_to_residues, count * towers, out.reshape(-1),
                               coefficients.reshape(-1), stride, subring.ring.tile_stride, subring.gather,
                               towers, tables)  # fmt: skip
@@ -214,9 +218,12 @@ class Encoder:
         shift = (ring.dimension // dimension).bit_length() - 1
         q_roots = tuple(pow(root, 1 << shift, q) for root, q in zip(ring.q_roots, ring.q, strict=True))
         p_roots = tuple(pow(root, 1 << shift, p) for root, p in zip(ring.p_roots, ring.p, strict=True))
-        smaller = Ring(dimension, ring.q, q_roots, ring.p, p_roots, ring.digit_towers)
+        columns = ring.shape[1] >> shift if ring.shape[1] >> shift >= ntt.FEWEST_COLUMNS else 0
+        smaller = Ring(dimension, ring.q, q_roots, ring.p, p_roots, ring.digit_towers, columns=columns)
         position = np.empty(ring.dimension, np.int64)  # by place in memory
         position[ring.order] = np.arange(ring.dimension)
         kept = position.reshape(-1, LANES)[:: 1 << shift].reshape(-1)
         gather = smaller.order[kept >> shift].astype(np.uint32)
+        if (gather == np.arange(dimension)).all():
+            gather = gather[:0]
         return _Subring(smaller, smaller.tile_order[:: dimension // (2 * n)].copy(), gather, shift)

@@ -1,4 +1,4 @@
-"""Everything of an evaluation with native keys: the folder's keys stage by stage, ciphertexts as bytes, the evaluator.
+"""Everything of an evaluation with native keys: keys stage by stage, ciphertexts as bytes, the evaluator.
 
 It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
 :mod:`.openfhe_files`), so no child process has to try it first.
@@ -68,7 +68,8 @@ class NativeEngine:
                 keys[name]  # opened, and so checked: an evaluation must not find out in the middle
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        self.arithmetic = NativeArithmetic(self.chain, {})
+        room = refresh_plan(set_).plaintext_bytes
+        self.arithmetic = NativeArithmetic(self.chain, {}, plaintext_bytes=room)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -102,10 +103,11 @@ class NativeEngine:
         return self.write(self.evaluator.answer(x))
 
     def close(self) -> None:
-        """Let go of the keys."""
+        """Let go of the keys, and of a refresh's plaintexts."""
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
+        self.arithmetic.forget()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:

@@ -26,7 +26,6 @@ from . import bases, elementwise, ntt
 from .memory import aligned
 from .ring import Ring
 
-
 _BOTH = slice(0, 2)
 
 
@@ -82,6 +81,10 @@ class KeySwitcher:
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
         self._kept: dict[str, NDArray] = {}
+
+    def forget(self) -> None:
+        """Let the memory go; the next operations take what they need."""
+        self._kept.clear()
 
     def room(self, name: str, *shape: int, dtype: type = np.float64) -> NDArray:
         """Memory that the next call with this name may reuse."""
@@ -144,6 +147,22 @@ class KeySwitcher:
 
         added: (0, 1 or 2, towers, N), permuted too, is added times P.
         """
+        return self._inner_products(raised, key, added, self.ring.lowering.p, np.empty((0, 0), np.uint64), out)
+
+    def extended_inner_products(self, raised: Raised, key: SwitchingKey, first: Extended, out: Extended) -> Extended:
+        """The same with the first polynomial of ``first``, modulo QP already, added as it is."""
+        ones = np.ones(raised.towers)
+        return self._inner_products(raised, key, first.small[:1], ones, first.large[:1], out)
+
+    def _inner_products(
+        self,
+        raised: Raised,
+        key: SwitchingKey,
+        added: NDArray[np.float64],
+        factor: NDArray[np.float64],
+        added_large: NDArray[np.uint64],
+        out: Extended,
+    ) -> Extended:
         ring, n, towers, k = self.ring, self.ring.dimension, raised.towers, len(self.ring.p)
         count, shape = len(raised.small), key.low.shape[1:3]
         if shape[0] < count or shape[1] < towers:
@@ -152,11 +171,12 @@ class KeySwitcher:
         pieces = n // elementwise.PIECE
         ring.workers.run(elementwise.small_key_sums, towers * pieces, out.small.reshape(-1), raised.own.reshape(-1),
                          raised.small.reshape(-1), ring.digit_towers, n, towers, count, key.low.reshape(-1),
-                         key.high.reshape(-1), shape, added.reshape(-1), ring.lowering.p, permutation,
+                         key.high.reshape(-1), shape, added.reshape(-1), factor, permutation,
                          ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
         ring.workers.run(elementwise.large_key_sums, k * pieces, out.large.reshape(-1),
-                         raised.large.reshape(-1), n, k, count, key.special.reshape(-1), shape, permutation,
-                         ring.forward_p.modulus, ring.forward_p.inverse)  # fmt: skip
+                         raised.large.reshape(-1), n, k, count, key.special.reshape(-1), shape,
+                         added_large.reshape(-1), permutation, ring.forward_p.modulus,
+                         ring.forward_p.inverse)  # fmt: skip
         return out
 
     def lower(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.float64]:
@@ -233,9 +253,7 @@ class SparseSwitcher:
         self.ring, self.switcher = ring, KeySwitcher(ring)
         self.product = prod(ring.q[1:])
         factors = bases.cofactor_inverses(ring.q[1:])
-        self._inverse = ntt.with_scales(
-            ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.dimension, ring.q[1:], factors
-        )
+        self._inverse = ntt.with_scales(ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.q[1:], factors)
         self._cofactors = np.array([self.product // p % ring.q[0] for p in ring.q[1:]], np.float64)
 
     def switch(self, x: NDArray[np.float64], key: SwitchingKey) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ p/128) < 2^49; both within what products take.  Modulo special primes values are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,8 @@ from .memory import aligned_copy
 from .residues import LargeModulus, SmallModulus
 
 RADIX = 16
+#: What two passes divide, the second at least by 2.
+FEWEST_COLUMNS = 2 * RADIX
 #: Elements by which coefficient tiles are longer than what they hold: rows a power of two apart share cache sets.
 PADDING = 64
 
@@ -497,10 +499,9 @@ class _PowersOf:
         return self.high[high] * self.low[low] % self.p
 
 
-def _roots_of_prime(n: int, p: int, psi: int) -> dict[str, NDArray]:
+def _roots_of_prime(rows: int, columns: int, p: int, psi: int) -> dict[str, NDArray]:
     """One prime's part of the tables, as Python integers; psi: a primitive root of unity of order 2n."""
-    rows, columns = shape(n)
-    outer, inner = rows // RADIX, columns // RADIX
+    outer, inner, n = rows // RADIX, columns // RADIX, rows * columns
     power, node = _PowersOf(psi, 2 * n, p), bit_reversed(n)  # psi^node[m + i] splits block i of m in OpenFHE's tree
     layers = [(m, i) for m in (1, 2, 4, 8) for i in range(m)]
     ms, places = np.array(layers).T
@@ -525,16 +526,18 @@ def _padded(values: NDArray) -> NDArray:
     return np.concatenate([values, np.zeros((*values.shape[:-1], RADIX - values.shape[-1]), object)], axis=-1)
 
 
-def make_tables(n: int, primes: list[int], roots: list[int], scales: list[int], dtype: Any) -> tuple[Tables, Tables]:
-    """Tables of the transform and of its inverse, with ``scales`` / n as the inverse's factors."""
-    forward_ = [_roots_of_prime(n, p, psi) for p, psi in zip(primes, roots, strict=True)]
-    inverse_ = [_roots_of_prime(n, p, pow(psi, -1, p)) for p, psi in zip(primes, roots, strict=True)]
-    factors = [scale * pow(n, -1, p) % p for p, scale in zip(primes, scales, strict=True)]
-    return _packed(n, primes, forward_, factors, dtype), _packed(n, primes, inverse_, factors, dtype)
+def make_tables(
+    rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any
+) -> tuple[Tables, Tables]:
+    """Tables of the transform and of its inverse."""
+    forward_ = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
+    inverse_ = [_roots_of_prime(rows, columns, p, pow(psi, -1, p)) for p, psi in zip(primes, roots, strict=True)]
+    return tuple(_packed(rows, columns, primes, parts, dtype) for parts in (forward_, inverse_))
 
 
-def with_scales(tables: Tables, n: int, primes: list[int], scales: list[int]) -> Tables:
+def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) -> Tables:
     """The inverse's tables with other factors, scales / n."""
+    n = tables.rows * tables.columns
     factors = np.array([scale * pow(n, -1, p) % p for p, scale in zip(primes, scales, strict=True)], object)
     scale, quotient = _with_quotients(factors, primes, tables.modulus.dtype)
     return tables._replace(scale=scale, scale_quotient=quotient)
@@ -546,7 +549,7 @@ def some_primes(tables: Tables, first: int, end: int) -> Tables:
     return Tables(**{name: x[first:end] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
 
 
-def _with_quotients(values: NDArray, primes: list[int], dtype: Any) -> tuple[NDArray, NDArray]:
+def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple[NDArray, NDArray]:
     """Factors as they are stored, and floor(2^64 w / p) beside them where the arithmetic wants it."""
     stored = aligned_copy(values.astype(dtype))
     if dtype == np.float64:
@@ -555,12 +558,12 @@ def _with_quotients(values: NDArray, primes: list[int], dtype: Any) -> tuple[NDA
     return stored, aligned_copy(((values << 64) // moduli).astype(dtype))
 
 
-def _packed(n: int, primes: list[int], parts: list[dict[str, NDArray]], factors: list[int], dtype: Any) -> Tables:
+def _packed(rows: int, columns: int, primes: Sequence[int], parts: list[dict[str, NDArray]], dtype: Any) -> Tables:
     fields: dict[str, Any] = {}
     for name in parts[0]:
         values = np.stack([part[name].reshape(-1) for part in parts])
         fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
-    fields["scale"], fields["scale_quotient"] = _with_quotients(np.array(factors, object), primes, dtype)
-    rows, columns = shape(n)
+    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
+    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
     moduli = np.array(primes, dtype)
     return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)

@@ -21,7 +21,8 @@ from . import series
 from .arithmetic import Arithmetic, X
 from .exponential import OVERFLOW, exponential
 from .refreshplan import RefreshPlan, Steps
-from .transforms import SlotTransform, apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
+from .slottransform import SlotTransform
+from .transforms import apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
 
 
 @dataclass(frozen=True)

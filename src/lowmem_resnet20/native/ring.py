@@ -28,9 +28,9 @@ from .threads import Workers, available_processors
 ORDER = "blocks of eight rows"
 
 
-def memory_order(dimension: int) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`)."""
-    _, columns = ntt.shape(dimension)
+def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of ntt.shape."""
+    columns = columns or ntt.shape(dimension)[1]
     row, position = np.divmod(np.arange(dimension), columns)
     return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
 
@@ -63,7 +63,8 @@ class Lowering(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Ring:
     """dimension: N = 2^10 .. 2^16; q, p: primes of Q and P; q_roots, p_roots: OpenFHE's roots of unity of order 2N
-    modulo each; digit_towers: towers of a digit of key switching; threads: of all operations.
+    modulo each; digit_towers: towers of a digit of key switching; threads: of all operations; columns: of
+    the transform, 0 for as many as rows or half.
 
     Errors: ValueError for primes beyond :mod:`.residues`' bounds.
     """
@@ -75,6 +76,7 @@ class Ring:
     p_roots: tuple[int, ...]
     digit_towers: int
     threads: int = 0
+    columns: int = 0
 
     def __post_init__(self) -> None:
         ntt.shape(self.dimension)
@@ -101,19 +103,26 @@ class Ring:
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """(N,) where in memory OpenFHE's position i is."""
-        return memory_order(self.dimension)
+        return memory_order(self.dimension, self.columns)
 
     @cached_property
     def tile_order(self) -> NDArray[np.int64]:
         """(N,) where in tiles the coefficient of X^i is."""
-        rows, columns = ntt.shape(self.dimension)
+        rows, columns = self.shape
         row, column = np.divmod(np.arange(self.dimension), columns)
         in_tile = (row % ntt.RADIX * (rows // ntt.RADIX) + row // ntt.RADIX) * ntt.LANES
         return column // ntt.LANES * self.tile_stride + in_tile + column % ntt.LANES
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the transform."""
+        if self.columns:
+            return self.dimension // self.columns, self.columns
+        return ntt.shape(self.dimension)
+
+    @property
     def tiles(self) -> int:
-        return ntt.shape(self.dimension)[1] // ntt.LANES
+        return self.shape[1] // ntt.LANES
 
     @property
     def tile_size(self) -> int:
@@ -167,11 +176,11 @@ class Ring:
 
     @cached_property
     def _q_tables(self) -> tuple[ntt.Tables, ntt.Tables]:
-        return ntt.make_tables(self.dimension, self.q, self.q_roots, [1] * len(self.q), np.float64)
+        return ntt.make_tables(*self.shape, self.q, self.q_roots, np.float64)
 
     @cached_property
     def _p_tables(self) -> tuple[ntt.Tables, ntt.Tables]:
-        return ntt.make_tables(self.dimension, self.p, self.p_roots, [1] * len(self.p), np.uint64)
+        return ntt.make_tables(*self.shape, self.p, self.p_roots, np.uint64)
 
     @property
     def forward_q(self) -> ntt.Tables:
@@ -203,13 +212,13 @@ class Ring:
     def raising(self, towers: int) -> Raising:
         q, alpha = self.q[:towers], self.digit_towers
         factors = [f for d in range(0, towers, alpha) for f in bases.cofactor_inverses(q[d : d + alpha])]
-        inverse = ntt.with_scales(self.inverse_q, self.dimension, q, factors)
+        inverse = ntt.with_scales(self.inverse_q, q, factors)
         return Raising(towers, self.digits_at(towers), inverse, *bases.digit_parts(q, self.p, alpha))
 
     @cached_property
     def lowering(self) -> Lowering:
         product = prod(self.p)
-        inverse = ntt.with_scales(self.inverse_p, self.dimension, self.p, bases.cofactor_inverses(self.p))
+        inverse = ntt.with_scales(self.inverse_p, self.p, bases.cofactor_inverses(self.p))
         parts = np.stack([bases.large_to_small_parts(self.p, q) for q in self.q])
         inverses, residues = [pow(product, -1, q) for q in self.q], [product % q for q in self.q]
         return Lowering(inverse, aligned_copy(parts), np.array(inverses, np.float64), np.array(residues, np.float64))

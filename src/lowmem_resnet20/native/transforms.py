@@ -29,23 +29,11 @@ import numpy as np
 from ..errors import PlanError
 from .arithmetic import Arithmetic, X
 from .embedding import slot_exponents
+from .slottransform import SlotTransform
 
 Diagonals = Mapping[int, np.ndarray]
 #: Rotations held by :func:`apply_by_horner`: some tens of MiB each at the top of the chain.
 BABIES_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class SlotTransform:
-    """sum_i rotate(sum_j vectors[i, j] * rotate(x, babies[j]), giants[i]).
-
-    babies, giants: rotation steps, 0 among them where it is needed; vectors: (period,) complex by indices of giant and
-    baby step, absent where zero; period: a power of two, up to N/2.
-    """
-
-    babies: tuple[int, ...]
-    giants: tuple[int, ...]
-    vectors: Mapping[tuple[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
