@@ -27,7 +27,16 @@ from watching import watching
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
 #: Modules that a server has no business with.
-OF_THE_CLIENT = {"client", "registry", "inspection", "cli", "fhe.secret", "fhe.native_keys"}
+OF_THE_CLIENT = {
+    "client",
+    "registry",
+    "sealing",
+    "terminal.passphrase",
+    "inspection",
+    "cli",
+    "fhe.secret",
+    "fhe.native_keys",
+}
 #: What only the client's modules may name: the types that hold a secret key, and what is done with one.
 NAMES_OF_THE_CLIENT = {
     "PrivateKey", "KeyPair", "ClientContext", "client_context", "secretKey", "secret_key", "SECRET_KEY",
