@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,3 +129,23 @@ def test_the_failure_probability():
     assert np.mean(np.abs(draws) > 1) == pytest.approx(expected, rel=0.03)
     assert security.log2_failure() == pytest.approx(-138.7, abs=0.05)
     assert math.floor(-security.log2_failure()) == 138
+
+
+def test_the_texts_figures_are_of_the_sets_as_they_are():
+    """The table of sets in SECURITY.md: number and engine, log2 QP, and an estimate at no shorter a modulus."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = re.findall(
+        r"^\| ([\d, ]+)(?:, (engine openfhe|native))? \| (\d+) \| (?:at least )?([\d.]+) \| (\d+) \|$",
+        text,
+        re.MULTILINE,
+    )
+    estimates = {
+        bits: cost for bits, _, cost in re.findall(r"^\| (\d+) \| ([\d.]+|not run) \| ([\d.]+) \|$", text, re.MULTILINE)
+    }
+    stated = {}
+    for numbers, engine, log2_qp, cost, at in rows:
+        assert cost == estimates[at] and int(at) >= int(log2_qp)
+        assert float(cost) >= 128
+        for number in numbers.split(", "):
+            stated[int(number), "native" if engine == "native" else "openfhe"] = int(log2_qp)
+    assert stated == {key: set_.log2_qp for key, set_ in PARAMETER_SETS.items()}

@@ -28,6 +28,7 @@ _SYNONYMS = {
     **dict.fromkeys(("keygen", "genkeys", "gen_keys", "generate"), "generate_keys"),
     **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
     **dict.fromkeys(("version", "about"), "--version"),
+    **dict.fromkeys(("password", "passwd"), "passphrase"),
     "selftest": "test",
     "out": "output",
     "o": "output",
