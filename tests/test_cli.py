@@ -121,6 +121,33 @@ def test_generate_keys_under_a_passphrase(run, faked, monkeypatch, tmp_path):
     )
 
 
+def test_keys_are_made_for_the_engine_that_is_named(run, faked):
+    """By default the native one, for sets that it evaluates."""
+    for i, (chosen, engine) in enumerate((
+        (("6",), "native"),
+        (("5", "engine", "native"), "native"),
+        (("6", "engine", "openfhe"), "openfhe"),
+        (("1", "engine", "openfhe"), "openfhe"),
+        (("1",), "openfhe"),
+    )):  # fmt: skip
+        done = run("generate_keys", *chosen, "keys", str(i))
+        assert done.code == 0
+        assert re.search(rf"^  engine +{engine}$", done.err, re.MULTILINE), chosen
+    made = len(faked)
+    for chosen, message in (
+        (("generate_keys", "6", "engine", "abacus"), "engine is one of openfhe, native, not 'abacus'"),
+        (("generate_keys", "1", "engine", "native"), "parameter set 1 is not for engine native"),
+        (("generate_keys", "6", "engine"), "engine "),
+        (("load_keys", "6", "engine", "openfhe", "input", "inputs/vale.jpg"), "engine "),
+    ):
+        done = run(*chosen)
+        assert (done.code, done.out) == (ExitCode.USAGE, "")
+        first, *rest = done.err.splitlines()
+        assert first.startswith(f"lowmem-resnet20: error: {message}"), first
+        assert all(line.startswith("hint: ") for line in rest)
+    assert len(faked) == made
+
+
 def test_generate_keys_in_silence_and_as_json(run, faked):
     assert run("generate_keys", "1", "verbose", "-1").out == "keys  keys/exp1\n"
     done = run("json", "generate_keys", "3", "verbose", "-1")

@@ -42,7 +42,7 @@ from .machine.files import atomic_write, check_space, new_folder
 from .machine.memory import return_freed_memory
 from .native.keyplan import key_bytes, key_plan, longest
 from .native.keys import Order
-from .native.ring import ORDER, memory_order
+from .native.order import ORDER, memory_order
 from .network.engines import NATIVE
 from .network.parameters import ParameterSet
 from .network.resnet20 import plan
