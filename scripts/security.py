@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from lowmem_resnet20.native.exponential import OVERFLOW
-from lowmem_resnet20.native.noise import DENSE_WEIGHT, SPARSE_WEIGHT
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, ParameterSet
 from lowmem_resnet20.network.resnet20 import plan
 
+#: Hamming weights of OpenFHE's secrets for SPARSE_ENCAPSULATED: of ciphertexts, and that moduli are raised under.
+DENSE_WEIGHT, SPARSE_WEIGHT = 192, 32
 #: Standard deviation of the error in every coefficient, OpenFHE's default.
 DEVIATION = 3.19
 #: Bits of the special primes of the key into the sparse secret, in OpenFHE 1.6.1.

@@ -88,7 +88,7 @@ def test_nothing_the_server_imports_names_a_secret():
         names = names_in(module)
         assert not names & NAMES_OF_THE_CLIENT, module
         assert not {name for name in names if "secret" in name.lower()} - NO_KEYS, module
-    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKeyString"} <= names_in("client") | names_in("fhe.secret")
+    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKey"} <= names_in("client") | names_in("fhe.secret")
 
 
 # --- its process ------------------------------------------------------------------------------------------
