@@ -42,14 +42,19 @@ INSECURE_FUNCTIONAL_SET = ParameterSet(
     security="HEStd_NotSet",
 )
 
-INSECURE_NATIVE_SET = replace(
-    INSECURE_FUNCTIONAL_SET, refresh=NativeRefresh(15, "least time"), large_digits=2, level_budget=(4, 3)
-)
-
 #: Two stages, whose keys are loaded by turns, and no more: the shortest evaluation that has all kinds of parts.
 INSECURE_SHORT_SET = replace(
     INSECURE_FUNCTIONAL_SET, architecture=Architecture(width=16, channels=(4, 8), blocks_per_stage=1)
 )
+
+#: For the native evaluator, with each of its ways to do a refresh.
+INSECURE_NATIVE_SET = replace(
+    INSECURE_FUNCTIONAL_SET, refresh=NativeRefresh(15, "least time"), large_digits=2, level_budget=(4, 3)
+)
+INSECURE_LEAN_SET = replace(
+    INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"), level_budget=(3, 3)
+)
+INSECURE_SHORT_NATIVE_SET = replace(INSECURE_NATIVE_SET, architecture=INSECURE_SHORT_SET.architecture)
 
 
 def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:

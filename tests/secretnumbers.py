@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
 #: Residues that are looked for in a row: by chance, two 48-bit ones do not follow each other.
 _IN_A_ROW = 4
+#: Of their highest bytes, which have few bits, so many.
+_BYTES_IN_A_ROW = 32
+
+
+def coefficients(secret_key: bytes, ring_dimension: int) -> list[int]:
+    """Those of the secret polynomial."""
+    return _coefficients(_towers(secret_key, ring_dimension)[0], *_primes(secret_key, ring_dimension)[0])
 
 
 def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
@@ -20,12 +29,41 @@ def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
     primes, towers = _primes(secret_key, ring_dimension), _towers(secret_key, ring_dimension)
     rows = (values[ring_dimension // 2 :][:_IN_A_ROW] for values in towers)
     found = {f"values modulo {prime}": row.tobytes() for (prime, _), row in zip(primes, rows, strict=True)}
-    coefficients = [_coefficients(towers[i], *primes[i]) for i in (0, 1)]
-    assert coefficients[0] == coefficients[1] and set(coefficients[0]) == {-1, 0, 1}
-    telling = _telling(coefficients[0])
+    twice = [_coefficients(towers[i], *primes[i]) for i in (0, 1)]
+    assert twice[0] == twice[1] and set(twice[0]) == {-1, 0, 1}
+    telling = _telling(twice[0])
     for bits in (8, 16, 32, 64):
         found[f"coefficients of {bits} bits"] = np.array(telling, f"<i{bits // 8}").tobytes()
     return found
+
+
+def native_needles(
+    secret_key: bytes, ring_dimension: int, sources: np.ndarray, special: Sequence[tuple[int, int]]
+) -> dict[str, bytes]:
+    """The same of the residues as a native key file would hold them: split into words and bytes modulo the primes of Q,
+    whole modulo the ``special`` ones, each with its root, which the secret key's file does not have.
+
+    sources: by position in the file, OpenFHE's residue that stands there.
+    """
+    primes, towers, middle = _primes(secret_key, ring_dimension), _towers(secret_key, ring_dimension), len(sources) // 2
+    found = {}
+    for (prime, _), values in zip(primes, towers, strict=True):
+        row = values[sources[middle:]]
+        found[f"words modulo {prime}"] = row[:_IN_A_ROW].astype("<u4").tobytes()
+        found[f"high bytes modulo {prime}"] = (row[:_BYTES_IN_A_ROW] >> np.uint64(32)).astype(np.uint8).tobytes()
+        found[f"floats modulo {prime}"] = row[:_IN_A_ROW].astype("<f8").tobytes()
+    coefficients, places = _coefficients(towers[0], *primes[0]), sources[middle:][:2]
+    assert _values(coefficients, *primes[1], places) == towers[1][places].tolist()
+    for prime, root in special:
+        found[f"values modulo {prime}"] = np.array(_values(coefficients, prime, root, places), "<u8").tobytes()
+    return found
+
+
+def _values(coefficients: list[int], prime: int, root: int, places: Sequence[int]) -> list[int]:
+    """The polynomial's values where OpenFHE's evaluation form has these places."""
+    bits = len(coefficients).bit_length() - 1
+    points = [pow(root, 2 * int(f"{place:0{bits}b}"[::-1], 2) + 1, prime) for place in places]
+    return [reduce(lambda total, c, x=x: (total * x + c) % prime, reversed(coefficients), 0) for x in points]
 
 
 def _primes(secret_key: bytes, ring_dimension: int) -> list[tuple[int, int]]:

@@ -103,6 +103,51 @@ def test_generate_keys(run, faked):
     assert "lowmem-resnet20: error: here/exp2 exists already\nhint: " in again.err
 
 
+def test_generate_keys_under_a_passphrase(run, faked, monkeypatch, tmp_path):
+    sealing = pytest.importorskip("cryptography") and importlib.import_module("lowmem_resnet20.sealing")
+    (tmp_path / "passphrase").touch(mode=0o600)
+    (tmp_path / "passphrase").write_text("correct horse\n")
+    monkeypatch.setenv("LOWMEM_RESNET20_PASSPHRASE_FILE", "passphrase")
+    assert run("generate_keys", "1", "passphrase", "verbose", "-1").code == ExitCode.OK
+    sealed = Path("keys/exp1/client/secret.key").read_bytes()
+    assert sealing.opened(sealed, b"correct horse") == b"secret"
+    assert run("generate_keys", "2", "verbose", "-1").code == ExitCode.OK
+    assert Path("keys/exp2/client/secret.key").read_bytes() == b"secret"
+    (tmp_path / "passphrase").write_text("\n")
+    refused = run("generate_keys", "3", "passphrase", "verbose", "-1")
+    assert refused.code == ExitCode.KEYS and not Path("keys/exp3").exists()
+    assert refused.err == (
+        "lowmem-resnet20: error: the first line of passphrase is no passphrase: it has 0 bytes, not 1 to 1024\n"
+    )
+
+
+def test_keys_are_made_for_the_engine_that_is_named(run, faked):
+    """By default the native one, for sets that it evaluates."""
+    for i, (chosen, engine) in enumerate((
+        (("6",), "native"),
+        (("5", "engine", "native"), "native"),
+        (("6", "engine", "openfhe"), "openfhe"),
+        (("1", "engine", "openfhe"), "openfhe"),
+        (("1",), "openfhe"),
+    )):  # fmt: skip
+        done = run("generate_keys", *chosen, "keys", str(i))
+        assert done.code == 0
+        assert re.search(rf"^  engine +{engine}$", done.err, re.MULTILINE), chosen
+    made = len(faked)
+    for chosen, message in (
+        (("generate_keys", "6", "engine", "abacus"), "engine is one of openfhe, native, not 'abacus'"),
+        (("generate_keys", "1", "engine", "native"), "parameter set 1 is not for engine native"),
+        (("generate_keys", "6", "engine"), "engine "),
+        (("load_keys", "6", "engine", "openfhe", "input", "inputs/vale.jpg"), "engine "),
+    ):
+        done = run(*chosen)
+        assert (done.code, done.out) == (ExitCode.USAGE, "")
+        first, *rest = done.err.splitlines()
+        assert first.startswith(f"lowmem-resnet20: error: {message}"), first
+        assert all(line.startswith("hint: ") for line in rest)
+    assert len(faked) == made
+
+
 def test_generate_keys_in_silence_and_as_json(run, faked):
     assert run("generate_keys", "1", "verbose", "-1").out == "keys  keys/exp1\n"
     done = run("json", "generate_keys", "3", "verbose", "-1")

@@ -16,9 +16,18 @@ import pytest
 
 from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
+from lowmem_resnet20.fhe.context import (
+    checked_context,
+    clear_relinearisation_keys,
+    clear_rotation_keys,
+    load_relinearisation_key,
+    load_rotation_keys,
+)
+from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes
 from lowmem_resnet20.fhe.openfhe_engine import check_keys
-from lowmem_resnet20.job import Job
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -47,13 +56,19 @@ def test_the_clients_files_are_its_owners_alone(keys):
     assert stat.S_IMODE(keys.stat().st_mode) == stat.S_IMODE((keys / "client").stat().st_mode) == 0o700
 
 
-def test_the_whole_protocol_under_a_name_that_is_not_utf8(keys):
-    picture, result = (keys.parent / os.fsdecode(name) for name in (b"p\xfe.ct", b"r\xfe.ct"))
-    identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, os.fsdecode(b"\xfe.png"))
-    [outcome] = server.evaluate(keys, INSECURE_SET, [Job(picture, result)], WEIGHTS, SilentProgress())
-    assert outcome.error is None
-    assert client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity).shape == (10,)
-    assert client.encryptions(keys, INSECURE_SET)[identity].name == os.fsdecode(b"\xfe.png")
+def test_every_file_under_a_name_that_is_not_utf8(keys):
+    """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name too."""
+    picture, name = keys.parent / os.fsdecode(b"p\xfe.ct"), os.fsdecode(b"\xfe.png")
+    identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
+    assert client.encryptions(keys, INSECURE_SET)[identity].name == name
+    client.check_decryption(keys, INSECURE_SET)
+    context, side = checked_context(keys / "server" / "context.bin", INSECURE_SET), keys / "server"
+    load_relinearisation_key(side / "relinearisation.key", context)
+    load_rotation_keys(side / "rotations-1.key", context)
+    clear_rotation_keys()
+    clear_relinearisation_keys()
+    ours = belonging(INSECURE_SET, server.open_folder(side, INSECURE_SET).keys, WEIGHTS)
+    read_ciphertext(picture, PICTURE, ours, context=side / "context.bin")
 
 
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):

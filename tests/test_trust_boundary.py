@@ -18,16 +18,29 @@ import lowmem_resnet20
 from imports import imported_modules, tree
 from lowmem_resnet20 import client
 from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.native.chain import read_chain_file
+from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, Order, automorphism
+from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.terminal.progress import SilentProgress
-from miniature import INSECURE_SHORT_SET as SET
-from miniature import random_picture, random_weights
-from secretnumbers import needles
+from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
+from secretnumbers import native_needles, needles
 from watching import watching
 
+SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
 PACKAGE = Path(lowmem_resnet20.__file__).parent
+ENGINES = {"openfhe": "fhe.openfhe_engine", "native": "native.engine"}
 #: Modules that a server has no business with.
-OF_THE_CLIENT = {"client", "registry", "inspection", "cli", "fhe.secret", "fhe.native_keys"}
+OF_THE_CLIENT = {
+    "client",
+    "registry",
+    "sealing",
+    "terminal.passphrase",
+    "inspection",
+    "cli",
+    "fhe.secret",
+    "fhe.native_keys",
+}
 #: What only the client's modules may name: the types that hold a secret key, and what is done with one.
 NAMES_OF_THE_CLIENT = {
     "PrivateKey", "KeyPair", "ClientContext", "client_context", "secretKey", "secret_key", "SECRET_KEY",
@@ -75,20 +88,22 @@ def test_nothing_the_server_imports_names_a_secret():
         names = names_in(module)
         assert not names & NAMES_OF_THE_CLIENT, module
         assert not {name for name in names if "secret" in name.lower()} - NO_KEYS, module
-    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKeyString"} <= names_in("client") | names_in("fhe.secret")
+    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKey"} <= names_in("client") | names_in("fhe.secret")
 
 
 # --- its process ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Keys of the miniature in exp6, its weights and an encrypted picture."""
-    folder, weights = tmp_path_factory.mktemp("boundary"), random_weights(SET.architecture)
+@pytest.fixture(scope="module", params=SETS)
+def folder(request, tmp_path_factory) -> Path:
+    """Keys of the miniature in exp6, its weights and an encrypted picture, in a folder with the engine's name."""
+    set_ = SETS[request.param]
+    folder, weights = tmp_path_factory.mktemp("boundary") / set_.engine, random_weights(set_.architecture)
+    folder.mkdir()
     save_weights(folder / "weights", weights)
-    client.generate_keys(SET, folder / "exp6", SilentProgress())
-    pixels = random_picture(SET.architecture, np.random.default_rng(9))
-    client.encrypt_picture(folder / "exp6", SET, pixels, weights, folder / "p.ct", "p.png")
+    client.generate_keys(set_, folder / "exp6", SilentProgress())
+    pixels = random_picture(set_.architecture, np.random.default_rng(9))
+    client.encrypt_picture(folder / "exp6", set_, pixels, weights, folder / "p.ct", "p.png")
     return folder
 
 
@@ -98,26 +113,28 @@ import json, sys, threading
 from functools import partial
 from pathlib import Path
 
-opened, imported, passed = set(), set(), set()
+opened, imported, passed, started = set(), set(), set(), []
 
 def audit(event, arguments):
     if event in ("open", "os.listdir", "os.scandir"):
         opened.add(str(arguments[0]))
     elif event == "import":
         imported.add(arguments[0])
+    elif event in ("subprocess.Popen", "os.fork"):
+        started.append(event)
 
 sys.addaudithook(audit)
 party, folder = sys.argv[1], Path(sys.argv[2])
-from lowmem_resnet20.fhe.library import openfhe
 from lowmem_resnet20.network import parameters, weights
-from miniature import INSECURE_SHORT_SET as SET
+import miniature
+SETS = {set_.engine: set_ for set_ in (miniature.INSECURE_SHORT_SET, miniature.INSECURE_SHORT_NATIVE_SET)}
+SET = SETS[folder.name]
 
 def profile(frame, event, argument):
     if event == "return" and "lowmem_resnet20" in frame.f_code.co_filename:
         values = [*frame.f_locals.values(), argument]
-        passed.update(type(value).__name__ for value in values if isinstance(value, SECRETS))
+        passed.update({type(value).__name__ for value in values} & {"PrivateKey", "KeyPair"})
 
-SECRETS = (openfhe.PrivateKey, openfhe.KeyPair)
 load_weights = partial(weights.load_weights, architecture=SET.architecture)
 if party == "server":
     from lowmem_resnet20 import worker
@@ -131,23 +148,24 @@ threading.setprofile(profile)
 sys.setprofile(profile)
 work()
 sys.setprofile(None)
-(folder / "seen").write_text(json.dumps([sorted(opened), sorted(imported | set(sys.modules)), sorted(passed)]))
+(folder / "seen").write_text(json.dumps([sorted(opened), sorted(imported | set(sys.modules)), sorted(passed), started]))
 """
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a party's process: what Python opened and imported, the types of secrets that functions held or returned; and
-    what any code opened in the client's folder."""
+    """Of a party's process: what Python opened and imported, the types of secrets that functions held or returned, how
+    it started others; and what any code opened in the client's folder."""
 
     by_python: set[str]
     imported: set[str]
     secrets: set[str]
+    started: set[str]
     by_any_code: set[str]
 
 
 def watch(party: str, folder: Path) -> Seen:
-    request = Evaluation(SET.number, folder / "exp6", (Job(folder / "p.ct", folder / "r.ct"),), folder / "weights")
+    request = Evaluation(6, folder / "exp6", (Job(folder / "p.ct", folder / "r.ct"),), folder / "weights")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", WATCHED, party, str(folder)]
     with watching(folder / "exp6" / "client") as opened:
@@ -167,7 +185,8 @@ def test_the_servers_process_meets_no_secret(folder):
     assert str(folder / "exp6" / "server" / "manifest.json") in seen.by_python
     assert not [path for path in seen.by_python if path.startswith(client_folder) or "secret.key" in path]
     assert not seen.imported & {f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT}
-    assert {"lowmem_resnet20.server", "openfhe"} <= seen.imported
+    assert {"lowmem_resnet20.server", f"lowmem_resnet20.{ENGINES[folder.name]}"} <= seen.imported
+    assert ("openfhe" in seen.imported, bool(seen.started)) == (folder.name == "openfhe", folder.name == "openfhe")
     assert (seen.secrets, seen.by_any_code) == (set(), set())
     seen = watch("client", folder)
     assert str(folder / "exp6" / "client" / "manifest.json") in seen.by_python
@@ -179,20 +198,42 @@ def test_the_servers_process_meets_no_secret(folder):
 # --- its files --------------------------------------------------------------------------------------------
 
 
-def forms_found(folder: Path, secret_key: bytes) -> dict[str, str]:
+def forms_found(folder: Path, forms: dict[str, bytes], names: str = "*") -> dict[str, str]:
     """By form of the secret's numbers, the file of the folder that holds some."""
-    forms = needles(secret_key, SET.ring_dimension)
-    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    contents = {path.name: path.read_bytes() for path in folder.glob(names)}
     return {form: name for form, some in forms.items() for name, content in contents.items() if some in content}
 
 
+def would_be_found(forms: dict[str, bytes], folder: Path) -> bool:
+    """Whether each is seen, wherever it lies."""
+    for some in forms.values():
+        (folder / "a.key").write_bytes(bytes(13) + some + bytes(10))
+        if "a.key" not in forms_found(folder, forms).values():
+            return False
+    return True
+
+
 def test_no_file_of_the_server_holds_the_secrets_numbers(folder, tmp_path):
-    secret_key = (folder / "exp6" / "client" / "secret.key").read_bytes()
-    assert forms_found(folder / "exp6" / "server", secret_key) == {}
-    forms = needles(secret_key, SET.ring_dimension)
-    assert len(forms) == SET.multiplicative_depth + 1 + 4
-    for form, some in forms.items():  # each would be found, wherever it lies
-        (tmp_path / "a.key").write_bytes(bytes(13) + some + bytes(10))
-        assert forms_found(tmp_path, secret_key).get(form) == "a.key"
+    set_, secret_key = SETS[folder.name], (folder / "exp6" / "client" / "secret.key").read_bytes()
+    forms = needles(secret_key, set_.ring_dimension)
+    assert forms_found(folder / "exp6" / "server", forms) == {}
+    assert len(forms) == set_.multiplicative_depth + 1 + 4
+    assert would_be_found(forms, tmp_path)
     shutil.copy(folder / "exp6" / "client" / "secret.key", tmp_path / "a.key")
-    assert len(forms_found(tmp_path, secret_key)) == SET.multiplicative_depth + 1
+    assert len(forms_found(tmp_path, forms)) == set_.multiplicative_depth + 1
+
+
+@pytest.mark.parametrize("folder", ["native"], indirect=True)
+def test_no_native_key_holds_the_secrets_numbers_in_its_own_order(folder, tmp_path):
+    """Split, permuted as each key's automorphism permutes it, and modulo the special primes too."""
+    server, n = folder / "exp6" / "server", SETS["native"].ring_dimension
+    secret_key = (folder / "exp6" / "client" / "secret.key").read_bytes()
+    chain, order = read_chain_file(server / "chain.json"), Order(ORDER, memory_order(n))
+    names = {path.stem for path in server.glob("*.key")} - {"public"}
+    assert {RELINEARISATION, CONJUGATION, INTO_SPARSE, FROM_SPARSE} < names and len(names) > 20
+    for name in names:
+        special = chain.sparse if name == INTO_SPARSE else chain.p
+        forms = native_needles(secret_key, n, order.sources(automorphism(name, n)), special)
+        assert len(forms) == 3 * len(chain.q) + len(special)
+        assert forms_found(server, forms, f"{name}.key") == {}
+    assert would_be_found(forms, tmp_path)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from .fhe.resume import Unfinished
 from .job import Job
 from .machine.files import make_folder
 from .machine.memory import available_bytes
-from .network.engines import NATIVE
+from .network.engines import NATIVE, WITH_OPENFHE
 from .network.parameters import PICTURE_LEVELS, ParameterSet
 from .network.resnet20 import Network, Part, Plan, input_slots, plan
 from .network.scaling import Scaled, scale
@@ -87,12 +88,19 @@ def evaluate(
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
     """The engine that a folder's keys are for.  Only OpenFHE's loads OpenFHE."""
     if set_.engine == NATIVE:
-        from .native.engine import NativeEngine
-
-        return NativeEngine(folder, set_, lambda: progress.step("native", "compiling, the first time on this machine"))
+        return _open_native(folder, set_, manifest, progress)
     from .fhe.openfhe_engine import OpenfheEngine
 
     return OpenfheEngine(folder, set_, manifest)
+
+
+def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
+    try:
+        from .native.engine import NativeEngine
+    except (ImportError, OSError) as error:  # numba and the library it compiles with
+        raise EnvironmentFault(f"the native evaluator cannot be loaded: {on_one_line(error)}", WITH_OPENFHE) from error
+    compiling = partial(progress.step, "native", "compiling, the first time on this machine")
+    return NativeEngine(folder, set_, manifest.files, compiling)
 
 
 def _evaluate_by_stages(

@@ -13,7 +13,8 @@ import openfhe
 import pytest
 
 from lowmem_resnet20.errors import KeyFolderError
-from lowmem_resnet20.fhe import context
+from lowmem_resnet20.fhe import context, keystore
+from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
 
 
@@ -116,6 +117,6 @@ def test_a_context_with_less_security(tmp_path):
 @pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET], ids=["Chebyshev", "functional"])
 def test_the_bound_on_bootstrapping_rotations_holds_and_is_near(set_):
     for chosen in (set_, replace(set_, dim1=(4, 4))):
-        most = context.most_bootstrapping_rotations(chosen)
-        for steps in context.bootstrapping_rotations(chosen).values():
+        most = keystore._most_bootstrapping_rotations(chosen)
+        for steps in bootstrapping_rotations(chosen).values():
             assert len(steps | context.power_of_two_rotations(chosen)) <= most < 10 * len(steps)

@@ -17,16 +17,19 @@ from lowmem_resnet20.fhe.envelope import read_envelope, write_envelope
 from lowmem_resnet20.fhe.resume import Unfinished
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
-from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, random_picture, random_weights
+from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 
-SET, WEIGHTS = INSECURE_FUNCTIONAL_SET, random_weights(ARCHITECTURE)
+SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
+ARCHITECTURE = INSECURE_SHORT_SET.architecture
+WEIGHTS = random_weights(ARCHITECTURE)
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in (9, 10)]
-PARTS = ["conv1", "layer1.0", "layer2.0.downsample", "layer2.0", "layer3.0.downsample", "layer3.0"]
+PARTS = ["conv1", "layer1.0", "layer2.0.downsample", "layer2.0"]
 
 SERVER = """
 import os, signal, sys
 from pathlib import Path
-from miniature import INSECURE_FUNCTIONAL_SET, random_weights
+from miniature import random_weights
+from test_resume import ARCHITECTURE, SETS
 from lowmem_resnet20 import server
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -46,18 +49,29 @@ def save_and_die(self, part, state):
 
 Unfinished.save = save_and_die
 job = Job(folder / "0.ct", folder / "r.ct")
-server.evaluate(folder / "exp6", INSECURE_FUNCTIONAL_SET, [job], random_weights(), SilentProgress())
+server.evaluate(folder / "exp6", SETS[folder.name], [job], random_weights(ARCHITECTURE), SilentProgress())
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Keys and two encrypted pictures, 0.ct and 1.ct."""
-    folder = tmp_path_factory.mktemp("resume")
-    client.generate_keys(SET, folder / "exp6", SilentProgress())
+def make_folder(engine: str, tmp_path_factory) -> Path:
+    """Keys and two encrypted pictures, 0.ct and 1.ct, in a folder with the engine's name."""
+    folder = tmp_path_factory.mktemp("resume") / engine
+    folder.mkdir()
+    set_ = SETS[engine]
+    client.generate_keys(set_, folder / "exp6", SilentProgress())
     for i, pixels in enumerate(PICTURES):
-        client.encrypt_picture(folder / "exp6", SET, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
+        client.encrypt_picture(folder / "exp6", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
     return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    return {engine: make_folder(engine, tmp_path_factory) for engine in SETS}
+
+
+@pytest.fixture(scope="module", params=SETS)
+def folder(request, folders) -> Path:
+    return folders[request.param]
 
 
 class Steps(SilentProgress):
@@ -79,11 +93,11 @@ def evaluate(folder: Path, names: list[str], *, resume: bool = False, weights=WE
     """Outcomes for pictures given as INPUT>OUTPUT, and what was shown."""
     jobs = [Job(*(folder / f"{part}.ct" for part in name.split(">"))) for name in names]
     steps = Steps()
-    return server.evaluate(folder / "exp6", SET, jobs, weights, steps, resume=resume), steps
+    return server.evaluate(folder / "exp6", SETS[folder.name], jobs, weights, steps, resume=resume), steps
 
 
 def logits(folder: Path, name: str) -> np.ndarray:
-    return client.decrypt_logits(folder / "exp6", SET, folder / f"{name}.ct", WEIGHTS)
+    return client.decrypt_logits(folder / "exp6", SETS[folder.name], folder / f"{name}.ct", WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +108,7 @@ def expected(folder) -> list[np.ndarray]:
     assert all(outcome.seconds > 0 for outcome in outcomes)
     assert steps.seen[2:] == steps.expected  # after "checking" and "encrypted pictures"
     loads = [name for _, name in steps.seen if name.startswith("rotation keys")]
-    assert len(loads) == 3  # once a stage, for both
+    assert len(loads) == 2  # once a stage, for both
     return [logits(folder, "e0"), logits(folder, "e1")]
 
 
@@ -108,7 +122,7 @@ def test_pictures_evaluated_together_keep_apart(folder, expected):
 
 def killed(folder: Path, part: str, word: str = "after") -> None:
     """Evaluate 0.ct to r.ct in a process that kills itself after (during) keeping ``part``."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     done = subprocess.run([sys.executable, "-c", SERVER, str(folder), part, word], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert (folder / "r.ct.unfinished").is_dir() and not (folder / "r.ct").exists()
@@ -144,7 +158,7 @@ def test_what_another_run_left_is_refused(folder):
     killed(folder, "conv1")
     outcomes, _ = evaluate(folder, ["1>r"], resume=True)
     assert isinstance(outcomes[0].error, CiphertextError) and "its picture" in outcomes[0].error.message
-    outcomes, _ = evaluate(folder, ["0>r"], resume=True, weights=random_weights(seed=1))
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True, weights=random_weights(ARCHITECTURE, seed=1))
     assert "of other weights" in outcomes[0].error.message
     manifest = folder / "r.ct.unfinished" / "manifest.json"
     fields = json.loads(manifest.read_text())
@@ -173,13 +187,30 @@ def test_what_another_run_left_is_refused(folder):
 def test_a_state_of_other_code_is_refused(folder, monkeypatch):
     """Sets and keys are the same, but the evaluation computes something else."""
     killed(folder, "conv1")
-    monkeypatch.setattr(type(SET.refresh), "margin", 1.5)
-    client.encrypt_picture(folder / "exp6", SET, PICTURES[0], WEIGHTS, folder / "new.ct", "0")
+    monkeypatch.setattr(type(SETS[folder.name].refresh), "margin", 1.5)
+    client.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[0], WEIGHTS, folder / "new.ct", "0")
     outcomes, _ = evaluate(folder, ["0>r"], resume=True)
     assert "computes otherwise" in outcomes[0].error.message
     outcomes, _ = evaluate(folder, ["new>r"], resume=True)
     assert "left by another run" in outcomes[0].error.message
     shutil.rmtree(folder / "r.ct.unfinished")
+
+
+def test_a_state_of_the_other_engine_is_refused(folder, folders):
+    """Also where all that it belongs to has been made to fit, but for what is computed."""
+    [other] = (path for path in folders.values() if path != folder)
+    killed(other, "conv1")
+    shutil.copytree(other / "r.ct.unfinished", folder / "r.ct.unfinished")
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert "left by another run" in outcomes[0].error.message
+    manifest = folder / "r.ct.unfinished" / "manifest.json"
+    facts, picture = read_envelope(folder / "0.ct").facts, read_envelope(folder / "0.ct").facts.picture
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"keys": facts.keys, "picture": picture}))
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert "left by another run: its computation differs" in outcomes[0].error.message
+    assert not (folder / "r.ct").exists()
+    for path in (folder, other):
+        shutil.rmtree(path / "r.ct.unfinished")
 
 
 def test_a_state_swapped_for_another_of_the_same_run_is_refused(folder):
@@ -192,7 +223,7 @@ def test_a_state_swapped_for_another_of_the_same_run_is_refused(folder):
     assert outcomes[0].error is None  # an evaluation is deterministic: the same state
     (folder / "r.ct").unlink()
     killed(folder, "conv1")
-    client.encrypt_picture(folder / "exp6", SET, PICTURES[1], WEIGHTS, folder / "other.ct", "1")
+    client.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[1], WEIGHTS, folder / "other.ct", "1")
     state = folder / "r.ct.unfinished" / "conv1-0.ct"
     facts = read_envelope(state).facts
     write_envelope(state, read_envelope(folder / "other.ct").payload, facts)
@@ -213,7 +244,7 @@ def test_a_fresh_start_clears_what_was_left(folder, expected):
             seen.extend(path.name for path in (folder / "r.ct.unfinished").glob("stray*") if stage != "keys")
 
     job = Job(folder / "0.ct", folder / "r.ct")
-    server.evaluate(folder / "exp6", SET, [job], WEIGHTS, Watching())
+    server.evaluate(folder / "exp6", SETS[folder.name], [job], WEIGHTS, Watching())
     assert not seen and not (folder / "r.ct.unfinished").exists()
     (folder / "r.ct").unlink()
 

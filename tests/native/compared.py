@@ -36,7 +36,7 @@ from lowmem_resnet20.native.openfhe_files import (
     read_rotation_keys,
     write_ciphertext,
 )
-from lowmem_resnet20.native.ring import ORDER, memory_order
+from lowmem_resnet20.native.order import ORDER, memory_order
 
 STEPS = (1, 2, 3, 5, 8, -3, 16)
 

@@ -174,6 +174,9 @@ def test_primes_too_many_or_too_long_for_exact_sums_are_refused():
     with pytest.raises(ValueError, match="too many primes"):
         bases.large_to_small_parts(primes(60, 1024, 40), sources[0])
     long = next(p for p in primes(38, 1024, 1) if p > SMALL_LIMIT)
+    short = ring(1024, 17)
+    with pytest.raises(ValueError, match="17 digits"):
+        Ring(1024, short.q, short.q_roots, short.p, short.p_roots, 1)
     with pytest.raises(ValueError, match="at most 37 bits"):
         Ring(1024, (long,), (root_of_unity(long, 1024),), (), (), 1)
 

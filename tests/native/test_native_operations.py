@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from types import SimpleNamespace
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -163,23 +162,6 @@ def test_transforms_hoisted_twice(both, values):
     result = native.transform(x, SlotTransform(babies, giants, vectors), x.scale * native.moduli[7])
     assert (result.towers, result.scale) == (8, x.scale * native.moduli[7])
     assert np.abs(both.decrypted(native.rescale(result)) - expected).max() < NOISE
-
-
-def test_encoded_transforms_are_kept_as_far_as_there_is_room(both, values, monkeypatch):
-    x, vector = both.imported(both.encrypt(values())), values()
-    transform = SlotTransform((0, 1), (0, 8), {(0, 0): vector, (0, 1): vector, (1, 1): vector})
-    (first,) = {both.native.transform(x, transform, x.scale**2).residues.tobytes() for _ in range(2)}
-    one = (len(both.chain.q) + len(both.chain.p)) * 2 * SLOTS * 8  # bytes of a vector
-    for room, encoded in ((10 * one, 1), (2 * one, 2), (0, 3)):
-        native = NativeArithmetic(both.chain, both.native.keys, 1, plaintext_bytes=room)
-        native.transform(x, transform, x.scale**2)
-        encoder = MagicMock(wraps=native._encoder)
-        monkeypatch.setattr(native, "_encoder", encoder)
-        assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
-        assert encoder.encode.call_count == encoded - 1
-        native.forget()
-        assert native.transform(x, transform, x.scale**2).residues.tobytes() == first
-        assert encoder.encode.call_count == encoded + 1
 
 
 def secret_residues(both, prime):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from schemenoise import DENSE_WEIGHT, SchemeNoise
 
 from lowmem_resnet20.native.embedding import coefficients_of_slots
-from lowmem_resnet20.native.noise import DENSE_WEIGHT, Noise, SchemeNoise
+from lowmem_resnet20.native.noise import Noise
 
 RING, SPECIAL = 1 << 12, 7
 

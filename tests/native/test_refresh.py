@@ -17,10 +17,10 @@ from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
+from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import Grouping, RefreshPlan, Steps
-from lowmem_resnet20.native.ring import ORDER, memory_order
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 LOG2_RING = 11
@@ -120,6 +120,20 @@ def test_identity_leaves_a_level_more(party):
     result, decrypted = party.refreshed(values, identity_fourier(5))
     assert np.abs(decrypted - evaluate_fourier(identity_fourier(5), values)).max() < 2e-5
     assert result.towers == party.depth + 1 - party.plan.levels(DEGREE) + 1
+
+
+def test_kept_plaintexts_change_nothing(party):
+    """The same residues with plaintexts made afresh, given again, and forgotten; only hoisted transforms keep any."""
+    ev, transforms = party.arithmetic, prepare(party.plan, RING, SLOTS[1])
+    x, results = party.imported(sample(SLOTS[1], FOURIER_REACH)), []
+    for forgets in (True, False, True):
+        if forgets:
+            ev.forget_plaintexts()
+            assert ev.plaintext_bytes == 0
+        results.append(Refresh(ev, party.plan, transforms).slots_to_coefficients(x).residues)
+    assert all((result == results[0]).all() for result in results[1:])
+    vectors = sum(len(transform.vectors) for transform in transforms.to_coefficients)
+    assert (ev.plaintext_bytes >= 8 * vectors * SLOTS[1]) is (party.plan.steps is Steps.HOISTED)
 
 
 def test_no_worse_than_openfhe(party):

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 from chains import clear_arithmetic, worst
+from schemenoise import Overflows, SchemeNoise
 
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native import exponential
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
-from lowmem_resnet20.native.noise import Overflows, SchemeNoise
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, Grouping, RefreshPlan, Steps

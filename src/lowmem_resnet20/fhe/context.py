@@ -35,8 +35,10 @@ _as_made: dict[tuple[int | str, ...], bytes] = {}
 
 def context_bytes(set_: ParameterSet) -> bytes:
     """The set's context in OpenFHE's binary form, the same in every process."""
-    new_context(set_)
-    return _as_made[_choices(set_, set_.multiplicative_depth, set_.large_digits)]
+    key = _choices(set_, set_.multiplicative_depth, set_.large_digits)
+    if key not in _as_made:
+        new_context(set_)
+    return _as_made[key]
 
 
 def checked_context(path: Path, set_: ParameterSet) -> Context:
@@ -44,7 +46,7 @@ def checked_context(path: Path, set_: ParameterSet) -> Context:
 
     Errors: KeyFolderError if it holds another; EnvironmentFault.
     """
-    made = context_bytes(set_)
+    context, made = new_context(set_), context_bytes(set_)
     with os_errors("read", path), open(path, "rb") as file:
         found = file.read(len(made) + 1)
     if found != made:
@@ -52,7 +54,7 @@ def checked_context(path: Path, set_: ParameterSet) -> Context:
             f"{path} is not the context of parameter set {set_.number}: {_difference(found, made)}",
             "whoever made these keys altered it, or has another program: ask for new ones",
         )
-    return new_context(set_)
+    return context
 
 
 def _difference(found: bytes, made: bytes) -> str:

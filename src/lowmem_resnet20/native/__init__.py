@@ -3,17 +3,21 @@
 It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instructions.  Each file knows those above
 it:
 
+    memory        arrays that start on cache lines
     threads       how many processors the work may use, and work shared out among them
     compilation   where compiled code is kept, and what the processor must be able to do
     intrinsics    vectors of eight lanes, traced into LLVM: all that is generated
     residues      arithmetic modulo one prime, of at most 37 bits (float64) or of 60 bits (uint64)
+    order         the order of residues in memory
     ntt           the negacyclic number-theoretic transform
     bases         from one set of primes to another
     elementwise   sums and products of whole polynomials, inner products with keys
-    ring          primes, roots, tables; the order of residues in memory; automorphisms
+    ring          primes, roots, tables; automorphisms
     keyswitch     switching keys, hoisting, modulus raise and lowering
     encoding      slots to plaintext residues
+    kept          plaintexts that are wanted again
     ciphertext    ciphertexts and what can be done with them
+    readiness     every kernel compiled before work begins
 
 The refresh is written once against what it asks of ciphertexts, and runs on them and in the clear:
 
@@ -28,5 +32,6 @@ The refresh is written once against what it asks of ciphertexts, and runs on the
     noise, clear  arithmetic in the clear, with or without noise
     refreshkeys   the keys that a refresh uses
 
-Polynomials are in evaluation form, towers x N, in the order that :mod:`.ring` describes: float64 modulo the primes of
-Q, uint64 modulo the special primes of P."""
+Polynomials are in evaluation form, towers x N, in the order that :mod:`.order` describes: float64 modulo the primes of
+Q, uint64 modulo the special primes of P.
+"""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,12 @@ from ..errors import PlanError
 from . import elementwise
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
-from .encoding import Encoder, Plaintexts
+from .encoding import Plaintexts
+from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
-from .memory import aligned
+from .memory import aligned, aligned_copy
 from .ring import Ring
-from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 #: Where the relinearisation key is among the keys by automorphism index.
 RELINEARISATION = 1
@@ -44,26 +46,18 @@ class Ciphertext:
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    plaintext_bytes: of memory for encoded transforms, which are kept until it is full; 0: encoded each time.  keys: by
-    OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret."""
+    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
+    the ways to and from the sparse secret.  Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
 
-    def __init__(
-        self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0, plaintext_bytes: int = 0
-    ) -> None:
+    def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
         self.keys = keys
-        self.ring_dimension, self.moduli = chain.dimension, self.ring.q
+        self.ring_dimension = chain.dimension
+        self.moduli: Sequence[int] = self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
-        self._encoder = Encoder(self.ring)
-        self._plaintexts = _PlaintextStore(plaintext_bytes)
-
-    def forget(self) -> None:
-        """Let the memory between operations and encoded transforms go, as between stages."""
-        self._switcher.forget()
-        self._plaintexts.clear()
+        self._encoder = KeepingEncoder(self.ring)
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -85,7 +79,9 @@ class NativeArithmetic:
     def drop(self, x: Ciphertext, towers: int) -> Ciphertext:
         if not 1 <= towers <= x.towers:
             raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
-        return replace(x, towers=towers)
+        if 2 * towers > x.residues.shape[1]:
+            return replace(x, towers=towers)
+        return replace(x, residues=aligned_copy(x.residues[:, :towers]), towers=towers)  # lets the rest's memory go
 
     # Sums and products with what is known ----------------------------------------------------------------------------
 
@@ -123,14 +119,15 @@ class NativeArithmetic:
 
     def weighted_sum(self, xs: Sequence[Ciphertext], vector_of: VectorOf, scale: float) -> Ciphertext:
         towers = min(x.towers for x in xs)
-        total = None
+        parts = []
         for first in range(0, len(xs), _ENCODED_AT_ONCE):
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
             plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
-            part = replace(xs[0], residues=self._products(some, plaintexts, towers), towers=towers, scale=scale)
-            total = part if total is None else self.add(total, part)
-        return total
+            residues = self._products(some, plaintexts, towers)
+            parts.append(replace(xs[0], residues=residues, towers=towers, scale=scale))
+            parts = [parts[0] if len(parts) == 1 else self.add(*parts)]
+        return parts[0]
 
     # Key switching ---------------------------------------------------------------------------------------------------
 
@@ -145,8 +142,9 @@ class NativeArithmetic:
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         indices = [self.ring.rotation(step) for step in steps]
         keys = {index: self._key(index) for index in indices if index != 1}
-        raised = self._switcher.raise_digits(x.polynomial(1)[0]) if keys else None
         rotated = {1: x}
+        if keys:
+            raised = self._switcher.raise_digits(x.polynomial(1)[0])
         for index, key in keys.items():
             products = self._switcher.extended("products", x.towers)
             residues = self._switcher.lower(self._switcher.inner_products(raised, key, x.polynomial(0), products))
@@ -158,11 +156,23 @@ class NativeArithmetic:
 
     def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
         babies = self._babies(x, transform.babies)
-        total = None
+        total: Extended | None = None
         for i in sorted({giant for giant, _ in transform.vectors}):
             inner = self._inner_sum(transform, i, babies, scale / x.scale, x.towers)
             total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
+        if total is None:
+            raise PlanError("a transform without vectors")
         return replace(x, residues=self._switcher.lower(total), scale=scale)
+
+    @property
+    def plaintext_bytes(self) -> int:
+        """Memory of the plaintexts kept."""
+        return self._encoder.bytes
+
+    def forget_plaintexts(self) -> None:
+        """Give it back, and the memory between operations: other transforms follow."""
+        self._encoder.forget()
+        self._switcher.forget()
 
     def to_sparse(self, x: Ciphertext) -> Ciphertext:
         if x.towers != 1 or self._sparse is None:
@@ -189,12 +199,12 @@ class NativeArithmetic:
     def _switched(self, x: Ciphertext, index: int) -> Ciphertext:
         return replace(x, residues=self._switcher.switch(x.polynomial(1)[0], self._key(index), x.polynomial(0)))
 
-    def _run(self, kernel, towers: int, *arguments) -> None:
+    def _run(self, kernel: Callable[..., None], towers: int, *arguments: Any) -> None:
         """A kernel of :mod:`.elementwise` modulo the first small primes."""
         tables, pieces = self.ring.forward_q, self.ring.dimension // elementwise.PIECE
         self.ring.workers.run(kernel, towers * pieces, *arguments, tables.modulus[:towers], tables.inverse[:towers])
 
-    def _run_large(self, kernel, *arguments) -> None:
+    def _run_large(self, kernel: Callable[..., None], *arguments: Any) -> None:
         tables, pieces = self.ring.forward_p, self.ring.dimension // elementwise.PIECE
         self.ring.workers.run(kernel, len(self.ring.p) * pieces, *arguments, tables.modulus, tables.inverse)
 
@@ -213,7 +223,7 @@ class NativeArithmetic:
                   self._constants(constants, towers), self.ring_dimension)  # fmt: skip
         return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
-    def _with_first(self, x: Ciphertext, kernel, *arguments) -> Ciphertext:
+    def _with_first(self, x: Ciphertext, kernel: Callable[..., None], *arguments: Any) -> Ciphertext:
         """``x`` with another first polynomial: kernel(out, first polynomial, *arguments)."""
         residues = aligned(2, x.towers, self.ring_dimension)
         residues[1] = x.residues[1, : x.towers]
@@ -225,17 +235,18 @@ class NativeArithmetic:
         """(2, towers, N) sum_j xs[j] plaintexts[j]."""
         out = aligned(2, towers, self.ring_dimension)
         addresses = _addresses(xs)
-        self._sums(elementwise.small_sums, out, addresses, plaintexts.small, plaintexts.shift)
+        self._sums(out, addresses, plaintexts.small, plaintexts.shift)
         return out
 
-    def _sums(self, kernel, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
+    def _sums(self, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
+        """out = sum_j of the polynomials at addresses[:, j] times plaintexts[j]."""
         factors = np.array([[plaintext.ctypes.data for plaintext in plaintexts]] * len(addresses))
         counts = np.full(len(addresses), len(plaintexts))
         arguments = (out.reshape(-1), addresses, factors, counts, self.ring_dimension, shift)
         if out.dtype == np.float64:
-            self._run(kernel, out.shape[1], *arguments)
+            self._run(elementwise.small_sums, out.shape[1], *arguments)
         else:
-            self._run_large(kernel, *arguments)
+            self._run_large(elementwise.large_sums, *arguments)
 
     def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
@@ -278,26 +289,15 @@ class NativeArithmetic:
         places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
         for first in range(0, len(places), _ENCODED_AT_ONCE):
             some = places[first : first + _ENCODED_AT_ONCE]
-            plaintexts = self._encoded(transform, giant, some, scale, towers)
+            vectors = [transform.vectors[giant, j] for j in some]
+            plaintexts = self._encoder.encode(vectors, [scale] * len(some), towers, extended=True)
             part = self._switcher.extended("inner part", towers) if first else out
             small, large = _extended_addresses([babies[j] for j in some])
-            self._sums(elementwise.small_sums, part.small, small, plaintexts.small, plaintexts.shift)
-            self._sums(elementwise.large_sums, part.large, large, plaintexts.large, plaintexts.shift)
+            self._sums(part.small, small, plaintexts.small, plaintexts.shift)
+            self._sums(part.large, large, plaintexts.large_part, plaintexts.shift)
             if first:
                 self._accumulate(out, [part])
         return out
-
-    def _encoded(
-        self, transform: SlotTransform, giant: int, places: Sequence[int], scale: float, towers: int
-    ) -> Plaintexts:
-        """Vectors of a transform, modulo QP: from the store, or encoded and stored if there is room."""
-        name = (giant, places[0], scale, towers)
-        plaintexts = self._plaintexts.get(transform, name)
-        if plaintexts is None:
-            vectors = [transform.vectors[giant, j] for j in places]
-            plaintexts = self._encoder.encode(vectors, [scale] * len(vectors), towers, extended=True)
-            self._plaintexts.put(transform, name, plaintexts)
-        return plaintexts
 
     def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
         """others added to total, in place."""
@@ -322,27 +322,6 @@ class NativeArithmetic:
         else:
             self._accumulate(total, [result])
         return total
-
-
-class _PlaintextStore:
-    """Encoded vectors of transforms, up to so many bytes.  Transforms are told apart as objects, and kept alive."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = self._left = most_bytes
-        self._kept: dict[int, tuple[SlotTransform, dict[tuple, Plaintexts]]] = {}
-
-    def clear(self) -> None:
-        self._left, self._kept = self._most, {}
-
-    def get(self, transform: SlotTransform, name: tuple) -> Plaintexts | None:
-        _, plaintexts = self._kept.get(id(transform), (transform, {}))
-        return plaintexts.get(name)
-
-    def put(self, transform: SlotTransform, name: tuple, plaintexts: Plaintexts) -> None:
-        size = sum(part.nbytes for part in (plaintexts.small, plaintexts.large) if part is not None)
-        if size <= self._left:
-            self._left -= size
-            self._kept.setdefault(id(transform), (transform, {}))[1][name] = plaintexts
 
 
 def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:

@@ -20,6 +20,8 @@ import llvmlite
 import llvmlite.binding
 import numba
 
+#: numba's settings, which it makes from the environment and which have no types.
+config: Any = numba.config
 _DONE = "complete"
 #: The files of this wing that compiled code comes from.
 SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
@@ -39,9 +41,9 @@ def has_fused_multiply_add() -> bool:
 def _processor() -> tuple[str, str]:
     """Name and features that numba compiles for: the host's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say
     others."""
-    name = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
-    if numba.config.CPU_FEATURES is not None:
-        return name, numba.config.CPU_FEATURES
+    name = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+    if config.CPU_FEATURES is not None:
+        return name, config.CPU_FEATURES
     return name, llvmlite.binding.get_host_cpu_features().flatten()
 
 
@@ -55,8 +57,8 @@ def _fingerprint() -> str:
 
 
 def _base() -> Path:
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
 
 
@@ -74,7 +76,7 @@ def _writable_folder() -> Path | None:
 #: Where compiled code is kept; None if nowhere can be written: then every process compiles.
 FOLDER = _writable_folder()
 if FOLDER:
-    numba.config.CACHE_DIR = str(FOLDER)
+    config.CACHE_DIR = str(FOLDER)
 
 
 def compiled(function: Callable) -> Any:

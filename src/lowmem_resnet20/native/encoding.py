@@ -42,6 +42,13 @@ class Plaintexts(NamedTuple):
     large: NDArray[np.uint64] | None
     shift: int
 
+    @property
+    def large_part(self) -> NDArray[np.uint64]:
+        """``large`` of what was encoded modulo P as well."""
+        if self.large is None:
+            raise ValueError("a plaintext modulo Q alone")
+        return self.large
+
 
 @compiled
 def slots_to_coefficients(counter, jobs, scratch, out, real, imaginary, roots, reversed_order, scales, places, stride):

@@ -6,7 +6,7 @@ It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from .chain import Chain, read_chain_file
 from .ciphertext import Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
-from .keys import RELINEARISATION, MappedKeys, NativeKey, openfhe_index
+from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
 from .openfhe_files import Envelope, read_ciphertext, write_ciphertext
+from .order import ORDER
 from .readiness import make_ready
 from .refresh import Refresh, prepare
-from .ring import ORDER
 
 CHAIN = "chain.json"
 
@@ -33,11 +33,11 @@ class _ByAutomorphism(Mapping[int, NativeKey]):
     """A stage's keys by the index that the arithmetic asks for."""
 
     def __init__(self, keys: MappedKeys, dimension: int) -> None:
-        self.keys = keys
+        self._keys = keys
         self._names = {_index(name, dimension): name for name in keys}
 
     def __getitem__(self, index: int) -> NativeKey:
-        return self.keys[self._names[index]]
+        return self._keys[self._names[index]]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._names)
@@ -53,23 +53,24 @@ def _index(name: str, dimension: int) -> int:
 class NativeEngine:
     """One key folder, opened.
 
-    Errors: KeyFolderError if the keys do not cover the plan of the set; EnvironmentFault if the processor will not do.
+    files: the names of those whose digests were checked; no other is opened.  Errors: KeyFolderError if the keys do not
+    cover the plan of the set; EnvironmentFault if the processor will not do.
     """
 
-    def __init__(self, folder: Path, set_: ParameterSet, compiling: Callable[[], None]) -> None:
-        make_ready(compiling)
+    def __init__(self, folder: Path, set_: ParameterSet, files: Collection[str], compiling: Callable[[], None]) -> None:
         self.folder, self.set = folder, set_
+        self._plan = key_plan(set_)
+        _check_files(folder, self._plan, files)
         self.chain = read_chain_file(folder / CHAIN)
         _check_chain(self.chain, set_, folder / CHAIN)
-        self._plan = key_plan(set_)
         for stage in self._plan:
             keys = self._keys(stage)
             for name in keys:
                 keys[name]  # opened, and so checked: an evaluation must not find out in the middle
+        make_ready(compiling)
         self._stage: MappedKeys | None = None
         self._envelope: Envelope | None = None
-        room = refresh_plan(set_).plaintext_bytes
-        self.arithmetic = NativeArithmetic(self.chain, {}, plaintext_bytes=room)
+        self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
@@ -107,7 +108,7 @@ class NativeEngine:
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget()
+        self.arithmetic.forget_plaintexts()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:
@@ -119,6 +120,19 @@ class NativeEngine:
         self.arithmetic.keys = _ByAutomorphism(self._stage, self.chain.dimension)
         plan, slots = refresh_plan(self.set), self.set.stage_slots(stage)
         return Refresh(self.arithmetic, plan, prepare(plan, self.set.ring_dimension, slots))
+
+
+def _arithmetic(chain: Chain, path: Path) -> NativeArithmetic:
+    try:
+        return NativeArithmetic(chain, {})
+    except ValueError as error:  # primes out of bounds, or none
+        raise KeyFolderError(f"{path} describes no chain to compute with: {error}") from error
+
+
+def _check_files(folder: Path, plan: Mapping[int, Mapping[str, int]], files: Collection[str]) -> None:
+    needed = {CHAIN, *(key_path(folder, name).name for keys in plan.values() for name in keys)}
+    if missing := sorted(needed.difference(files)):
+        raise KeyFolderError(f"{folder} lacks keys that the set needs: its manifest does not name {missing[0]}")
 
 
 def _check_chain(chain: Chain, set_: ParameterSet, path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.ir as ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -61,29 +61,29 @@ class Value:
         zeros = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
         return Value(self.builder, self.builder.shuffle_vector(first, undefined, zeros))
 
-    def like(self, number: int | float) -> Value:
+    def like(self, number: float) -> Value:
         """A constant of the same type."""
         if self.is_vector:
             return Value(self.builder, ir.Constant(self.value.type, [number] * LANES))
         return Value(self.builder, ir.Constant(self.value.type, number))
 
-    def _both(self, other: Value | int | float) -> tuple[ir.Value, ir.Value]:
+    def _both(self, other: Value | float) -> tuple[ir.Value, ir.Value]:
         other = other if isinstance(other, Value) else self.like(other)
         if self.is_vector or other.is_vector:
             return self.spread().value, other.spread().value
         return self.value, other.value
 
-    def _operate(self, float_name: str, integer_name: str, other: Value | int | float) -> Value:
+    def _operate(self, float_name: str, integer_name: str, other: Value | float) -> Value:
         name = float_name if self.is_float else integer_name
         return Value(self.builder, getattr(self.builder, name)(*self._both(other)))
 
-    def __add__(self, other: Value | int | float) -> Value:
+    def __add__(self, other: Value | float) -> Value:
         return self._operate("fadd", "add", other)
 
-    def __sub__(self, other: Value | int | float) -> Value:
+    def __sub__(self, other: Value | float) -> Value:
         return self._operate("fsub", "sub", other)
 
-    def __mul__(self, other: Value | int | float) -> Value:
+    def __mul__(self, other: Value | float) -> Value:
         return self._operate("fmul", "mul", other)
 
     def __and__(self, other: Value | int) -> Value:
@@ -101,7 +101,7 @@ class Value:
     def __neg__(self) -> Value:
         return Value(self.builder, self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
 
-    def __lt__(self, other: Value | int | float) -> Value:
+    def __lt__(self, other: Value | float) -> Value:
         """A mask for :func:`select`; integers compare unsigned."""
         compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_unsigned
         return Value(self.builder, compare("<", *self._both(other)))
@@ -170,7 +170,7 @@ def float_of_bits(a: Value) -> Value:
 class Array:
     """An array argument, seen as its first element's address."""
 
-    def __init__(self, builder: ir.IRBuilder, address: ir.Value, element: types.Type) -> None:
+    def __init__(self, builder: ir.IRBuilder, address: ir.Value, element: Any) -> None:
         self.builder, self.address, self.element = builder, address, element
 
     @property
@@ -207,7 +207,7 @@ class Array:
         """One element."""
         return Value(self.builder, self.builder.load(self._at(offset)))
 
-    def constant(self, number: int | float) -> Value:
+    def constant(self, number: float) -> Value:
         """A number in every lane, of the elements' type."""
         return Value(self.builder, ir.Constant(_DOUBLES if self.is_float else _INT64S, [number] * LANES))
 
@@ -284,8 +284,9 @@ def vectorised(body: Callable[..., None]) -> Any:
 
     names = ["typingctx", *inspect.signature(body).parameters]
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    definition.__signature__ = inspect.Signature([inspect.Parameter(name, positional) for name in names])
+    signature = inspect.Signature([inspect.Parameter(name, positional) for name in names])
     definition.__name__, definition.__doc__ = body.__name__, body.__doc__
+    vars(definition)["__signature__"] = signature  # what numba fits arguments to
     return intrinsic(definition)
 
 

@@ -41,12 +41,17 @@ class SwitchingKey(Protocol):
     At k of N the residue of position Ring.automorphism(g)[k] stands, in the order of :class:`.ring.Ring`.  At fewer
     towers the first ones of the first digits are read."""
 
-    low: NDArray[np.uint32]
-    high: NDArray[np.uint8]
-    special: NDArray[np.uint64]
-
     @property
     def automorphism(self) -> int: ...
+
+    @property
+    def low(self) -> NDArray[np.uint32]: ...
+
+    @property
+    def high(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def special(self) -> NDArray[np.uint64]: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The noise of ciphertext operations, for simulations in the clear: here none, and as the scheme makes it.
+"""The noise of ciphertext operations, for simulations in the clear: here there is none.
 
 All in units of a plaintext's integers, in the N/2 slots.
 """
@@ -6,11 +6,6 @@ All in units of a plaintext's integers, in the N/2 slots.
 from __future__ import annotations
 
 import numpy as np
-
-from .embedding import slots_of_coefficients
-
-#: Hamming weights of OpenFHE's secrets for SPARSE_ENCAPSULATED: the dense one, and that under which moduli are raised.
-DENSE_WEIGHT, SPARSE_WEIGHT = 192, 32
 
 
 class Noise:
@@ -31,49 +26,3 @@ class Noise:
     def overflows(self, residues: np.ndarray) -> np.ndarray | float:
         """(N,) the multiples of q_0 that raising the modulus of coefficients / q_0 = residues adds."""
         return 0.0
-
-
-class Overflows(Noise):
-    """Exact operations, but the modulus is raised as under a sparse secret: see :meth:`overflows`."""
-
-    def __init__(self, random: np.random.Generator) -> None:
-        self.random = random
-
-    def overflows(self, residues: np.ndarray) -> np.ndarray:
-        """c_0 + c_1 s = residue + overflow with c_0, c_1 in [-1/2, 1/2), c_1 uniform, s of SPARSE_WEIGHT ones."""
-        mask = sum(self.random.uniform(-0.5, 0.5, len(residues)) for _ in range(SPARSE_WEIGHT))
-        return -np.round(residues - mask)
-
-
-class SchemeNoise(Overflows):
-    """What rounding leaves, under secrets of OpenFHE's weights.
-
-    A rescale rounds both polynomials to the nearest: variance 1/12 a coefficient, times 1 + s for the second.
-    Lowering from QP, uncentred, leaves a sum of ``special_towers`` uniforms in (-1, 0]: their mean is the polynomial of
-    equal coefficients, which is large at slots whose root is near 1.  The keys' own errors are divided by P and far
-    below both.
-    """
-
-    def __init__(self, ring_dimension: int, special_towers: int, random: np.random.Generator) -> None:
-        super().__init__(random)
-        self.size, self.special_towers = ring_dimension, special_towers
-        secret = np.zeros(ring_dimension)
-        places = random.choice(ring_dimension, min(DENSE_WEIGHT, ring_dimension // 2), replace=False)
-        secret[places] = random.choice((-1, 1), len(places))
-        ones = slots_of_coefficients(np.ones(ring_dimension))
-        self._mean = -special_towers / 2 * ones * (1 + slots_of_coefficients(secret))
-
-    def rescaling(self) -> np.ndarray:
-        return self._gaussian((1 + DENSE_WEIGHT) / 12)
-
-    def switching(self) -> np.ndarray:
-        return self._gaussian(self.special_towers * (1 + DENSE_WEIGHT) / 12) + self._mean
-
-    def sparse_switching(self) -> np.ndarray:
-        return self._gaussian((1 + SPARSE_WEIGHT) / 12)
-
-    def encoding(self, period: int) -> np.ndarray:
-        return slots_of_coefficients(self.random.uniform(-0.5, 0.5, 2 * period))
-
-    def _gaussian(self, variance: float) -> np.ndarray:
-        return slots_of_coefficients(self.random.normal(0, np.sqrt(variance), self.size))

@@ -1,5 +1,6 @@
-"""The negacyclic number-theoretic transform, as OpenFHE's: position i of the result holds the value at psi^(2
-bitrev(i) + 1).
+"""The negacyclic number-theoretic transform, in passes that stay in cache.
+
+As OpenFHE's, position i of the result holds the value at psi^(2 bitrev(i) + 1), psi a root of unity of order 2N.
 
 A polynomial of N = A B coefficients is transformed as a matrix of A rows and B columns, in four passes whose data
 stay in cache.  X^N + 1 is split by the Cooley-Tukey butterflies (u, v) -> (u + w v, u - w v), log2 N layers of them:
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 from .compilation import compiled
 from .intrinsics import LANES, Array, Value, take, transpose, vectorised
 from .memory import aligned_copy
+from .order import shape
 from .residues import LargeModulus, SmallModulus
 
 RADIX = 16
@@ -469,17 +471,9 @@ def to_coefficients(counter, jobs, scratch, x, y, tile_stride, places, t):
 # Tables -----------------------------------------------------------------------------------------------------------
 
 
-def shape(n: int) -> tuple[int, int]:
-    """Rows A and columns B of the matrix of n = A B coefficients, both from 32 to 256."""
-    log2_n = n.bit_length() - 1
-    if n != 1 << log2_n or not 10 <= log2_n <= 16:
-        raise ValueError(f"the transform is made for rings of dimension 2^10 to 2^16, not {n}")
-    return 1 << (log2_n + 1) // 2, 1 << log2_n // 2
-
-
 def bit_reversed(size: int) -> NDArray[np.int64]:
     """The numbers below ``size``, a power of two, in bit-reversed order."""
-    order = np.zeros(1, np.int64)
+    order: NDArray[np.int64] = np.zeros(1, np.int64)
     while len(order) < size:
         order = np.concatenate([2 * order, 2 * order + 1])
     return order
@@ -526,13 +520,17 @@ def _padded(values: NDArray) -> NDArray:
     return np.concatenate([values, np.zeros((*values.shape[:-1], RADIX - values.shape[-1]), object)], axis=-1)
 
 
-def make_tables(
-    rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any
-) -> tuple[Tables, Tables]:
-    """Tables of the transform and of its inverse."""
-    forward_ = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
-    inverse_ = [_roots_of_prime(rows, columns, p, pow(psi, -1, p)) for p, psi in zip(primes, roots, strict=True)]
-    return tuple(_packed(rows, columns, primes, parts, dtype) for parts in (forward_, inverse_))
+def make_tables(rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any) -> Tables:
+    """Tables of the transform with ``roots`` for psi, or of the inverse of the one whose roots are their inverses."""
+    parts = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
+    fields: dict[str, Any] = {}
+    for name in parts[0]:
+        values = np.stack([part[name].reshape(-1) for part in parts])
+        fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
+    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
+    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
+    moduli = np.array(primes, dtype)
+    return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)
 
 
 def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) -> Tables:
@@ -545,8 +543,8 @@ def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) ->
 
 def some_primes(tables: Tables, first: int, end: int) -> Tables:
     """The tables of consecutive primes among several."""
-    fields = {name: getattr(tables, name) for name in Tables._fields}
-    return Tables(**{name: x[first:end] if isinstance(x, np.ndarray) else x for name, x in fields.items()})
+    arrays = {name: getattr(tables, name)[first:end] for name in Tables._fields[2:]}
+    return tables._replace(**arrays)
 
 
 def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple[NDArray, NDArray]:
@@ -556,14 +554,3 @@ def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple
         return stored, stored
     moduli = np.array(primes, object).reshape((-1,) + (1,) * (values.ndim - 1))
     return stored, aligned_copy(((values << 64) // moduli).astype(dtype))
-
-
-def _packed(rows: int, columns: int, primes: Sequence[int], parts: list[dict[str, NDArray]], dtype: Any) -> Tables:
-    fields: dict[str, Any] = {}
-    for name in parts[0]:
-        values = np.stack([part[name].reshape(-1) for part in parts])
-        fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
-    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
-    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
-    moduli = np.array(primes, dtype)
-    return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)

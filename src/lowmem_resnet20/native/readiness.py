@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EnvironmentFault
+from ..network.engines import WITH_OPENFHE
 from .chain import Chain, Prime
 from .ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
 from .compilation import compile_once, has_fused_multiply_add, is_compiled
@@ -42,7 +43,7 @@ def make_ready(compiling: Callable[[], None]) -> None:
     Errors: EnvironmentFault if the processor lacks fused multiply-add.
     """
     if not has_fused_multiply_add():
-        raise EnvironmentFault("the native evaluator needs a processor with fused multiply-add", "use engine openfhe")
+        raise EnvironmentFault("the native evaluator needs a processor with fused multiply-add", WITH_OPENFHE)
     if not is_compiled():
         compiling()
     compile_once(_exercise)

@@ -10,6 +10,7 @@ automorphism(g)[k].  Rotations of the slots by s have g = 5^s, complex conjugati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -18,21 +19,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import bases, ntt
+from . import bases, elementwise, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
+from .order import memory_order, shape
 from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
-
-#: Names the order of residues in memory, in files: another order gets another name.
-ORDER = "blocks of eight rows"
-
-
-def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of ntt.shape."""
-    columns = columns or ntt.shape(dimension)[1]
-    row, position = np.divmod(np.arange(dimension), columns)
-    return row // ntt.LANES * ntt.LANES * columns + position * ntt.LANES + row % ntt.LANES
 
 
 class Raising(NamedTuple):
@@ -79,11 +71,13 @@ class Ring:
     columns: int = 0
 
     def __post_init__(self) -> None:
-        ntt.shape(self.dimension)
+        shape(self.dimension)
         if not all(q < SMALL_LIMIT for q in self.q):
             raise ValueError(f"primes of Q must have at most 37 bits, not {max(self.q).bit_length()}")
         if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
             raise ValueError(f"special primes must have 51 to 60 bits, not {max(self.p).bit_length()}")
+        if self.digits_at(len(self.q)) > elementwise.MOST_LARGE_TERMS:
+            raise ValueError(f"{self.digits_at(len(self.q))} digits of key switching are too many for exact sums")
 
     @classmethod
     def of(cls, chain: Chain, threads: int = 0) -> Ring:
@@ -118,7 +112,7 @@ class Ring:
         """Rows and columns of the transform."""
         if self.columns:
             return self.dimension // self.columns, self.columns
-        return ntt.shape(self.dimension)
+        return shape(self.dimension)
 
     @property
     def tiles(self) -> int:
@@ -175,28 +169,24 @@ class Ring:
         return Workers(self.threads or available_processors(), elements)
 
     @cached_property
-    def _q_tables(self) -> tuple[ntt.Tables, ntt.Tables]:
+    def forward_q(self) -> ntt.Tables:
+        """Tables of the transform modulo the primes of Q."""
         return ntt.make_tables(*self.shape, self.q, self.q_roots, np.float64)
 
     @cached_property
-    def _p_tables(self) -> tuple[ntt.Tables, ntt.Tables]:
+    def inverse_q(self) -> ntt.Tables:
+        """Tables of its inverse."""
+        return ntt.make_tables(*self.shape, self.q, _inverses(self.q_roots, self.q), np.float64)
+
+    @cached_property
+    def forward_p(self) -> ntt.Tables:
+        """Tables of the transform modulo the special primes."""
         return ntt.make_tables(*self.shape, self.p, self.p_roots, np.uint64)
 
-    @property
-    def forward_q(self) -> ntt.Tables:
-        return self._q_tables[0]
-
-    @property
-    def inverse_q(self) -> ntt.Tables:
-        return self._q_tables[1]
-
-    @property
-    def forward_p(self) -> ntt.Tables:
-        return self._p_tables[0]
-
-    @property
+    @cached_property
     def inverse_p(self) -> ntt.Tables:
-        return self._p_tables[1]
+        """Tables of its inverse."""
+        return ntt.make_tables(*self.shape, self.p, _inverses(self.p_roots, self.p), np.uint64)
 
     @cached_property
     def half_shift(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -235,3 +225,7 @@ class Ring:
         return np.array(
             [pow(root, self.dimension // 2, q) for q, root in zip(self.q, self.q_roots, strict=True)], np.float64
         )
+
+
+def _inverses(roots: Sequence[int], primes: Sequence[int]) -> list[int]:
+    return [pow(root, -1, p) for root, p in zip(roots, primes, strict=True)]

@@ -1,0 +1,28 @@
+"""The order in which the residues of a polynomial in evaluation form lie in memory, and so in key files.
+
+Nothing here needs compiled code: who makes keys need not have what evaluates with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Names the order in files: another order gets another name.
+ORDER = "blocks of eight rows"
+_ROWS = 8
+
+
+def shape(n: int) -> tuple[int, int]:
+    """Rows A and columns B of the matrix of n = A B coefficients, both from 32 to 256."""
+    log2_n = n.bit_length() - 1
+    if n != 1 << log2_n or not 10 <= log2_n <= 16:
+        raise ValueError(f"the transform is made for rings of dimension 2^10 to 2^16, not {n}")
+    return 1 << (log2_n + 1) // 2, 1 << log2_n // 2
+
+
+def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of :func:`shape`."""
+    columns = columns or shape(dimension)[1]
+    row, position = np.divmod(np.arange(dimension), columns)
+    return row // _ROWS * _ROWS * columns + position * _ROWS + row % _ROWS
