@@ -377,7 +377,7 @@ def test_a_picture_that_fails_in_the_server_has_its_line(run, faked, server, mon
         identity = encrypt(folder, set_, pixels, weights, output, name)
         return fakes.write_ciphertext(output, "picture", "", b"bad") if "dog" in name else identity
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "encrypt_picture", bad_dog)
+    monkeypatch.setattr(fakes, "encrypt_picture", bad_dog)
     dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
     done = run("load_keys", "1", "input", dog, cat, "json", "verbose", "-1")
     failed, answered = [json.loads(line) for line in done.out.splitlines()]

@@ -58,10 +58,10 @@ def keyed(set_: ParameterSet, folder: Path) -> Keyed:
     return Keyed(set_, folder / "exp")
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def eight(request, tmp_path_factory) -> Keyed:
-    """A group of eight, whose ciphertexts are four, two and one; the ring is full throughout."""
-    return keyed(replace(ENGINES[request.param], pictures=8), tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory) -> Keyed:
+    """A group of eight, whose ciphertexts are four, two and one, by the faster engine; the ring is full throughout."""
+    return keyed(replace(INSECURE_NATIVE_SET, pictures=8), tmp_path_factory.mktemp("native"))
 
 
 def in_the_clear(set_: ParameterSet, pictures) -> np.ndarray:
@@ -75,9 +75,8 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max())
 
 
-@pytest.mark.parametrize("pictures", [1, 2, 4])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_picture_of_a_smaller_group(engine, pictures, tmp_path):
+@pytest.mark.parametrize("engine, pictures", [("openfhe", 2), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)])
+def test_every_picture_of_a_group(engine, pictures, tmp_path):
     party = keyed(replace(ENGINES[engine], pictures=pictures), tmp_path)
     group = PICTURES[:pictures]
     party.encrypted(group, tmp_path / "p.ct")
@@ -85,7 +84,7 @@ def test_every_picture_of_a_smaller_group(engine, pictures, tmp_path):
     assert worst(logits, in_the_clear(party.set, group)) < NOISE[party.set.engine]
 
 
-def test_every_picture_of_a_group_of_eight(eight, tmp_path):
+def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     """Also beside an empty place; its logits are the network's, and its checkpoints its own values."""
     pytest.importorskip("torch")
     group = [*PICTURES[:3], None, *PICTURES[4:]]

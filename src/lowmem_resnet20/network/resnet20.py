@@ -267,28 +267,34 @@ def _sketch(values: np.ndarray) -> tuple[str, str]:
 @dataclass(frozen=True)
 class Plan:
     """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it is
-    done, and number of refreshes; and, by part of the network, the steps an observer is told of."""
+    done, and number of refreshes; by part of the network, the steps an observer is told of; and the names of the values it
+    is shown."""
 
     rotations: dict[int, frozenset[int]]
     levels_of: dict[int, dict[int, int]]
     refreshes: dict[int, int]
     steps: dict[str, list[tuple[str, str]]]
+    values: list[str]
     output_levels: int
 
 
 @dataclass
-class _StepList(NoObserver):
-    """Keeps the steps it is told of."""
+class _Names(NoObserver):
+    """Keeps the steps it is told of, and the names of the values."""
 
     steps: list[tuple[str, str]] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
 
     def step(self, stage: str, name: str) -> None:
         self.steps.append((stage, name))
 
+    def value(self, name: str, x: object) -> None:
+        self.values.append(name)
+
 
 def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan:
     """Run the network on nothing: raises PlanError where levels or slots would not do."""
-    ev, observer = evaluator or PlanningEvaluator(set_), _StepList()
+    ev, observer = evaluator or PlanningEvaluator(set_), _Names()
     network = Network(set_, _unscaled(set_.architecture), ev, observer)
     state: tuple[Planned, ...] = (Planned(input_slots(set_), PICTURE_LEVELS),) * set_.ciphertexts(1)
     steps: dict[str, list[tuple[str, str]]] = {}
@@ -298,7 +304,7 @@ def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan
         state = part.run(state)
     rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
     levels_of = {stage: ev.levels_of.get(stage, {}) for stage in rotations}
-    return Plan(rotations, levels_of, dict(ev.refreshes), steps, state[0].levels)
+    return Plan(rotations, levels_of, dict(ev.refreshes), steps, observer.values, state[0].levels)
 
 
 def _unscaled(architecture: Architecture) -> Scaled:
