@@ -15,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
-from lowmem_resnet20.fhe.group import picture_id
+from lowmem_resnet20.fhe import group as groups
 from lowmem_resnet20.machine.files import new_folder
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.registry import Entry, pixel_digest
@@ -69,7 +69,7 @@ def encrypt_group(folder: Path, set_, group, weights, output: Path) -> list[str]
         return [encrypt_picture(folder, set_, named.pixels, weights, output, named.name)]
     calls.append(("encrypt_group", folder, set_.number, [named and named.name for named in group], output))
     identity = write_ciphertext(output, "picture", "", b"group %d" % len(entries))
-    ids = [picture_id(identity, place, set_.pictures) for place in range(len(group))]
+    ids = [groups.picture_id(identity, place, set_.pictures) for place in range(len(group))]
     for identity, named in zip(ids, group, strict=True):
         if named:
             entries[identity] = Entry(identity, pixel_digest(named.pixels), named.name)
@@ -103,12 +103,15 @@ def decrypt_logits(folder: Path, set_, ciphertext: Path, weights, picture: str) 
 
 
 def decrypt_group(folder: Path, set_, ciphertext: Path, weights, group: str) -> list[np.ndarray]:
-    """Of each place the logits of that encryption; of an empty one numbers that are none."""
+    """Of each place the logits of that encryption; of an empty one numbers that are none; by place where
+    nothing is known of the group."""
     if set_.pictures == 1:
         return [decrypt_logits(folder, set_, ciphertext, weights, group)]
     calls.append(("decrypt_group", folder, set_.number, ciphertext))
     assert json.loads(ciphertext.read_bytes().splitlines()[1])["picture"] == group
-    ids = [picture_id(group, place, set_.pictures) for place in range(set_.pictures)]
+    ids = [groups.picture_id(group, place, set_.pictures) for place in range(set_.pictures)]
+    if not entries:
+        return [logits_of(place) for place in range(set_.pictures)]
     return [logits_of(list(entries).index(i)) if i in entries else np.full(10, np.nan) for i in ids]
 
 

@@ -1118,3 +1118,85 @@ def test_one_line(text):
 def test_the_class_is_the_greatest_logit(logits):
     result = Classification.of(logits)
     assert result.logits[result.index] == max(logits)
+
+
+# --- groups: set 7 ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ten(inputs) -> list[str]:
+    """Ten words: pictures, but for the third and the last."""
+    for name in ("bad.png", "worse.png"):
+        Path(name).write_bytes(b"not a picture")
+    good = sorted(str(path) for path in inputs.iterdir() if path.suffix in (".png", ".jpg"))[:8]
+    return [*good[:2], "bad.png", *good[2:], "worse.png"]
+
+
+def test_pictures_go_in_groups_and_one_that_cannot_be_read_leaves_its_place_empty(run, faked, server, ten):
+    """Eight and two; each picture has its line, its logits, its share of the group's time, and the group's."""
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten, "json", "verbose", "-1")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    failed, told = lines[:2], lines[2:]
+    assert done.code == ExitCode.PICTURE and [line["input"] for line in failed] == ["bad.png", "worse.png"]
+    good = [word for word in ten if word not in ("bad.png", "worse.png")]
+    assert [line["input"] for line in told] == good
+    assert [line["logits"] for line in told] == [list(fakes.logits_of(number)) for number in range(8)]
+    assert [line["group"]["place"] for line in told] == [1, 2, 4, 5, 6, 7, 8, 1]
+    assert [line["group"]["pictures"] for line in told] == [7] * 7 + [1]
+    assert [line["group"]["seconds"]["evaluate"] for line in told] == [2.0] * 8
+    assert [line["seconds"]["evaluate"] for line in told] == [2 / 7] * 7 + [2.0]
+    groups = [call[3] for call in faked if call[0] == "encrypt_group"]
+    assert groups == [[word if word in good else None for word in ten[:8]], [ten[8], None]]
+    assert len(request()["jobs"]) == 2
+    assert sum(call[0] == "decrypt_group" for call in faked) == 2  # once a group
+
+
+def test_a_group_of_which_no_picture_can_be_read_is_no_job(run, faked, server, ten):
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten[:8], "worse.png", "json", "verbose", "-1")
+    assert done.code == ExitCode.PICTURE and len(request()["jobs"]) == 1
+
+
+def test_a_group_that_fails_in_the_server_has_a_line_for_each_picture(run, faked, server, monkeypatch, ten):
+    server(WORKS)
+    write = fakes.write_ciphertext
+    monkeypatch.setattr(fakes, "write_ciphertext", lambda path, kind, picture, payload: write(path, kind, picture, b"bad"))
+    done = run("load_keys", "7", "input", *ten[:2], *ten[3:5], "json", "verbose", "-1")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 6 and [line["input"] for line in lines] == [*ten[:2], *ten[3:5]]
+    assert done.err.count("error:") == 1 and f"the encryption of {', '.join([*ten[:2], *ten[3:5]])} is bad" in done.err
+
+
+def test_time_of_groups_is_told_by_picture(run, faked, server, ten):
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten)
+    assert "; a group after the first 2.0 s; " in done.err and " of evaluation a picture\n" in done.err
+
+
+@pytest.mark.parametrize("pictures, advised", [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize("command", [["load_keys", "7"], ["encrypt", "7", "output", "sent/"]])
+def test_for_few_pictures_set_6_is_the_better_choice(run, faked, server, ten, pictures, advised, command):
+    server(WORKS)
+    told = run(*command, "input", *ten[3 : 3 + pictures]).err
+    advice = "set 7 takes as long for one picture as for 8: for fewer than 3, set 6 is the better choice\n"
+    assert (advice in told) == advised
+    assert "better choice" not in run("load_keys", "6", "input", ten[3]).err
+
+
+def test_two_machines_and_a_group(run, faked, server, ten):
+    good = [*ten[:2], *ten[3:5]]
+    done = run("encrypt", "7", "input", *good[:2], "bad.png", *good[2:], "output", "sent", "json")
+    failed, *lines = [json.loads(line) for line in done.out.splitlines()]
+    assert failed["input"] == "bad.png" and [line["input"] for line in lines] == good
+    assert {line["ciphertext"] for line in lines} == {"sent/1.ct"} and [line["place"] for line in lines] == [1, 2, 4, 5]
+    server(WORKS)
+    assert run("evaluate", "7", "sent", "output", "back").code == 0
+    done = run("decrypt", "7", "back", "json")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == good
+    assert run("decrypt", "7", "back", "input", *good).code == 0
+    assert "is not among the pictures given" in (done := run("decrypt", "7", "back", "input", *good[:3])).err
+    assert done.out.count("picture  ") == 3
+    fakes.entries.clear()  # another client's list: the places are told by number
+    told = re.findall("picture  (.*)", run("decrypt", "7", "back/1.ct").out)
+    assert told == [f"back/1.ct, place {place}" for place in range(1, 9)]
