@@ -514,7 +514,7 @@ def test_programs_read_how_far_values_come(run, faked, server, black, inputs):
 def test_logits_unlike_the_plain_networks_are_warned_of(run, faked, server, monkeypatch):
     encrypted_result(run, server, "input", "inputs/vale.jpg")
     wrong = fakes.LOGITS + np.array([0, 7.5, *[0] * 8])
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: wrong)
+    monkeypatch.setattr(fakes, "decrypt_logits", lambda *_: wrong)
     message = "inputs/vale.jpg: a logit is 7.50 from the plain network's: the result may be wrong"
     for command in (["load_keys", "1"], ["decrypt", "1", "r.ct"]):
         done = run(*command, "input", "inputs/vale.jpg", "json", "verbose", "-1")
@@ -756,7 +756,7 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
 )
 def test_errors_below(run, faked, server, monkeypatch, error, code, message, hint):
     encrypted_result(run, server)
-    replace(monkeypatch, "client", "decrypt_logits", error)
+    replace(monkeypatch, "client", "decrypt_group", error)
     done = run("decrypt", "1", "r.ct")
     assert (done.code, done.out) == (code, "")
     first, second = done.err.splitlines()
@@ -792,7 +792,7 @@ def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server
 
 def test_noise_is_no_result(run, faked, server, monkeypatch):
     encrypted_result(run, server)
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: np.full(10, np.nan))
+    monkeypatch.setattr(fakes, "decrypt_logits", lambda *_: np.full(10, np.nan))
     done = run("decrypt", "1", "r.ct", "json")
     assert done.code == ExitCode.CIPHERTEXT
     assert json.loads(done.out)["error"] == "the decrypted logits are not finite numbers"
@@ -945,26 +945,26 @@ def kept_result(done, temporary: Path) -> Path:
 @pytest.mark.parametrize("error", [CiphertextError("x"), KeyFolderError("x"), OSError(5, "x"), RuntimeError("x")])
 def test_a_result_that_cannot_be_decrypted_is_kept(run, sent, server, monkeypatch, temporary, error):
     server(WORKS)
-    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
-    replace(monkeypatch, "client", "decrypt_logits", error)
+    decrypt = fakes.decrypt_group
+    replace(monkeypatch, "client", "decrypt_group", error)
     done = run("load_keys", "1", "input", "own.png")
     assert done.code and done.out == ""
     kept_result(done, temporary)
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", decrypt)
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_group", decrypt)
     again = run(*done.err.split("lowmem-resnet20 ", 1)[1].splitlines()[0].split(), "verbose", "-1")
     assert again.code == 0 and RESULT in again.out
 
 
 def test_of_several_results_those_that_were_not_told_are_kept(run, sent, server, monkeypatch, temporary, inputs):
     server(WORKS)
-    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+    decrypt = fakes.decrypt_logits
 
     def fails_for_the_second(folder, set_, ciphertext, *rest):
         if ciphertext.name == "2.ct":
             raise CiphertextError("x")
         return decrypt(folder, set_, ciphertext, *rest)
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", fails_for_the_second)
+    monkeypatch.setattr(fakes, "decrypt_logits", fails_for_the_second)
     pictures = [str(inputs / name) for name in ("dog.png", "cat.png", "frog.png")]
     done = run("load_keys", "1", "input", *pictures)
     assert done.code == ExitCode.CIPHERTEXT and done.out.count("picture  ") == 2
