@@ -3,8 +3,10 @@
 
     scripts/operations.py PICTURE SET [SET ...] [--keys DIR]
 
-The server's module runs in this process, with every operation of its evaluator timed.  Minutes for each set, whose keys
-must be there; nothing else should run meanwhile.
+The server's module runs in this process, with every operation of its evaluator timed; of the native one also the parts
+of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
+must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each set,
+whose keys must be there and name its evaluator; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -13,22 +15,27 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client, server
-from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
+from lowmem_resnet20.engine import Engine
+from lowmem_resnet20.fhe.keystore import SERVER, Manifest, keys_set
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.model.picture import read_picture
-from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.network.weights import default_weights_path, load_weights
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.network.engines import NATIVE
+from lowmem_resnet20.network.parameters import ParameterSet
+from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.terminal.progress import Progress, SilentProgress
 
-#: The kind of each of the evaluator's methods that takes time.
+#: The kind of each of an evaluator's methods that takes time.
 KINDS = {
     "bootstrap": "refresh",
     "bootstrap_function": "refresh",
@@ -41,26 +48,51 @@ KINDS = {
     "add": "additions",
     "add_vector": "additions",
 }
+#: The parts of the native refresh; what is left of one beside them is the exponential.
+EXPONENTIAL = "refresh: exponential"
+PARTS = {
+    "slots_to_coefficients": "refresh: slots to coefficients",
+    "raised": "refresh: switches and raise",
+    "coefficients_to_slots": "refresh: coefficients to slots",
+    "fourier": "refresh: series",
+}
+#: The native arithmetic's operations that move ciphertexts.
+MOVING = (
+    "rescale", "add", "subtract", "add_constant", "add_vector", "multiply_integer", "multiply_by_i", "combination",
+    "weighted_sum", "sum_of_products", "rotate", "conjugate", "transform", "to_sparse", "raise_modulus", "to_dense",
+)  # fmt: skip
 
 
-class TimedEvaluator(OpenfheEvaluator):
-    """Counts the seconds and calls of each kind; an operation inside another counts for itself alone."""
+@dataclass
+class Stopwatch:
+    """Seconds, calls and least bytes moved, by kind; an operation inside another counts for itself alone."""
 
-    seconds: ClassVar[Counter[str]] = Counter()
-    calls: ClassVar[Counter[str]] = Counter()
+    seconds: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    _kinds: list[str] = field(default_factory=list)
+    _inner: list[float] = field(default_factory=lambda: [0.0])
+    _moving: bool = False
 
-    def __init__(self, set_: ParameterSet, context: Any, load_stage: Callable[[int], None]) -> None:
-        super().__init__(set_, context, load_stage)
-        for method, kind in KINDS.items():
-            setattr(self, method, self._timed(getattr(self, method), kind))
-        self._inner = [0.0]
+    def watch(self, thing: Any, kinds: dict[str, str]) -> None:
+        """Time the methods of ``thing`` that are named."""
+        for method, kind in kinds.items():
+            if hasattr(thing, method):
+                setattr(thing, method, self._timed(getattr(thing, method), kind))
+
+    def watch_bytes(self, arithmetic: Any) -> None:
+        """Count what the native arithmetic's operations move."""
+        for method in MOVING:
+            setattr(arithmetic, method, self._counted(getattr(arithmetic, method), arithmetic))
 
     def _timed(self, function: Callable, kind: str) -> Callable:
-        def timed(*args: Any) -> Any:
+        def timed(*args: Any, **words: Any) -> Any:
             self._inner.append(0.0)
+            self._kinds.append(kind)
             started = time.monotonic()
-            result = function(*args)
+            result = function(*args, **words)
             elapsed = time.monotonic() - started
+            self._kinds.pop()
             self.seconds[kind] += elapsed - self._inner.pop()
             self.calls[kind] += 1
             self._inner[-1] += elapsed
@@ -68,25 +100,136 @@ class TimedEvaluator(OpenfheEvaluator):
 
         return timed
 
+    def _counted(self, function: Callable, arithmetic: Any) -> Callable:
+        """An operation inside another moves what the outer one is counted for."""
 
-def measure(set_: ParameterSet, folder: Path, picture: Path) -> dict[str, tuple[float, int]]:
-    """Seconds and number of calls by kind, and of the whole."""
-    weights = load_weights(default_weights_path())
-    TimedEvaluator.seconds, TimedEvaluator.calls = Counter(), Counter()
+        def counted(*args: Any) -> Any:
+            outermost, self._moving = not self._moving, True
+            result = function(*args)
+            if outermost:
+                self._moving = False
+                kind = self._kinds[-1] if self._kinds else ""
+                self.bytes[kind] += least_bytes(function.__name__, args, result, arithmetic)
+            return result
+
+        return counted
+
+
+def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> int:
+    """What an operation must read and write: its ciphertexts, its keys, and the encoded vectors of a transform."""
+    ring, n = arithmetic.ring, arithmetic.ring_dimension
+    read = {id(x): x for x in ciphertexts(args)}.values()
+    written = [x for x in ciphertexts((result,)) if id(x) not in set(map(id, read))]
+    towers = min((x.towers for x in read), default=0)
+    moved = sum(2 * 8 * x.towers * n for x in (*read, *written))
+    key = 2 * -(-towers // ring.digit_towers) * (5 * towers + 8 * len(ring.p)) * n
+    if operation == "rotate":
+        return moved + key * len({step for step in args[1] if step % (n // 2)})
+    if operation in ("conjugate", "sum_of_products", "to_dense"):
+        return moved + key
+    if operation == "to_sparse":
+        return moved + 2 * (5 + 8 * 2) * n
+    if operation == "transform":
+        steps = [step for step in (*args[1].babies, *args[1].giants) if step]
+        vectors = sum(len(vector) for vector in args[1].vectors.values())
+        return moved + key * len(steps) + 2 * 8 * vectors * (towers + len(ring.p))
+    return moved
+
+
+def ciphertexts(things: Iterable[Any]) -> list[Any]:
+    """Those among arguments, and in lists and tuples of them."""
+    found = []
+    for thing in things:
+        if isinstance(thing, (list, tuple)):
+            found += ciphertexts(thing)
+        elif hasattr(thing, "towers") and hasattr(thing, "residues"):
+            found.append(thing)
+    return found
+
+
+def bandwidth(threads: int, megabytes: int = 256) -> float:
+    """Bytes a second, read and written, that as many threads copy between large arrays; the best of five."""
+    sources = [np.ones(megabytes << 17) for _ in range(threads)]
+    targets = [np.ones(megabytes << 17) for _ in range(threads)]
+    best = np.inf
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            started = time.monotonic()
+            list(pool.map(np.copyto, targets, sources))
+            best = min(best, time.monotonic() - started)
+    return 2 * threads * sources[0].nbytes / best
+
+
+def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine:
+    """The engine of the folder, watched."""
+    engine = server.open_engine(folder, set_, manifest, progress)
+    evaluator: Any = engine.evaluator
+    if set_.engine == NATIVE:
+        load_stage = evaluator._load_stage
+
+        def load_watched(stage: int) -> Any:
+            refresh = load_stage(stage)
+            watch.watch(refresh, PARTS)
+            return refresh
+
+        evaluator._load_stage = load_watched
+        watch.watch(evaluator.arithmetic._encoder, {"encode": "encoding"})
+        watch.watch_bytes(evaluator.arithmetic)
+        watch.watch(evaluator, KINDS | {"bootstrap_function": EXPONENTIAL})
+    else:
+        watch.watch(evaluator, KINDS)
+    return engine
+
+
+@dataclass(frozen=True)
+class Spent:
+    """On a kind of operation.  share: of the bandwidth limit, of the parts of a native refresh."""
+
+    seconds: float
+    calls: int
+    share: float | None = None
+
+
+def measure(
+    set_: ParameterSet, folder: Path, pixels: np.ndarray, weights: Weights, bytes_per_second: float
+) -> dict[str, Spent]:
+    """What was spent on each kind, and on the whole."""
+    watch = Stopwatch()
     with tempfile.TemporaryDirectory() as temporary:
         job = Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
-        client.encrypt_picture(folder, set_, read_picture(picture), weights, job.ciphertext, str(picture))
+        client.encrypt_picture(folder, set_, pixels, weights, job.ciphertext, "picture")
         started = time.monotonic()
-        [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), evaluator_type=TimedEvaluator)
+        opening = lambda *arguments: open_watched(watch, *arguments)
+        [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), opening=opening)
         total = time.monotonic() - started
     if outcome.error:
         raise outcome.error
-    seconds, calls = TimedEvaluator.seconds, TimedEvaluator.calls
-    rest = total - sum(seconds.values())
-    return {kind: (seconds[kind], calls[kind]) for kind in dict.fromkeys(KINDS.values())} | {
-        "checking keys, files": (rest, 1),
-        "in all": (total, 1),
-    }
+    order = dict.fromkeys((*PARTS.values(), EXPONENTIAL, *KINDS.values()))
+    spent = {kind: _spent(watch, kind, bytes_per_second) for kind in order if watch.calls[kind]}
+    rest = total - sum(watch.seconds.values())
+    return spent | {"checking keys, files": Spent(rest, 1), "in all": Spent(total, 1)}
+
+
+def _spent(watch: Stopwatch, kind: str, bytes_per_second: float) -> Spent:
+    seconds = watch.seconds[kind]
+    moved = watch.bytes[kind] if kind.startswith("refresh: ") else 0
+    return Spent(seconds, watch.calls[kind], moved / bytes_per_second / seconds if moved else None)
+
+
+def table(figures: dict[str, dict[str, Spent]]) -> Table:
+    """A row for each kind that any of the sets, by name, has."""
+    parts = ("s", "calls", "of bandwidth")
+    result = Table("operation", *(f"{name}: {part}" for name in figures for part in parts))
+    kinds = list(dict.fromkeys(kind for spent in figures.values() for kind in spent))
+    last = ["checking keys, files", "in all"]
+    for kind in [*(kind for kind in kinds if kind not in last), *last]:
+        cells = []
+        for spent in figures.values():
+            s = spent.get(kind)
+            share = f"{s.share:.0%}" if s and s.share is not None else ""
+            cells += [f"{s.seconds:.1f}", str(s.calls), share] if s else ["", "", ""]
+        result.add_row(kind, *cells)
+    return result
 
 
 def main() -> None:
@@ -95,14 +238,17 @@ def main() -> None:
     parser.add_argument("sets", type=int, nargs="+")
     parser.add_argument("--keys", type=Path, default=Path("keys"))
     args = parser.parse_args()
-    figures = {}
+    from lowmem_resnet20.native.threads import available_processors
+
+    threads = available_processors()
+    copied, weights, figures = bandwidth(threads), load_weights(default_weights_path()), {}
     for number in args.sets:
-        figures[number] = measure(parameter_set(number), args.keys / f"exp{number}", args.picture)
-    table = Table("operation", *(f"set {number}: {part}" for number in figures for part in ("s", "calls")))
-    for kind in figures[args.sets[0]]:
-        cells = (cell for f in figures.values() for cell in (f"{f[kind][0]:.1f}", str(f[kind][1])))
-        table.add_row(kind, *cells)
-    Console(width=120).print(table)
+        folder = args.keys / f"exp{number}"
+        set_ = keys_set(folder / SERVER, number)
+        figures[f"set {number}, {set_.engine}"] = measure(set_, folder, read_picture(args.picture), weights, copied)
+    console = Console(width=150)
+    console.print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written")
+    console.print(table(figures))
 
 
 if __name__ == "__main__":

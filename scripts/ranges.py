@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.model.plain import PlainNetwork
-from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.ranges import ranges
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from pictureset import Pictures, read_pictures
@@ -59,7 +59,7 @@ class Range:
 
 def measure(weights: Weights, pictures: Pictures) -> dict[str, Range]:
     network = PlainNetwork(weights)
-    ends = ranges(weights, PARAMETER_SETS[1].refresh)
+    ends = ranges(weights, parameter_set(1).refresh)
     found = {name: Range() for name in weights.architecture.relu_channels()}
     for first in range(0, len(pictures.x), 100):
         layers = network.layers(pictures.x[first : first + 100])

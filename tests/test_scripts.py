@@ -3,18 +3,26 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_SHORT_NATIVE_SET,
+    INSECURE_SHORT_SET,
+    random_picture,
+    random_weights,
+)
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from lowmem_resnet20 import client, keygeneration, server
+from lowmem_resnet20 import client, keygeneration
 from lowmem_resnet20.inspection import LayerPrecision
-from lowmem_resnet20.job import Job
+from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
+from lowmem_resnet20.native.keys import rotation_step
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.network.scaling import scale
@@ -85,7 +93,7 @@ def test_ranges(tmp_path):
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())
     assert conv1.rms == pytest.approx(np.sqrt((expected**2).mean()))
     assert conv1.histogram.sum() == expected.size == conv1.count
-    units = scale(weights, PARAMETER_SETS[1].refresh).units["conv1"]  # in encryption's unit the range ends at 1
+    units = scale(weights, parameter_set(1).refresh).units["conv1"]  # in encryption's unit the range ends at 1
     relative = np.abs(expected) / units[:, None, None]
     assert conv1.reached == pytest.approx(relative.max())
     assert len(ranges.bars(conv1.histogram)) == 25
@@ -93,12 +101,14 @@ def test_ranges(tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("number", PARAMETER_SETS)
-def test_every_rotation_key_has_a_purpose(number):
-    set_ = parameter_set(number)
+@pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda set_: f"{set_.number} {set_.engine}")
+def test_every_rotation_key_has_a_purpose(set_):
     purposes = rotations.explain(set_)
-    needed, _ = keygeneration._rotations_by_stage(set_)
-    assert {stage: frozenset(steps) for stage, steps in purposes.items()} == needed
+    if set_.engine == "native":
+        names = {stage: set(map(rotation_step, keys)) - {0} for stage, keys in key_plan(set_).items()}
+    else:
+        names, _ = keygeneration._rotations_by_stage(set_)
+    assert {stage: set(steps) for stage, steps in purposes.items()} == names
     assert all(why for steps in purposes.values() for why in steps.values())
     for stage, width in ((1, 32), (2, 16), (3, 8)):  # the five of a stage's convolutions
         five = {1, -1, width, -width, -width * width}
@@ -106,20 +116,72 @@ def test_every_rotation_key_has_a_purpose(number):
         assert {step % set_.full_slots for step in five} <= used
 
 
-def test_operations_are_counted(tmp_path):
-    set_, weights = INSECURE_SET, random_weights(ARCHITECTURE)
-    client.generate_keys(set_, tmp_path / "exp1", SilentProgress())
-    pixels = random_picture(ARCHITECTURE, np.random.default_rng(9))
-    job = Job(tmp_path / "p.ct", tmp_path / "r.ct")
-    client.encrypt_picture(tmp_path / "exp1", set_, pixels, weights, job.ciphertext, "picture")
-    timed = operations.TimedEvaluator
-    timed.seconds.clear()
-    timed.calls.clear()
-    progress = SilentProgress()
-    server.evaluate(tmp_path / "exp1", set_, [job], weights, progress, evaluator_type=timed)
-    progress.close()  # the last step ends here
-    assert timed.calls["refresh"] == sum(plan(set_).refreshes.values())
-    assert timed.calls["loading"] == 3
-    assert timed.calls["encoding"] > timed.calls["products"] > 0
-    assert all(seconds >= 0 for seconds in timed.seconds.values())
-    assert sum(timed.seconds.values()) < sum(step.seconds for step in progress.times)
+def test_native_keys_are_shown_with_towers_and_bytes(monkeypatch, capsys):
+    """Of every stage all keys, and their sum as key generation writes it."""
+    monkeypatch.setattr(sys, "argv", ["rotations.py", "5"])
+    rotations.main()
+    printed, set_ = capsys.readouterr().out, parameter_set(5, "native")
+    stages = key_plan(set_)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+    rows = [row for row in rows if row[0]]  # a long purpose takes several lines
+    assert [row[2] for row in rows if row[0] == "relinearisation"] == [
+        str(keys["relinearisation"]) for keys in stages.values()
+    ]
+    assert len(rows) == sum(map(len, stages.values()))
+    assert {row[0] for row in rows} > {"relinearisation", "conjugation", "into-sparse", "from-sparse", "1", "-1"}
+    files = longest(stages)
+    total = rotations.format_bytes(sum(key_bytes(set_, name, towers) for name, towers in files.items()))
+    assert f"{len(files)} keys in all, {total}; in OpenFHE's form" in printed
+
+
+def test_rotation_keys_of_openfhe_are_shown(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rotations.py", "5", "--engine", "openfhe"])
+    rotations.main()
+    printed = capsys.readouterr().out
+    assert "bootstrapping" in printed and re.search(r"\d+ rotation keys in all, [0-9.]+ GiB", printed)
+
+
+@pytest.mark.parametrize("set_", [INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET], ids=lambda set_: set_.engine)
+def test_operations_are_counted(tmp_path, set_):
+    """As often as the plan says; together they take what the whole takes."""
+    weights = random_weights(set_.architecture)
+    client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
+    pixels = random_picture(set_.architecture, np.random.default_rng(9))
+    spent = operations.measure(set_, tmp_path / "exp6", pixels, weights, 10e9)
+    refreshes = sum(plan(set_).refreshes.values())
+    assert spent["loading"].calls == 2 and spent["in all"].calls == 1
+    assert spent["encoding"].calls > spent["products"].calls > 0
+    assert all(0 <= kind.seconds < spent["in all"].seconds for name, kind in spent.items() if name != "in all")
+    total = sum(kind.seconds for name, kind in spent.items() if name != "in all")
+    assert total == pytest.approx(spent["in all"].seconds)
+    parts = {name: kind for name, kind in spent.items() if name.startswith("refresh")}
+    if set_.engine == "openfhe":
+        assert list(parts) == ["refresh"] and spent["refresh"].calls == refreshes
+        assert all(kind.share is None for kind in spent.values())
+    else:
+        assert set(parts) == {*operations.PARTS.values(), operations.EXPONENTIAL}
+        assert all(kind.calls == refreshes and 0 < kind.share < 1 for kind in parts.values())
+    cells = [list(column.cells) for column in operations.table({"a": spent, "b": spent}).columns]
+    assert cells[0] == list(spent) and cells[1] == cells[4] == [f"{kind.seconds:.1f}" for kind in spent.values()]
+
+
+def test_the_bandwidth_of_copies():
+    assert 1e8 < operations.bandwidth(2, 8) < 1e12
+
+
+def test_what_an_operation_moves():
+    """Ciphertexts and keys once, as long as their level."""
+    n, digits, special = 1 << 12, 3, 2
+    ring = SimpleNamespace(digit_towers=digits, p=(0,) * special)
+    arithmetic = SimpleNamespace(ring=ring, ring_dimension=n)
+    x, y, z = (SimpleNamespace(towers=towers, residues=None) for towers in (7, 5, 4))
+    one = {towers: 2 * 8 * towers * n for towers in (7, 5, 4)}
+    key = 2 * 2 * (5 * 5 + 8 * special) * n  # two digits of five towers
+    moved = operations.least_bytes
+    assert moved("add", (x, y), z, arithmetic) == one[7] + one[5] + one[4]
+    assert moved("combination", ([y, z], [1, 2], 1.0), z, arithmetic) == one[5] + one[4]
+    assert moved("rotate", (y, [0, 1, 1, 2]), [y, z, z], arithmetic) == one[5] + 2 * one[4] + 2 * key
+    assert moved("sum_of_products", ([(y, y)],), z, arithmetic) == one[5] + one[4] + key
+    transform = SimpleNamespace(babies=(0, 1), giants=(0, 2), vectors={(0, 0): np.zeros(8), (1, 1): np.zeros(4)})
+    vectors = 2 * 8 * 12 * (5 + special)
+    assert moved("transform", (y, transform, 1.0), z, arithmetic) == one[5] + one[4] + 2 * key + vectors

@@ -30,20 +30,14 @@ from .trial import check_ciphertext
 class OpenfheEngine:
     """One key folder, opened.  OpenFHE keeps keys process-wide: there is one at a time.
 
-    evaluator_type: for who wants to look on.  Errors: KeyFolderError if the keys do not cover the plan of the set.
+    Errors: KeyFolderError if the keys do not cover the plan of the set.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        set_: ParameterSet,
-        manifest: Manifest,
-        evaluator_type: type[OpenfheEvaluator] = OpenfheEvaluator,
-    ) -> None:
+    def __init__(self, folder: Path, set_: ParameterSet, manifest: Manifest) -> None:
         check_keys(manifest, set_)
         self.folder, self.set, self.manifest = folder, set_, manifest
         self.context = checked_context(folder / CONTEXT, set_)
-        self.evaluator = evaluator_type(set_, self.context, self._enter_stage)
+        self.evaluator = OpenfheEvaluator(set_, self.context, self._enter_stage)
         self._shared: Mapping[str, object] | None = None  # the keys of every stage, read once
         load_relinearisation_key(folder / RELINEARISATION_KEY, self.context)
 

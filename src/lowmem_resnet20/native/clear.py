@@ -20,6 +20,9 @@ from .keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, rotati
 from .noise import Noise
 from .slottransform import SlotTransform
 
+#: What sums of vectors begin with.
+_ZERO = np.zeros(())
+
 
 @dataclass(frozen=True)
 class ClearText:
@@ -46,7 +49,7 @@ class ClearArithmetic:
 
     def __post_init__(self) -> None:
         self.ring_dimension = self.chain.dimension
-        self.moduli = tuple(prime.value for prime in self.chain.q)
+        self.moduli: Sequence[int] = tuple(prime.value for prime in self.chain.q)
         self._scales = self.chain.scaling_factors()[::-1]
 
     def encrypt(self, vector: np.ndarray, towers: int) -> ClearText:
@@ -108,14 +111,14 @@ class ClearArithmetic:
         towers = min(x.towers for x in xs)
         self._count("constant", towers, len(xs))
         terms = zip(xs, constants, strict=True)
-        total = sum(x.values * _rounded(constant, scale / x.scale) for x, constant in terms)
+        total = sum((x.values * _rounded(constant, scale / x.scale) for x, constant in terms), _ZERO)
         return replace(xs[0], values=total, towers=towers, scale=scale)
 
     def weighted_sum(self, xs: Sequence[ClearText], vector_of: VectorOf, scale: float) -> ClearText:
         towers = min(x.towers for x in xs)
         self._count("plaintext", towers, len(xs))
         self._count("encode", towers, len(xs))
-        total = sum(x.values * self._encoded(vector_of(j), scale / x.scale) for j, x in enumerate(xs))
+        total = sum((x.values * self._encoded(vector_of(j), scale / x.scale) for j, x in enumerate(xs)), _ZERO)
         return replace(xs[0], values=total, towers=towers, scale=scale)
 
     def sum_of_products(self, pairs: Sequence[tuple[ClearText, ClearText]]) -> ClearText:
@@ -125,7 +128,7 @@ class ClearArithmetic:
         towers = min(min(x.towers, y.towers) for x, y in pairs)
         self._count("tensor", towers, len(pairs))
         self._switch("relinearise", RELINEARISATION, towers)
-        total = sum(x.values * y.values for x, y in pairs) + self.noise.switching() / scales[0]
+        total = sum((x.values * y.values for x, y in pairs), _ZERO) + self.noise.switching() / scales[0]
         return replace(pairs[0][0], values=total, towers=towers, scale=scales[0])
 
     def rotate(self, x: ClearText, steps: Sequence[int]) -> list[ClearText]:
@@ -143,7 +146,7 @@ class ClearArithmetic:
         inner = [np.zeros_like(x.values) for _ in transform.giants]
         for (i, j), vector in transform.vectors.items():
             inner[i] += self._encoded(vector, scale / x.scale) * babies[j]
-        total = sum(np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True))
+        total = sum((np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True)), _ZERO)
         return replace(x, values=total + self.noise.switching() / scale, scale=scale)
 
     def to_sparse(self, x: ClearText) -> ClearText:

@@ -33,11 +33,11 @@ class _ByAutomorphism(Mapping[int, NativeKey]):
     """A stage's keys by the index that the arithmetic asks for."""
 
     def __init__(self, keys: MappedKeys, dimension: int) -> None:
-        self.keys = keys
+        self._keys = keys
         self._names = {_index(name, dimension): name for name in keys}
 
     def __getitem__(self, index: int) -> NativeKey:
-        return self.keys[self._names[index]]
+        return self._keys[self._names[index]]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._names)

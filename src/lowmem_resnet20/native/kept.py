@@ -35,7 +35,7 @@ class KeepingEncoder(Encoder):
     @property
     def bytes(self) -> int:
         """Memory of the plaintexts kept."""
-        return sum(plaintexts.small.nbytes + plaintexts.large.nbytes for _, plaintexts in self._kept.values())
+        return sum(plaintexts.small.nbytes + plaintexts.large_part.nbytes for _, plaintexts in self._kept.values())
 
     def forget(self) -> None:
         """Give their memory back."""

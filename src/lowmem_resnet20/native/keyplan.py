@@ -18,12 +18,13 @@ def refresh_plan(set_: ParameterSet) -> RefreshPlan:
 
 def key_plan(set_: ParameterSet) -> dict[int, dict[str, int]]:
     """By stage, the most towers that each key, by name, is used at."""
-    towers, n = set_.multiplicative_depth + 1, set_.ring_dimension
+    refresh, towers, n = set_.refresh, set_.multiplicative_depth + 1, set_.ring_dimension
+    assert isinstance(refresh, NativeRefresh)
     stages = {}
     for stage, levels_of in plan(set_).levels_of.items():
         slots = set_.architecture.stage_slots(stage)
         needed: dict[str, int] = {}
-        degrees = {set_.refresh.degree, set_.refresh.identity_degree}
+        degrees = {refresh.degree, refresh.identity_degree}
         uses = [refresh_keys(refresh_plan(set_), n, slots, towers, degree) for degree in degrees]
         layers = {
             rotation_name(step, n): levels + set_.reserve_levels + 1

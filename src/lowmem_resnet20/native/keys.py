@@ -88,7 +88,7 @@ def permutation(g: int, dimension: int) -> NDArray[np.int64]:
 
     Residue i is the value at psi^(2 bitrev(i) + 1), and the image's value there is the polynomial's at the g-th power.
     """
-    reversed_bits = np.zeros(1, np.int64)
+    reversed_bits: NDArray[np.int64] = np.zeros(1, np.int64)
     while len(reversed_bits) < dimension:
         reversed_bits = np.concatenate([2 * reversed_bits, 2 * reversed_bits + 1])
     exponents = (2 * reversed_bits + 1) * g % (2 * dimension)
@@ -224,7 +224,7 @@ def _parts(header: Header, digit: int, i: int, values: NDArray[np.uint64]) -> It
 
 
 def _write_at(descriptor: int, at: int, values: NDArray) -> None:
-    rest = memoryview(values).cast("B")
+    rest = values.data.cast("B")
     while rest:
         written = os.pwrite(descriptor, rest, at)
         rest, at = rest[written:], at + written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .chain import Chain, Prime
-from .clear import ClearArithmetic
+from .clear import ClearArithmetic, ClearText
 from .refresh import Refresh, prepare
 from .refreshplan import RefreshPlan
 
@@ -17,6 +17,6 @@ def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int
     """
     moduli = (Prime(1 << 37, 0), *[Prime(1 << 36, 0)] * (towers - 1))  # any will do where nothing is encrypted
     ev = ClearArithmetic(Chain(ring_dimension, 1, moduli))
-    refresh = Refresh(ev, plan, prepare(plan, ring_dimension, slots))
+    refresh: Refresh[ClearText] = Refresh(ev, plan, prepare(plan, ring_dimension, slots))
     refresh(ev.encrypt(np.zeros(slots), plan.reserve + 1), (0.5,) * (degree + 1))
     return ev.keys

@@ -87,9 +87,9 @@ class Sum:
 
 def decompose(basis: Basis, coefficients: Sequence[complex]) -> Sum:
     """The series as nested sums, in ``levels(degree)`` levels and the fewest products."""
-    coefficients = np.asarray(coefficients, complex)
-    depth = levels(len(coefficients) - 1)
-    choices = [_decompose(basis, coefficients, depth, linear) for linear in range(1, MOST_LINEAR + 1)]
+    series = np.asarray(coefficients, complex)
+    depth = levels(len(series) - 1)
+    choices = [_decompose(basis, series, depth, linear) for linear in range(1, MOST_LINEAR + 1)]
     return min(choices, key=lambda choice: choice.products + len(made(choice.powers())))
 
 
@@ -118,6 +118,7 @@ def _evaluate(ev: Arithmetic[X], powers: dict[int, X], series: Sum, towers: int,
         dropped = [ev.drop(powers[j], towers + 1) for j in places]
         linear = ev.combination(dropped, [series.linear[j] for j in places], scale)
         total = linear if total is None else ev.add(total, linear)
+    assert total is not None, "a constant is no series"
     return ev.add_constant(total, series.linear.get(0, 0))
 
 
