@@ -85,7 +85,7 @@ install_program() {
     wanted=$(sha256sum pyproject.toml)
     [[ -f .venv/installed && $(<.venv/installed) == "$wanted" ]] && return
     echo "installing the program and its packages into .venv (PyTorch is several GB: this takes minutes)" >&2
-    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable '.[plain,report,test]' ||
+    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable '.[plain,report,passphrase,test]' ||
         fail "the packages could not be installed" "see pip's lines above; it needs a package index and about 7 GB of disk"
     check_openfhe
     echo "$wanted" >.venv/installed

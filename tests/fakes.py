@@ -45,12 +45,14 @@ def logits_of(number: int) -> np.ndarray:
     return np.roll(LOGITS, number)
 
 
-def generate_keys(set_, folder: Path, progress) -> None:
+def generate_keys(set_, folder: Path, progress, seal) -> None:
+    """Notes what becomes of a secret key that reads b"secret"."""
     calls.append(("generate_keys", set_.number, folder))
     progress.start("generating keys")
     progress.step("keys", "rotation keys")
     with new_folder(folder) as new:
         (new / "client").mkdir()
+        (new / "client" / "secret.key").write_bytes(seal(b"secret"))
 
 
 def encrypt_picture(folder: Path, set_, pixels, weights, output: Path, name: str) -> str:
@@ -64,6 +66,10 @@ def check_decryption(folder: Path, set_) -> None:
     """Where there are keys, their secret one may be refused."""
     if (folder / "client" / "refused").exists():
         raise KeyFolderError(f"{folder / 'client' / 'secret.key'} can be read by others", "chmod 600 it")
+
+
+def check_encryption(folder: Path, set_) -> None:
+    check_decryption(folder, set_)
 
 
 def encryptions(folder: Path, set_) -> dict[str, Entry]:
@@ -149,7 +155,15 @@ def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None)
 
 
 MODULES = {
-    "client": (generate_keys, encrypt_picture, check_decryption, encryptions, decrypt_logits, self_test),
+    "client": (
+        generate_keys,
+        encrypt_picture,
+        check_encryption,
+        check_decryption,
+        encryptions,
+        decrypt_logits,
+        self_test,
+    ),
     "inspection": (inspect_checkpoints, table),
     "server": (check_memory, evaluate),
     "network.ranges": (foresee, alike),

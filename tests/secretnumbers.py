@@ -15,6 +15,11 @@ _IN_A_ROW = 4
 _BYTES_IN_A_ROW = 32
 
 
+def coefficients(secret_key: bytes, ring_dimension: int) -> list[int]:
+    """Those of the secret polynomial."""
+    return _coefficients(_towers(secret_key, ring_dimension)[0], *_primes(secret_key, ring_dimension)[0])
+
+
 def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
     """By name, a few bytes of each form: of the residues modulo each prime as they are stored, which are values of the
     polynomial, and of its coefficients as integers of 8 to 64 bits.
@@ -24,9 +29,9 @@ def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
     primes, towers = _primes(secret_key, ring_dimension), _towers(secret_key, ring_dimension)
     rows = (values[ring_dimension // 2 :][:_IN_A_ROW] for values in towers)
     found = {f"values modulo {prime}": row.tobytes() for (prime, _), row in zip(primes, rows, strict=True)}
-    coefficients = [_coefficients(towers[i], *primes[i]) for i in (0, 1)]
-    assert coefficients[0] == coefficients[1] and set(coefficients[0]) == {-1, 0, 1}
-    telling = _telling(coefficients[0])
+    twice = [_coefficients(towers[i], *primes[i]) for i in (0, 1)]
+    assert twice[0] == twice[1] and set(twice[0]) == {-1, 0, 1}
+    telling = _telling(twice[0])
     for bits in (8, 16, 32, 64):
         found[f"coefficients of {bits} bits"] = np.array(telling, f"<i{bits // 8}").tobytes()
     return found

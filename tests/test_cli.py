@@ -103,6 +103,24 @@ def test_generate_keys(run, faked):
     assert "lowmem-resnet20: error: here/exp2 exists already\nhint: " in again.err
 
 
+def test_generate_keys_under_a_passphrase(run, faked, monkeypatch, tmp_path):
+    sealing = pytest.importorskip("cryptography") and importlib.import_module("lowmem_resnet20.sealing")
+    (tmp_path / "passphrase").touch(mode=0o600)
+    (tmp_path / "passphrase").write_text("correct horse\n")
+    monkeypatch.setenv("LOWMEM_RESNET20_PASSPHRASE_FILE", "passphrase")
+    assert run("generate_keys", "1", "passphrase", "verbose", "-1").code == ExitCode.OK
+    sealed = Path("keys/exp1/client/secret.key").read_bytes()
+    assert sealing.opened(sealed, b"correct horse") == b"secret"
+    assert run("generate_keys", "2", "verbose", "-1").code == ExitCode.OK
+    assert Path("keys/exp2/client/secret.key").read_bytes() == b"secret"
+    (tmp_path / "passphrase").write_text("\n")
+    refused = run("generate_keys", "3", "passphrase", "verbose", "-1")
+    assert refused.code == ExitCode.KEYS and not Path("keys/exp3").exists()
+    assert refused.err == (
+        "lowmem-resnet20: error: the first line of passphrase is no passphrase: it has 0 bytes, not 1 to 1024\n"
+    )
+
+
 def test_keys_are_made_for_the_engine_that_is_named(run, faked):
     """By default the native one, for sets that it evaluates."""
     for i, (chosen, engine) in enumerate((

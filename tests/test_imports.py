@@ -14,7 +14,7 @@ WINGS = (
     ("cli",),
     ("inspection",),
     ("client", "server", "serverprocess", "worker"),
-    ("keygeneration", "registry", "job", "engine"),
+    ("keygeneration", "registry", "sealing", "job", "engine"),
     ("fhe",),
     ("native",),
     ("model",),

@@ -26,7 +26,7 @@ esac
 """
 MADE = [
     "python3.10 -m venv .venv",
-    "python -m pip install --quiet --quiet --disable-pip-version-check --editable .[plain,report,test]",
+    "python -m pip install --quiet --quiet --disable-pip-version-check --editable .[plain,report,passphrase,test]",
     "python -c import openfhe",
 ]
 KEYS = "python -I -m lowmem_resnet20 generate_keys 6"

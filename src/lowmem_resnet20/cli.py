@@ -111,9 +111,10 @@ def _generate_keys(request: Request, printer: Printer) -> None:
 
     if request.verbose >= 0:
         printer.say(set_.summary())
+    seal: Callable[[bytes], bytes] = _sealer() if request.passphrase else bytes
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, _timed(seconds, "generate"):
-        client.generate_keys(set_, folder, progress)
+        client.generate_keys(set_, folder, progress, seal)
     _print_written(request, printer, "keys", folder, seconds["generate"])
 
 
@@ -140,7 +141,7 @@ def _encrypt(request: Request, printer: Printer) -> None:
 
     outputs = _outputs(request.output, _numbered(len(items)), each.several)
     _check_outputs(request, outputs, [item.path for item in items])
-    client.check_decryption(folder, set_)
+    client.check_encryption(folder, set_)
     for item, output in zip(items, outputs, strict=True):
         with each.trying(item.path):
             item.pixels = _pixels(request, item.path)
@@ -241,6 +242,14 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
 
 
 # --- their parts ------------------------------------------------------------------------------------------
+
+
+def _sealer() -> Callable[[bytes], bytes]:
+    """Asks for the passphrase before any key is made."""
+    from .sealing import sealer
+    from .terminal.passphrase import new_passphrase
+
+    return sealer(new_passphrase())
 
 
 def _parameter_set(request: Request) -> ParameterSet:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from . import registry
+from . import registry, sealing
 from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
 from .fhe.belonging import belonging
 from .fhe.ciphertexts import payload_of, read_ciphertext
 from .fhe.context import new_context, read_context, read_public_key
 from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
 from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
-from .fhe.library import BINARY, Ciphertext, openfhe
+from .fhe.library import BINARY, ERRORS, Ciphertext, openfhe
 from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
 from .keygeneration import generate_keys
+from .machine.coredumps import forbid_core_dumps
 from .machine.files import os_errors
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.ranges import are_logits
 from .network.resnet20 import pack_picture, plan
 from .network.weights import Weights
+from .terminal.passphrase import passphrase_of
 from .terminal.progress import Progress
 
 __all__ = [
     "check_decryption",
+    "check_encryption",
     "decrypt_logits",
     "decrypt_slots",
     "encrypt_picture",
@@ -101,25 +103,49 @@ def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientConte
     return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
 
 
-def check_decryption(folder: Path, set_: ParameterSet) -> None:
-    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read.
+def check_encryption(folder: Path, set_: ParameterSet) -> None:
+    """That the client's key folder is whole, the secret key included, which is not read: it may be under a passphrase.
 
     Errors: KeyFolderError, EnvironmentFault.
     """
     open_folder(folder / CLIENT, set_)
+    _private_secret_key(folder)
+
+
+def check_decryption(folder: Path, set_: ParameterSet) -> None:
+    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read, for which
+    its passphrase is asked, if it has one.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    check_encryption(folder, set_)
     read_secret_key(folder)
 
 
 def read_secret_key(folder: Path) -> PrivateKey:
+    """The only place where it is read; this process leaves no core dump from here on.
+
+    Errors: KeyFolderError, also where the passphrase is another's; EnvironmentFault where there is nowhere to ask for it.
+    """
+    forbid_core_dumps()
+    path = _private_secret_key(folder)
+    with os_errors("read", path):
+        content = path.read_bytes()
+    if sealing.is_sealed(content):
+        content = sealing.opened(content, passphrase_of(path))
+    try:
+        return openfhe.DeserializePrivateKeyString(content, BINARY)
+    except ERRORS as error:
+        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
+
+
+def _private_secret_key(folder: Path) -> Path:
+    """Its file, which is its owner's alone."""
     path = folder / CLIENT / SECRET_KEY
     with os_errors("read", path):
         if path.stat().st_mode & 0o077:
             raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
-    secret_key: PrivateKey
-    secret_key, read = openfhe.DeserializePrivateKey(os.fsencode(path), BINARY)
-    if not read:
-        raise KeyFolderError(f"{path} cannot be read")
-    return secret_key
+    return path
 
 
 def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from .fhe.context import (
@@ -26,6 +27,7 @@ from .fhe.keystore import (
     largest_bytes,
     write_manifest,
 )
+from .fhe.library import BINARY, openfhe
 from .fhe.native_keys import make_native_keys
 from .fhe.secret import (
     SECRET_KEY,
@@ -35,7 +37,8 @@ from .fhe.secret import (
     client_context,
     make_shared_bootstrapping_keys,
 )
-from .machine.files import atomic_path, atomic_write, check_space, new_folder
+from .machine.coredumps import forbid_core_dumps
+from .machine.files import atomic_write, check_space, new_folder
 from .machine.memory import return_freed_memory
 from .native.keyplan import key_bytes, key_plan, longest
 from .native.keys import Order
@@ -45,23 +48,28 @@ from .network.parameters import ParameterSet
 from .network.resnet20 import plan
 from .terminal.progress import Progress, Step
 
+#: What is done to the bytes of a secret key before they are written.
+Seal = Callable[[bytes], bytes]
 
-def generate_keys(set_: ParameterSet, folder: Path, progress: Progress) -> None:
+
+def generate_keys(set_: ParameterSet, folder: Path, progress: Progress, seal: Seal = bytes) -> None:
     """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
 
-    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.
+    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.  seal: see
+    :mod:`.sealing`; by default the secret key is written as it is.
 
     Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written, kept private, or does not fit
     on the disk, which is looked at before any key is made; PlanError.
     """
+    forbid_core_dumps()
     with new_folder(folder) as new:
         progress.start(f"generating keys for parameter set {set_.number}")
         progress.step("plan", "rotations")
-        (_generate_native if set_.engine == NATIVE else _generate_openfhe)(set_, new, progress)
+        (_generate_native if set_.engine == NATIVE else _generate_openfhe)(set_, new, progress, seal)
         progress.close()
 
 
-def _generate_native(set_: ParameterSet, new: Path, progress: Progress) -> None:
+def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
     """Keys in the native form, each as long as the levels of its uses."""
     towers = longest(key_plan(set_))
     kept = sum(key_bytes(set_, name, count) for name, count in towers.items())
@@ -71,7 +79,7 @@ def _generate_native(set_: ParameterSet, new: Path, progress: Progress) -> None:
     progress.step("keys", "secret, public and bootstrapping keys")
     context = client_context(new_context(set_))
     pair = context.KeyGen()
-    _write_basic_keys(new, set_, context, pair)
+    _write_basic_keys(new, set_, pair, seal)
     order = Order(ORDER, memory_order(set_.ring_dimension))
     make_native_keys(
         context,
@@ -88,7 +96,7 @@ def _generate_native(set_: ParameterSet, new: Path, progress: Progress) -> None:
         write_manifest(new / side, set_, keys)
 
 
-def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress) -> None:
+def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
     """Keys in OpenFHE's form, in files by the stages that use them."""
     needed, bootstrapping = _rotations_by_stage(set_)
     shared = power_of_two_rotations(set_)
@@ -101,7 +109,7 @@ def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress) -> None
     progress.step("keys", "secret, public and relinearisation key")
     context = client_context(new_context(set_))
     pair = context.KeyGen()
-    _write_basic_keys(new, set_, context, pair)
+    _write_basic_keys(new, set_, pair, seal)
     _write_relinearisation_key(new / SERVER / RELINEARISATION_KEY, context, pair)
     progress.step("keys", "bootstrapping keys")
     make_shared_bootstrapping_keys(context, set_, pair.secretKey)
@@ -145,7 +153,8 @@ def _folder_bytes(
     )
 
 
-def _write_basic_keys(new: Path, set_: ParameterSet, context: ClientContext, pair: KeyPair) -> None:
+def _write_basic_keys(new: Path, set_: ParameterSet, pair: KeyPair, seal: Seal) -> None:
+    """The secret key is serialised in memory: no file ever holds it otherwise than sealed."""
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)
@@ -153,8 +162,7 @@ def _write_basic_keys(new: Path, set_: ParameterSet, context: ClientContext, pai
     write_object(server / PUBLIC_KEY, pair.publicKey)
     for name in (CONTEXT, PUBLIC_KEY):
         atomic_write(client / name, (server / name).read_bytes(), private=True)
-    with atomic_path(client / SECRET_KEY, private=True) as path:
-        write_object(path, pair.secretKey)
+    atomic_write(client / SECRET_KEY, seal(openfhe.Serialize(pair.secretKey, BINARY)), private=True)
 
 
 def _write_relinearisation_key(path: Path, context: ClientContext, pair: KeyPair) -> None:

@@ -64,6 +64,9 @@ def _explain_import(error: ImportError) -> LowmemError:
         return EnvironmentFault(
             "the plain model needs PyTorch, which is not installed", "pip install torch torchvision"
         )
+    if package == "cryptography":
+        message = "a secret key under a passphrase needs the package cryptography, which is not installed"
+        return EnvironmentFault(message, "pip install cryptography")
     if package == "openfhe":
         return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")

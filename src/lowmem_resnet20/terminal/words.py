@@ -28,6 +28,7 @@ _SYNONYMS = {
     **dict.fromkeys(("keygen", "genkeys", "gen_keys", "generate"), "generate_keys"),
     **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
     **dict.fromkeys(("version", "about"), "--version"),
+    **dict.fromkeys(("password", "passwd"), "passphrase"),
     "selftest": "test",
     "out": "output",
     "o": "output",
@@ -94,6 +95,7 @@ class Request:
     resume: bool = False
     anyway: bool = False
     engine: str = ""
+    passphrase: bool = False
 
 
 def _path(text: str) -> Path:
@@ -170,6 +172,7 @@ OPTIONS = {
         Option(
             "engine", "what will evaluate with the keys: native (default) or openfhe", Value("E", "engine", _engine)
         ),
+        Option("passphrase", "keep the secret key encrypted: asks for the passphrase that decrypting will ask for"),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
@@ -184,7 +187,7 @@ COMMANDS = {
             "generate_keys",
             "make the keys of parameter set N in keys/expN",
             (_N,),
-            ("engine", "keys", "verbose", "json"),
+            ("engine", "passphrase", "keys", "verbose", "json"),
         ),
         Command(
             "load_keys",

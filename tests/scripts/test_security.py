@@ -1,0 +1,151 @@
+"""What scripts/security.py asks the lattice estimator, and that it asks about the secrets that OpenFHE makes."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import openfhe
+import pytest
+
+from lowmem_resnet20.fhe.context import new_context
+from lowmem_resnet20.fhe.library import BINARY
+from lowmem_resnet20.fhe.native_keys import _rotation_keys
+from lowmem_resnet20.fhe.secret import client_context, make_shared_bootstrapping_keys
+from lowmem_resnet20.native.keys import INTO_SPARSE, openfhe_index
+from lowmem_resnet20.native.openfhe_files import read_chain
+from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
+from secretnumbers import coefficients
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import security
+
+#: Stands in for the estimator: notes what it is asked, and answers the sum of its numbers as a power of two.
+STUB = """
+from types import SimpleNamespace as Namespace
+
+asked = []
+ND = Namespace(SparseTernary=lambda p, m, n: (p, m, n), DiscreteGaussian=lambda deviation: deviation)
+RC = Namespace(BDGL16="bdgl16", MATZOV="matzov")
+
+def attack(name, bits):
+    def cost(parameters, red_cost_model, **choices):
+        asked.append((name, parameters, red_cost_model, choices))
+        return {"rop": 2 ** (bits + parameters["q"].bit_length() % 100 + (red_cost_model == RC.MATZOV))}
+    return cost
+
+LWE = Namespace(
+    Parameters=lambda **fields: fields,
+    primal_hybrid=attack("primal_hybrid", 100),
+    primal_usvp=attack("primal_usvp", 200),
+    dual_hybrid=attack("dual_hybrid", 300),
+)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "estimator").mkdir()
+    (tmp_path / "estimator" / "__init__.py").write_text(STUB)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "estimator", raising=False)
+    yield tmp_path
+    sys.modules.pop("estimator", None)
+
+
+def test_every_shipped_set_is_estimated(checkout, capsys):
+    security.main([str(checkout)])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and "log2 of" not in line]
+    for set_ in PARAMETER_SETS.values():
+        name = f"{set_.number} {set_.engine}"
+        [dense, sparse] = [
+            row for row in rows if name in row[0].replace("set ", "").removeprefix("sparse secret of ").split(", ")
+        ]
+        assert dense[1:3] == ["192", str(set_.log2_qp)]
+        assert sparse[1:3] == ["32", str(set_.first_modulus_bits + 66)]
+        bits = (set_.log2_qp + 1) % 100
+        costs = [float(start + bits + more) for start in (100, 200, 300) for more in (0, 1)]
+        assert [float(cell) for cell in dense[3:]] == [*costs, min(costs)]
+    assert len({tuple(row[1:3]) for row in rows}) == len(rows)
+    assert "of a picture's 21 refreshes" in lines[-1]
+
+
+def test_what_the_estimator_is_asked(checkout, capsys):
+    security.main([str(checkout), "--log2-qp", "1685"])
+    import estimator
+
+    parameters = {"n": 65536, "q": 1 << 1685, "Xs": (96, 96, 65536), "Xe": 3.19, "tag": "a modulus"}
+    hybrid = {"mitm": True, "babai": True}
+    assert estimator.asked == [
+        (name, parameters, model, choices)
+        for name, choices in (("primal_hybrid", hybrid), ("primal_usvp", {}), ("dual_hybrid", {}))
+        for model in ("bdgl16", "matzov")
+    ]
+    assert "commit unknown" in capsys.readouterr().out
+
+
+def test_a_folder_without_the_estimator(tmp_path):
+    with pytest.raises(SystemExit, match="is no checkout of the lattice estimator"):
+        security.main([str(tmp_path)])
+
+
+def test_without_sage(checkout):
+    (checkout / "estimator" / "__init__.py").write_text("import a_package_that_is_missing")
+    with pytest.raises(SystemExit, match="pip install passagemath-standard"):
+        security.main([str(checkout)])
+
+
+def test_the_error_is_openfhes():
+    assert openfhe.CCParamsCKKSRNS().GetStandardDeviation() == pytest.approx(security.DEVIATION, abs=1e-6)
+
+
+@pytest.mark.parametrize("set_", (INSECURE_SET, INSECURE_FUNCTIONAL_SET), ids=("Chebyshev", "functional"))
+def test_the_secrets_are_openfhes(set_):
+    """Weight of the dense one; and the modulus under which the sparse one, which OpenFHE shows nobody, is used."""
+    context = client_context(new_context(set_))
+    secret = context.KeyGen().secretKey
+    numbers = coefficients(openfhe.Serialize(secret, BINARY), set_.ring_dimension)
+    assert np.count_nonzero(numbers) == security.DENSE_WEIGHT
+    chain = read_chain(openfhe.Serialize(context, BINARY))
+    make_shared_bootstrapping_keys(context, set_, secret)
+    with TemporaryDirectory() as folder, _rotation_keys(context, secret, chain, Path(folder)) as keys:
+        q0, *special = keys[openfhe_index(INTO_SPARSE, chain.dimension)].primes
+        assert q0.value.bit_length() == set_.first_modulus_bits
+        assert sum(prime.value.bit_length() for prime in special) == security.SPARSE_SPECIAL_BITS
+
+
+def test_the_failure_probability():
+    """Against draws where the secret is so sparse that it happens; and the figure of SECURITY.md."""
+    draws = np.random.default_rng(5).uniform(-0.5, 0.5, (1_000_000, 3)).sum(1)
+    expected = 2 ** security.log2_failure(weight=2, log2_ring=0)
+    assert expected == pytest.approx(1 / 24)
+    assert np.mean(np.abs(draws) > 1) == pytest.approx(expected, rel=0.03)
+    assert security.log2_failure() == pytest.approx(-138.7, abs=0.05)
+    assert math.floor(-security.log2_failure()) == 138
+
+
+def test_the_texts_figures_are_of_the_sets_as_they_are():
+    """The table of sets in SECURITY.md: number and engine, log2 QP, and an estimate at no shorter a modulus."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = re.findall(
+        r"^\| ([\d, ]+)(?:, (engine openfhe|native))? \| (\d+) \| (?:at least )?([\d.]+) \| (\d+) \|$",
+        text,
+        re.MULTILINE,
+    )
+    estimates = {
+        bits: cost for bits, _, cost in re.findall(r"^\| (\d+) \| ([\d.]+|not run) \| ([\d.]+) \|$", text, re.MULTILINE)
+    }
+    stated = {}
+    for numbers, engine, log2_qp, cost, at in rows:
+        assert cost == estimates[at] and int(at) >= int(log2_qp)
+        assert float(cost) >= 128
+        for number in numbers.split(", "):
+            stated[int(number), "native" if engine == "native" else "openfhe"] = int(log2_qp)
+    assert stated == {key: set_.log2_qp for key, set_ in PARAMETER_SETS.items()}
