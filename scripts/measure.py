@@ -120,7 +120,9 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=int, nargs="+")
-    parser.add_argument("--engine", choices=ENGINES, default="", help="whose keys are made; the native one's where it can")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="", help="whose keys are made; the native one's where it can"
+    )
     parser.add_argument("--pictures", type=Path, nargs="+", default=[Path("inputs/vale.jpg"), Path("inputs/luis.png")])
     parser.add_argument("--keys", type=lambda text: Path(text).absolute(), default=Path("keys").absolute())
     args = parser.parse_args()

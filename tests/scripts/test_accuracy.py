@@ -27,7 +27,9 @@ import accuracy
 from pictureset import Pictures
 
 WEIGHTS = random_weights()
-SETS = pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET], ids=["Chebyshev", "Fourier", "native"])
+SETS = pytest.mark.parametrize(
+    "set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET], ids=["Chebyshev", "Fourier", "native"]
+)
 
 
 def pictures(count=4):
@@ -105,7 +107,10 @@ def test_the_deviation_is_the_engines(miniature, monkeypatch, capsys, tmp_path):
         return evaluate_all(set_, weights, pictures, noise)
 
     monkeypatch.setattr(accuracy, "evaluate_all", evaluate)
-    for words, expected in (([], [("native", 0.0), ("native", 1e-3)]), (["--engine", "openfhe"], [("openfhe", 0.0)] * 2)):
+    for words, expected in (
+        ([], [("native", 0.0), ("native", 1e-3)]),
+        (["--engine", "openfhe"], [("openfhe", 0.0)] * 2),
+    ):
         miniature(tmp_path / "p.npz", "--sets", 6, *words)
         accuracy.main()
         assert noises == expected
