@@ -97,7 +97,9 @@ def native_tables(set_: ParameterSet) -> Iterator[Table | str]:
             step = rotation_step(name)
             why = "; ".join(sorted(purposes[stage][step])) if step else ""
             size = format_bytes(key_bytes(set_, name, files[name]))
-            table.add_row(str(signed(step, set_.full_slots)) if step else name, why, str(towers), str(files[name]), size)
+            table.add_row(
+                str(signed(step, set_.full_slots)) if step else name, why, str(towers), str(files[name]), size
+            )
         yield table
         held = sum(key_bytes(set_, name, towers) for name, towers in keys.items())
         yield f"{len(keys)} keys, of which {format_bytes(held)} are read\n"

@@ -55,7 +55,13 @@ def test_native_variations():
     varied = explore.variation(INSECURE_NATIVE_SET, {"transforms": "Horner:5.5/8.8:3.3.2.2/4.4.4.4"})
     assert varied.level_budget == (4, 2)
     assert explore.refresh_plan(varied).slots_to_coefficients.babies == (8, 8)
-    for text in ("hoisted", "abacus:5.5/8.8:5.5/8.8", "hoisted:5.5/8.8", "hoisted:5.a/8.8:5.5/8.8", "hoisted:5.5/8:5.5/8.8"):
+    for text in (
+        "hoisted",
+        "abacus:5.5/8.8:5.5/8.8",
+        "hoisted:5.5/8.8",
+        "hoisted:5.a/8.8:5.5/8.8",
+        "hoisted:5.5/8:5.5/8.8",
+    ):
         with pytest.raises(PlanError):
             explore.variation(INSECURE_NATIVE_SET, {"transforms": text})
 
