@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Accuracy of the network: plain, as the encrypted one computes it, and with encryption's noise.
 
-    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--weights FILE] [--count N] [--encrypted I ...]
+    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...]
 
 PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
-folders of pictures in sub-folders named by class.  For each set the numpy evaluator runs the packed network with the
+folders of pictures in sub-folders named by class.  Sets are the native evaluator's where it has them, else
+OpenFHE's.  For each set the numpy evaluator runs the packed network with the
 set's approximated ReLU, exactly and with normal noise of the measured size added at each refresh.  Printed: accuracy,
 how many pictures' numbers the client would refuse (a value left its range: they count as wrong), worst and mean difference
 of a logit of the others, how many classes differ from plain and which pictures, the confusion matrix.
@@ -33,6 +34,7 @@ from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
+from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
 from lowmem_resnet20.network.ranges import are_logits
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
@@ -178,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--sets", type=int, nargs="*", default=[1])
+    parser.add_argument("--engine", choices=ENGINES, default="", help="whose sets")
     parser.add_argument("--weights", type=Path, default=default_weights_path())
     parser.add_argument("--compare-bounds", type=Path, metavar="FILE", help="show another weight file's bounds beside")
     parser.add_argument("--encrypted", type=int, nargs="*", default=[], metavar="I", help="encrypt these for real")
@@ -185,7 +188,7 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(width=120)
     weights = load_weights(args.weights)
-    sets = [parameter_set(number) for number in args.sets]
+    sets = [parameter_set(number, args.engine) for number in args.sets]
     for path in args.pictures:
         pictures = read_pictures(path, args.count)
         plain = plain_logits(weights, pictures)

@@ -2,11 +2,13 @@
 """Time, memory, sizes and precision of parameter sets at full size: the figures of the README.
 
     scripts/measure.py 6 7 --pictures inputs/*.png
+    scripts/measure.py 5 6 --engine openfhe --keys keys/openfhe
 
-For each set, keys are made in keys/ if they are missing.  The first picture is classified alone, or, by a set that
-evaluates groups, with as many others as make a group, and its checkpoints are inspected; the other pictures together in a
-second run; both by the command line, as a user does.  A picture's time is its share of its group's.  Sets run one after
-the other, and nothing else should run meanwhile.  A line is printed as each step ends, a table in Markdown at the end.
+For each set, keys are made in keys/ if they are missing; those that are there name the evaluator themselves.  The first
+picture is classified alone, or, by a set that evaluates groups, with as many others as make a group, and its checkpoints
+are inspected; the other pictures together in a second run; both by the command line, as a user does.  A picture's time is
+its share of its group's.  Sets run one after the other, and nothing else should run meanwhile.  A line is printed as each
+step ends, a table in Markdown at the end.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from lowmem_resnet20 import client
+from lowmem_resnet20.errors import KeyFolderError
+from lowmem_resnet20.fhe.keystore import SERVER, keys_set
 from lowmem_resnet20.fhe.version import openfhe_version
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.model.picture import read_picture
-from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
 
@@ -37,6 +42,7 @@ class Figures:
     alone or in a group of their own, and the precision of the first picture's refreshes."""
 
     number: int
+    engine: str
     keys: dict = field(default_factory=dict)
     server_bytes: int = 0
     results: list[dict] = field(default_factory=list)
@@ -55,13 +61,13 @@ class Figures:
         error = f"{errors[0]:.3f}, {max(errors):.3f}" if len(errors) > 1 else f"{errors[0]:.3f}"
         classes = f"{same} of {len(errors)}"
         return [
-            str(self.number), *keys, format_bytes(self.server_bytes), alone, group, each, *peaks,
+            str(self.number), self.engine, *keys, format_bytes(self.server_bytes), alone, group, each, *peaks,
             f"{self.bits:.1f}", error, classes,
         ]  # fmt: skip
 
 
 HEADINGS = (
-    "set", "key generation", "its peak", "server folder", "a picture", "its group", "each of several", "server's peak",
+    "set", "engine", "key generation", "its peak", "server folder", "a picture", "its group", "each of several", "server's peak",
     "client's peak", "refresh bits", "logit error: first, worst", "class as plain's",
 )  # fmt: skip
 
@@ -73,11 +79,16 @@ def command(*words: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def measure(number: int, pictures: list[Path], keys: Path) -> Figures:
-    figures, folder, set_ = Figures(number), keys / f"exp{number}", parameter_set(number)
+def measure(number: int, engine: str, pictures: list[Path], keys: Path) -> Figures:
+    """engine: of the keys, where they are to be made, and that must be theirs where they are there; "" for any."""
+    folder, made = keys / f"exp{number}", {}
     if not folder.exists():
-        [figures.keys] = command("generate_keys", str(number), "keys", str(keys))
-        say(f"set {number}, keys", figures.keys)
+        [made] = command("generate_keys", str(number), *(("engine", engine) if engine else ()), "keys", str(keys))
+        say(f"set {number}, keys", made)
+    set_ = keys_set(folder / SERVER, number)
+    if engine not in ("", set_.engine):
+        raise KeyFolderError(f"{folder} holds keys for the engine {set_.engine}, not {engine}", "name another: --keys")
+    figures = Figures(number, set_.engine, made)
     figures.server_bytes = sum(path.stat().st_size for path in (folder / "server").iterdir())
     weights = load_weights(default_weights_path())
     first, others = pictures[: set_.pictures], pictures[set_.pictures :]
@@ -107,17 +118,22 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    versions = f"OpenFHE {openfhe_version()}, Python {platform.python_version()}"
+    forced = os.environ.get("NUMBA_CPU_NAME")  # what compiled code is made for, if not the host
+    versions = f"OpenFHE {openfhe_version()}, numba {version('numba')}, Python {platform.python_version()}"
+    versions += f", compiled for {forced}" if forced else ""
     return f"{models[0]}, {len(models)} cores, {format_bytes(memory)}; {versions}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=int, nargs="+")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="", help="whose keys are made; the native one's where it can"
+    )
     parser.add_argument("--pictures", type=Path, nargs="+", default=[Path("inputs/vale.jpg"), Path("inputs/luis.png")])
     parser.add_argument("--keys", type=lambda text: Path(text).absolute(), default=Path("keys").absolute())
     args = parser.parse_args()
-    rows = [measure(number, args.pictures, args.keys).row() for number in args.sets]
+    rows = [measure(number, args.engine, args.pictures, args.keys).row() for number in args.sets]
     print(machine())
     for row in (HEADINGS, ["---"] * len(HEADINGS), *rows):
         print(f"| {' | '.join(row)} |")

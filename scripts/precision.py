@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """How close an encrypted evaluation is, layer by layer: a table, a plot (PNG) and a report (HTML, self-contained).
 
-    scripts/precision.py SET PICTURE [--keys DIR] [--weights FILE] [--output DIR]
+    scripts/precision.py SET PICTURE [--keys DIR] [--engine native|openfhe] [--weights FILE] [--output DIR]
 
 The picture is encrypted, evaluated by a server process that leaves a checkpoint after every convolution, refresh and
-ReLU, and the checkpoints are decrypted and compared with the plain model.  Minutes; keys are made if they are missing.
+ReLU, and the checkpoints are decrypted and compared with the plain model.  Minutes; keys are made if they are missing,
+for the engine named, and those that are there name theirs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20 import client
+from lowmem_resnet20.fhe.keystore import SERVER, keys_set
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.model.picture import find_picture, read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from lowmem_resnet20.serverprocess import run_server
@@ -60,19 +63,21 @@ def main() -> None:
     parser.add_argument("set", type=int)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--keys", type=Path, default=Path("keys"))
+    parser.add_argument("--engine", choices=ENGINES, default="", help="whose keys are made")
     parser.add_argument("--weights", type=Path, default=default_weights_path())
     parser.add_argument("--output", type=Path, default=Path("precision"), help="folder of the plot and the report")
     args = parser.parse_args()
-    set_, folder = parameter_set(args.set), args.keys / f"exp{args.set}"
+    folder = args.keys / f"exp{args.set}"
     if not folder.exists():
         with make_progress(0, sys.stderr) as progress:
-            client.generate_keys(set_, folder, progress)
+            client.generate_keys(parameter_set(args.set, args.engine), folder, progress)
+    set_ = keys_set(folder / SERVER, args.set)
     inspection = inspect(set_, folder, find_picture(args.picture), args.weights)
     console = Console(width=130)
     console.print(table(inspection))
     console.print(f"worst difference of a logit {inspection.worst_logit:.3f}, class {inspection.label}")
     args.output.mkdir(parents=True, exist_ok=True)
-    stem = args.output / f"set{args.set}-{args.picture.stem}"
+    stem = args.output / f"set{args.set}-{set_.engine}-{args.picture.stem}"
     write_plot(inspection, stem.with_suffix(".png"))
     write_report(inspection, stem.with_suffix(".html"))
     console.print(f"written: {stem}.png, {stem}.html")

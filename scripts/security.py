@@ -2,7 +2,7 @@
 """What the cheapest known attacks on the shipped parameter sets cost, as the lattice estimator has it.
 
     git clone https://github.com/malb/lattice-estimator
-    pip install passagemath-standard
+    pip install passagemath-standard                      # Sage; with CPython 3.12 there are wheels of all of it
     scripts/security.py lattice-estimator
     scripts/security.py lattice-estimator --log2-qp 1685 1639 1613
 

@@ -19,7 +19,7 @@ from miniature import (
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-from lowmem_resnet20 import client, keygeneration
+from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.inspection import LayerPrecision
 from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
 from lowmem_resnet20.native.keys import rotation_step
@@ -72,6 +72,37 @@ def test_the_precision_table():
     assert list(rows.columns[0].cells) == ["conv1", "conv1.refresh", "conv1.relu"]
     assert list(rows.columns[3].cells) == ["1.0e-02"] * 3
     assert inspection().worst_logit == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize("set_", [INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET], ids=lambda set_: set_.engine)
+def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
+    """Keys are made for the engine named, the picture is evaluated and its checkpoints read; with the server in this
+    process."""
+    weights, progress = random_weights(set_.architecture), SilentProgress()
+    pixels = random_picture(set_.architecture, np.random.default_rng(9))
+
+    def run_server(request, stderr) -> ServerRun:
+        [outcome] = server.evaluate(request.folder, set_, request.jobs, weights, progress)
+        assert outcome.error is None
+        progress.close()
+        return ServerRun(1.0, 1 << 30, [], progress.times)
+
+    monkeypatch.setattr(precision, "run_server", run_server)
+    monkeypatch.setattr(precision, "load_weights", lambda path: weights)
+    monkeypatch.setattr(precision, "read_picture", lambda path: pixels)
+    monkeypatch.setattr(precision, "find_picture", lambda path: path)
+    monkeypatch.setattr(precision, "parameter_set", lambda number, engine: {"": None, set_.engine: set_}[engine])
+    monkeypatch.setattr(precision, "keys_set", lambda folder, number: set_)
+    words = ["6", "a.png", "--engine", set_.engine, "--keys", str(tmp_path), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["precision.py", *words])
+    precision.main()
+    printed = capsys.readouterr().out
+    stem = f"set6-{set_.engine}-a"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{stem}.png", f"{stem}.html"}
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    refreshes = [row for row in rows if row[0].endswith(".refresh")]
+    assert len(refreshes) == len(set_.architecture.relu_channels())
+    assert all(float(row[6]) > (14 if set_.engine == "native" else 9) for row in refreshes)
 
 
 def test_every_step_of_the_server_has_a_kind():

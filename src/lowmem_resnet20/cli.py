@@ -333,7 +333,9 @@ class _Group:
     def encrypt(self, folder: Path, set_: ParameterSet, weights: Weights, output: Path) -> None:
         from . import client
 
-        named = [None if not i.foreseen or i.pixels is None else client.Named(i.pixels, str(i.path)) for i in self.items]
+        named = [
+            None if not i.foreseen or i.pixels is None else client.Named(i.pixels, str(i.path)) for i in self.items
+        ]
         with self.timed("encrypt"):
             ids = client.encrypt_group(folder, set_, named, weights, output)
         for item, identity in zip(self.items, ids, strict=True):

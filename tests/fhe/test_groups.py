@@ -75,7 +75,9 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max())
 
 
-@pytest.mark.parametrize("engine, pictures", [("openfhe", 2), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)])
+@pytest.mark.parametrize(
+    "engine, pictures", [("openfhe", 2), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)]
+)
 def test_every_picture_of_a_group(engine, pictures, tmp_path):
     party = keyed(replace(ENGINES[engine], pictures=pictures), tmp_path)
     group = PICTURES[:pictures]

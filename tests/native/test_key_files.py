@@ -63,7 +63,7 @@ def shuffled(dimension: int) -> Order:
 def native(source, tmp_path_factory):
     """Keys of every kind, at various levels: folder, plan, chain, order."""
     keys, chain = source
-    plan = {rotation_name(step, chain.dimension): towers for step, towers in zip(STEPS, (TOWERS, 7, 6))}
+    plan = {rotation_name(step, chain.dimension): towers for step, towers in zip(STEPS, (TOWERS, 7, 6), strict=True)}
     plan |= {CONJUGATION: 5, FROM_SPARSE: TOWERS, INTO_SPARSE: 1}
     folder = tmp_path_factory.mktemp("native")
     write_keys(folder, keys, plan, chain, shuffled(chain.dimension))

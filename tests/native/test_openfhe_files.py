@@ -165,7 +165,7 @@ def test_what_is_no_ciphertext_is_refused(small, kind):
         "zeros": lambda: bytes(1 << 16),
         "JSON": lambda: openfhe.Serialize(small.context, openfhe.JSON).encode(),
     }[kind]()
-    with pytest.raises(CiphertextError, match="^the ciphertext cannot be read: "):
+    with pytest.raises(CiphertextError, match=r"^the ciphertext cannot be read: "):
         read_ciphertext(data, small.chain)
     with pytest.raises(KeyFolderError):
         read_rotation_keys(data, small.chain)

@@ -12,7 +12,14 @@ from lowmem_resnet20.native import exponential
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
-from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, LEAST_TIME_ALL_SLOTS, Grouping, RefreshPlan, Steps
+from lowmem_resnet20.native.refreshplan import (
+    FEWEST_KEYS,
+    LEAST_TIME,
+    LEAST_TIME_ALL_SLOTS,
+    Grouping,
+    RefreshPlan,
+    Steps,
+)
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
@@ -47,7 +54,7 @@ def test_function_of_every_slot(plan, slots, degree):
 def test_identity(plan):
     random = np.random.default_rng(3)
     values = random.uniform(-IDENTITY_REACH, IDENTITY_REACH, RING // 4)
-    ev, result, expected = refreshed(plan, RING // 4, identity_fourier(5), values, Overflows(random))
+    _, result, expected = refreshed(plan, RING // 4, identity_fourier(5), values, Overflows(random))
     assert worst(result.values[: RING // 4] - expected) < 1e-6
     assert worst(expected - values) < 4e-5
     assert plan.levels(15) - plan.levels(5) == 1 and plan.levels(27) - plan.levels(5) == 2
@@ -57,7 +64,7 @@ def test_imaginary_parts_are_ignored():
     """A real function of the real parts: what noise leaves in the imaginary ones does not matter."""
     random = np.random.default_rng(4)
     values, plan = random.uniform(-0.5, 0.5, RING // 4), SMALL[Steps.HOISTED]
-    ev, result, expected = refreshed(plan, RING // 4, relu_fourier(13), values, Overflows(random))
+    _, result, _ = refreshed(plan, RING // 4, relu_fourier(13), values, Overflows(random))
     assert worst(result.values.imag) < 1e-6
 
 
@@ -89,7 +96,7 @@ def test_noise_on_a_small_ring(plan, bound):
     random = np.random.default_rng(5)
     values = random.normal(0, 0.1, RING // 4)
     noise = SchemeNoise(RING, 7, random)
-    ev, result, expected = refreshed(plan, RING // 4, relu_fourier(15), values, noise)
+    _, result, expected = refreshed(plan, RING // 4, relu_fourier(15), values, noise)
     assert 1e-9 < np.std(result.values[: RING // 4] - expected) < bound
 
 
@@ -103,7 +110,7 @@ def test_noise_at_full_size(plan, log2_slots, worst_slot):
     random, slots = np.random.default_rng(6), 1 << log2_slots
     values = random.normal(0, 0.1, slots)
     noise = SchemeNoise(1 << 16, 7, random)
-    ev, result, expected = refreshed(plan, slots, relu_fourier(15), values, noise, ring=1 << 16)
+    _, result, expected = refreshed(plan, slots, relu_fourier(15), values, noise, ring=1 << 16)
     error = result.values[:slots] - expected
     assert np.sqrt(np.mean(np.abs(error) ** 2)) < 3e-6
     assert worst(error) < worst_slot

@@ -11,7 +11,14 @@ import pytest
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.scaling import scale
-from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_FUNCTIONAL_SET,
+    INSECURE_NATIVE_SET,
+    INSECURE_SET,
+    random_picture,
+    random_weights,
+)
 
 pytest.importorskip("torch")
 
@@ -20,7 +27,9 @@ import accuracy
 from pictureset import Pictures
 
 WEIGHTS = random_weights()
-SETS = pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET], ids=["Chebyshev", "Fourier"])
+SETS = pytest.mark.parametrize(
+    "set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET], ids=["Chebyshev", "Fourier", "native"]
+)
 
 
 def pictures(count=4):
@@ -74,9 +83,10 @@ def test_the_score():
 
 @pytest.fixture
 def miniature(monkeypatch):
-    """The script on the miniature; its widest bounds and a set of each kind."""
-    sets = {1: INSECURE_SET, 6: INSECURE_FUNCTIONAL_SET}
-    monkeypatch.setattr(accuracy, "parameter_set", sets.__getitem__)
+    """The script on the miniature; its widest bounds and a set of each kind, the native one with a deviation."""
+    native = replace(INSECURE_NATIVE_SET, refresh_deviation=1e-3)
+    sets = {(1, ""): INSECURE_SET, (6, ""): native, (6, "openfhe"): INSECURE_FUNCTIONAL_SET}
+    monkeypatch.setattr(accuracy, "parameter_set", lambda *key: sets[key])
     monkeypatch.setattr(accuracy, "load_weights", lambda path: narrowed(3) if path == Path("narrow") else WEIGHTS)
     return lambda *words: monkeypatch.setattr(sys, "argv", ["accuracy.py", *map(str, words)])
 
@@ -85,6 +95,29 @@ def rows(text):
     """The cells of every line of the printed tables, by the first."""
     lines = ([cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")] for line in text.splitlines())
     return {cells[0]: cells[1:] for cells in lines if len(cells) > 1}
+
+
+def test_the_deviation_is_the_engines(miniature, monkeypatch, capsys, tmp_path):
+    """With noise as measured of the set that is evaluated; none where none was measured."""
+    np.savez(tmp_path / "p.npz", x=np.round(pictures(2).x * 255).astype(np.uint8), y=np.arange(2))
+    evaluate_all, noises = accuracy.evaluate_all, []
+
+    def evaluate(set_, weights, pictures, noise):
+        noises.append((set_.engine, noise))
+        return evaluate_all(set_, weights, pictures, noise)
+
+    monkeypatch.setattr(accuracy, "evaluate_all", evaluate)
+    for words, expected in (
+        ([], [("native", 0.0), ("native", 1e-3)]),
+        (["--engine", "openfhe"], [("openfhe", 0.0)] * 2),
+    ):
+        miniature(tmp_path / "p.npz", "--sets", 6, *words)
+        accuracy.main()
+        assert noises == expected
+        noises.clear()
+        found = rows(capsys.readouterr().out)
+        if not words:
+            assert 0 < float(found["set 6, ReLU approximated"][3]) != float(found["set 6, with noise"][3])
 
 
 @pytest.mark.parametrize("weights, refused", [("wide", 0), ("narrow", 4)])

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import EnvironmentFault, KeyFolderError
+from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import os_errors
 from ..machine.interrupt import on_interrupt
 
@@ -29,6 +30,7 @@ def new_passphrase() -> bytes:
 
     Errors: KeyFolderError if it is empty or the two differ; EnvironmentFault where there is nowhere to ask.
     """
+    forbid_core_dumps()
     return _from_file() or _chosen()
 
 
