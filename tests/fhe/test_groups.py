@@ -16,7 +16,7 @@ from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.parameters import ParameterSet
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -60,8 +60,9 @@ def keyed(set_: ParameterSet, folder: Path) -> Keyed:
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory) -> Keyed:
-    """A group of eight, whose ciphertexts are four, two and one, by the faster engine; the ring is full throughout."""
-    return keyed(replace(INSECURE_NATIVE_SET, pictures=8), tmp_path_factory.mktemp("native"))
+    """A group of eight, whose ciphertexts are four, two and one, by set 7's refresh; the ring is full throughout."""
+    set_ = replace(INSECURE_NATIVE_SET, refresh=parameter_set(7).refresh, pictures=8, most_copies=1)
+    return keyed(set_, tmp_path_factory.mktemp("native"))
 
 
 def in_the_clear(set_: ParameterSet, pictures) -> np.ndarray:

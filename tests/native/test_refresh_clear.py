@@ -137,7 +137,7 @@ def test_keys_of_the_shipped_plans():
     assert (len(fast), len(lean)) == (45, 14)
     for keys in (fast, lean):
         assert keys[INTO_SPARSE] == 1 and keys[FROM_SPARSE] == 22
-    assert len(refresh_keys(LEAST_TIME_ALL_SLOTS, 1 << 16, 1 << 15, 22, 15)) == 41
+    assert len(refresh_keys(LEAST_TIME_ALL_SLOTS, 1 << 16, 1 << 15, 22, 15)) == 46
     assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
     assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19
 
