@@ -96,7 +96,7 @@ class Prepared:
 
 def measure(set_: ParameterSet, stage: int, repeats: int) -> dict[str, str]:
     """Refresh one ciphertext of a stage's slots; returns the columns of the table."""
-    slots = set_.architecture.stage_slots(stage)
+    slots = set_.stage_slots(stage)
     with TemporaryDirectory() as folder:
         prepared = prepare_native(set_, slots, Path(folder)) if set_.engine == NATIVE else prepare_openfhe(set_, slots)
         reach = set_.refresh.reach

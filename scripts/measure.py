@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Time, memory, sizes and precision of parameter sets at full size: the figures of the README.
 
-    scripts/measure.py 1 2 --pictures inputs/vale.jpg inputs/luis.png
+    scripts/measure.py 6 7 --pictures inputs/*.png
     scripts/measure.py 5 6 --engine openfhe --keys keys/openfhe
 
-For each set, keys are made in keys/ if they are missing; those that are there name the evaluator themselves.  The first picture is classified alone and its checkpoints
-inspected, the others together in a second run; both by the command line, as a user does.  Sets run one after the
-other, and nothing else should run meanwhile.  A line is printed as each step ends, a table in Markdown at the end.
+For each set, keys are made in keys/ if they are missing; those that are there name the evaluator themselves.  The first
+picture is classified alone, or, by a set that evaluates groups, with as many others as make a group, and its checkpoints
+are inspected; the other pictures together in a second run; both by the command line, as a user does.  A picture's time is
+its share of its group's.  Sets run one after the other, and nothing else should run meanwhile.  A line is printed as each
+step ends, a table in Markdown at the end.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
 
 @dataclass
 class Figures:
-    """What was measured of one set: results of the command line, the first of a picture alone, and the precision of the
-    first picture's refreshes."""
+    """What was measured of one set: results of the command line, the first ``together`` of pictures that were classified
+    alone or in a group of their own, and the precision of the first picture's refreshes."""
 
     number: int
     engine: str
@@ -45,24 +47,27 @@ class Figures:
     server_bytes: int = 0
     results: list[dict] = field(default_factory=list)
     bits: float = 0.0
+    together: int = 1
 
     def row(self) -> list[str]:
         keys = [format_seconds(self.keys["seconds"]), format_bytes(self.keys["peak_bytes"])] if self.keys else ["", ""]
-        first, *others = self.results
+        first, others = self.results[0], self.results[self.together :]
         alone = format_seconds(sum(first["seconds"].values()))
+        group = format_seconds(sum(first["group"]["seconds"].values())) if "group" in first else ""
         each = format_seconds(statistics.median(sum(r["seconds"].values()) for r in others)) if others else ""
         peaks = [format_bytes(max(r["peak_bytes"][who] for r in self.results)) for who in ("server", "client")]
         errors = [r["plain"]["worst_difference"] for r in self.results]
         same = sum(r["class"] == r["plain"]["class"] for r in self.results)
-        error = f"{errors[0]:.3f}, {max(errors):.3f}" if others else f"{errors[0]:.3f}"
+        error = f"{errors[0]:.3f}, {max(errors):.3f}" if len(errors) > 1 else f"{errors[0]:.3f}"
         classes = f"{same} of {len(errors)}"
         return [
-            str(self.number), self.engine, *keys, format_bytes(self.server_bytes), alone, each, *peaks, f"{self.bits:.1f}", error, classes
+            str(self.number), self.engine, *keys, format_bytes(self.server_bytes), alone, group, each, *peaks,
+            f"{self.bits:.1f}", error, classes,
         ]  # fmt: skip
 
 
 HEADINGS = (
-    "set", "engine", "key generation", "its peak", "server folder", "a picture", "each of several", "server's peak",
+    "set", "engine", "key generation", "its peak", "server folder", "a picture", "its group", "each of several", "server's peak",
     "client's peak", "refresh bits", "logit error: first, worst", "class as plain's",
 )  # fmt: skip
 
@@ -86,20 +91,22 @@ def measure(number: int, engine: str, pictures: list[Path], keys: Path) -> Figur
     figures = Figures(number, set_.engine, made)
     figures.server_bytes = sum(path.stat().st_size for path in (folder / "server").iterdir())
     weights = load_weights(default_weights_path())
-    first, *others = map(str, pictures)
+    first, others = pictures[: set_.pictures], pictures[set_.pictures :]
+    figures.together = len(first)
     words = ["load_keys", str(number), "keys", str(keys), "plain", "input"]
     with tempfile.TemporaryDirectory() as checkpoints:
-        figures.results = command(*words, first, "checkpoints", checkpoints)
-        identity = list(client.encryptions(folder, set_))[-1]
-        layers = inspect_checkpoints(folder, set_, Path(checkpoints), weights, read_picture(pictures[0]), identity)
+        figures.results = command(*words, *map(str, first), "checkpoints", checkpoints)
+        identity = list(client.encryptions(folder, set_))[-len(first)]
+        left = Path(checkpoints) / ("1.ct" if len(first) > 1 else "")  # of the first encryption
+        layers = inspect_checkpoints(folder, set_, left, weights, read_picture(pictures[0]), identity)
     refreshes = [layer for layer in layers if layer.bootstrap]
     figures.bits = min(layer.bits for layer in refreshes)
     deviation = statistics.median(layer.deviation for layer in refreshes)
-    say(f"set {number}, {first}", figures.results[0] | {"refresh_deviation": deviation, "bits": figures.bits})
+    say(f"set {number}, {first[0]}", figures.results[0] | {"refresh_deviation": deviation, "bits": figures.bits})
     if others:
-        figures.results += command(*words, *others)
-        for result in figures.results[1:]:
-            say(f"set {number}", result)
+        figures.results += command(*words, *map(str, others))
+    for result in figures.results[1:]:
+        say(f"set {number}", result)
     return figures
 
 

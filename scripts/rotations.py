@@ -38,7 +38,9 @@ PURPOSES = {
     "_sum_copies": "convolution: sum over the copies",
     "_gather_columns": "downsampling: columns",
     "_gather_rows": "downsampling: rows",
-    "_gather_channels": "downsampling: channels, and halves onto each other",
+    "_gather_channels": "downsampling: branches",
+    "_source": "downsampling: channels, and pictures between them",
+    "_halves_joined": "downsampling: halves onto each other",
     "classify": "pooling and fully connected layer",
 }
 #: By what refreshes.
@@ -81,7 +83,7 @@ def refresh_rotations(set_: ParameterSet) -> Mapping[int, Iterable[int]]:
     towers, n = set_.multiplicative_depth + 1, set_.ring_dimension
     found = {}
     for stage in range(1, len(set_.architecture.channels) + 1):
-        slots = set_.architecture.stage_slots(stage)
+        slots = set_.stage_slots(stage)
         names = [name for d in degrees for name in refresh_keys(refresh_plan(set_), n, slots, towers, d)]
         found[stage] = {rotation_step(name) for name in names if rotation_step(name)}
     return found

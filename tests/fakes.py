@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
+from lowmem_resnet20.fhe import group as groups
 from lowmem_resnet20.machine.files import new_folder
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.registry import Entry, pixel_digest
@@ -62,6 +63,24 @@ def encrypt_picture(folder: Path, set_, pixels, weights, output: Path, name: str
     return identity
 
 
+def encrypt_group(folder: Path, set_, group, weights, output: Path) -> list[str]:
+    if set_.pictures == 1:
+        [named] = group
+        return [encrypt_picture(folder, set_, named.pixels, weights, output, named.name)]
+    calls.append(("encrypt_group", folder, set_.number, [named and named.name for named in group], output))
+    identity = write_ciphertext(output, "picture", "", b"group %d" % len(entries))
+    ids = [groups.picture_id(identity, place, set_.pictures) for place in range(len(group))]
+    for identity, named in zip(ids, group, strict=True):
+        if named:
+            entries[identity] = Entry(identity, pixel_digest(named.pixels), named.name)
+    return ids
+
+
+class Named(SimpleNamespace):
+    def __init__(self, pixels, name: str) -> None:
+        super().__init__(pixels=pixels, name=name)
+
+
 def check_decryption(folder: Path, set_) -> None:
     """Where there are keys, their secret one may be refused."""
     if (folder / "client" / "refused").exists():
@@ -81,6 +100,23 @@ def decrypt_logits(folder: Path, set_, ciphertext: Path, weights, picture: str) 
     answered = json.loads(ciphertext.read_bytes().splitlines()[1])["picture"]
     assert answered == picture
     return logits_of(list(entries).index(picture) if picture in entries else 0)
+
+
+def decrypt_group(folder: Path, set_, ciphertext: Path, weights, group: str) -> list[np.ndarray]:
+    """Of each place the logits of that encryption; of an empty one numbers that are none; by place where
+    nothing is known of the group."""
+    if set_.pictures == 1:
+        return [decrypt_logits(folder, set_, ciphertext, weights, group)]
+    calls.append(("decrypt_group", folder, set_.number, ciphertext))
+    assert json.loads(ciphertext.read_bytes().splitlines()[1])["picture"] == group
+    ids = [groups.picture_id(group, place, set_.pictures) for place in range(set_.pictures)]
+    if not entries:
+        return [logits_of(place) for place in range(set_.pictures)]
+    return [logits_of(list(entries).index(i)) if i in entries else np.full(10, np.nan) for i in ids]
+
+
+def check_logits(ciphertext: Path, weights, numbers) -> None:
+    """They are logits."""
 
 
 def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels, picture: str) -> list[str]:
@@ -157,11 +193,13 @@ def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None)
 MODULES = {
     "client": (
         generate_keys,
-        encrypt_picture,
+        Named,
+        encrypt_group,
         check_encryption,
         check_decryption,
         encryptions,
-        decrypt_logits,
+        decrypt_group,
+        check_logits,
         self_test,
     ),
     "inspection": (inspect_checkpoints, table),

@@ -377,7 +377,7 @@ def test_a_picture_that_fails_in_the_server_has_its_line(run, faked, server, mon
         identity = encrypt(folder, set_, pixels, weights, output, name)
         return fakes.write_ciphertext(output, "picture", "", b"bad") if "dog" in name else identity
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "encrypt_picture", bad_dog)
+    monkeypatch.setattr(fakes, "encrypt_picture", bad_dog)
     dog, cat = str(inputs / "dog.png"), str(inputs / "cat.png")
     done = run("load_keys", "1", "input", dog, cat, "json", "verbose", "-1")
     failed, answered = [json.loads(line) for line in done.out.splitlines()]
@@ -514,7 +514,7 @@ def test_programs_read_how_far_values_come(run, faked, server, black, inputs):
 def test_logits_unlike_the_plain_networks_are_warned_of(run, faked, server, monkeypatch):
     encrypted_result(run, server, "input", "inputs/vale.jpg")
     wrong = fakes.LOGITS + np.array([0, 7.5, *[0] * 8])
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: wrong)
+    monkeypatch.setattr(fakes, "decrypt_logits", lambda *_: wrong)
     message = "inputs/vale.jpg: a logit is 7.50 from the plain network's: the result may be wrong"
     for command in (["load_keys", "1"], ["decrypt", "1", "r.ct"]):
         done = run(*command, "input", "inputs/vale.jpg", "json", "verbose", "-1")
@@ -756,7 +756,7 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
 )
 def test_errors_below(run, faked, server, monkeypatch, error, code, message, hint):
     encrypted_result(run, server)
-    replace(monkeypatch, "client", "decrypt_logits", error)
+    replace(monkeypatch, "client", "decrypt_group", error)
     done = run("decrypt", "1", "r.ct")
     assert (done.code, done.out) == (code, "")
     first, second = done.err.splitlines()
@@ -792,7 +792,7 @@ def test_plain_without_pytorch_fails_before_the_server_starts(run, faked, server
 
 def test_noise_is_no_result(run, faked, server, monkeypatch):
     encrypted_result(run, server)
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", lambda *_: np.full(10, np.nan))
+    monkeypatch.setattr(fakes, "decrypt_logits", lambda *_: np.full(10, np.nan))
     done = run("decrypt", "1", "r.ct", "json")
     assert done.code == ExitCode.CIPHERTEXT
     assert json.loads(done.out)["error"] == "the decrypted logits are not finite numbers"
@@ -945,26 +945,26 @@ def kept_result(done, temporary: Path) -> Path:
 @pytest.mark.parametrize("error", [CiphertextError("x"), KeyFolderError("x"), OSError(5, "x"), RuntimeError("x")])
 def test_a_result_that_cannot_be_decrypted_is_kept(run, sent, server, monkeypatch, temporary, error):
     server(WORKS)
-    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
-    replace(monkeypatch, "client", "decrypt_logits", error)
+    decrypt = fakes.decrypt_group
+    replace(monkeypatch, "client", "decrypt_group", error)
     done = run("load_keys", "1", "input", "own.png")
     assert done.code and done.out == ""
     kept_result(done, temporary)
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", decrypt)
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_group", decrypt)
     again = run(*done.err.split("lowmem-resnet20 ", 1)[1].splitlines()[0].split(), "verbose", "-1")
     assert again.code == 0 and RESULT in again.out
 
 
 def test_of_several_results_those_that_were_not_told_are_kept(run, sent, server, monkeypatch, temporary, inputs):
     server(WORKS)
-    decrypt = sys.modules["lowmem_resnet20.client"].decrypt_logits
+    decrypt = fakes.decrypt_logits
 
     def fails_for_the_second(folder, set_, ciphertext, *rest):
         if ciphertext.name == "2.ct":
             raise CiphertextError("x")
         return decrypt(folder, set_, ciphertext, *rest)
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_logits", fails_for_the_second)
+    monkeypatch.setattr(fakes, "decrypt_logits", fails_for_the_second)
     pictures = [str(inputs / name) for name in ("dog.png", "cat.png", "frog.png")]
     done = run("load_keys", "1", "input", *pictures)
     assert done.code == ExitCode.CIPHERTEXT and done.out.count("picture  ") == 2
@@ -1118,3 +1118,88 @@ def test_one_line(text):
 def test_the_class_is_the_greatest_logit(logits):
     result = Classification.of(logits)
     assert result.logits[result.index] == max(logits)
+
+
+# --- groups: set 7 ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ten(inputs) -> list[str]:
+    """Ten words: pictures, but for the third and the last."""
+    for name in ("bad.png", "worse.png"):
+        Path(name).write_bytes(b"not a picture")
+    good = sorted(str(path) for path in inputs.iterdir() if path.suffix in (".png", ".jpg"))[:8]
+    return [*good[:2], "bad.png", *good[2:], "worse.png"]
+
+
+def test_pictures_go_in_groups_and_one_that_cannot_be_read_leaves_its_place_empty(run, faked, server, ten):
+    """Eight and two; each picture has its line, its logits, its share of the group's time, and the group's."""
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten, "json", "verbose", "-1")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    failed, told = lines[:2], lines[2:]
+    assert done.code == ExitCode.PICTURE and [line["input"] for line in failed] == ["bad.png", "worse.png"]
+    good = [word for word in ten if word not in ("bad.png", "worse.png")]
+    assert [line["input"] for line in told] == good
+    assert [line["logits"] for line in told] == [list(fakes.logits_of(number)) for number in range(8)]
+    assert [line["group"]["place"] for line in told] == [1, 2, 4, 5, 6, 7, 8, 1]
+    assert [line["group"]["pictures"] for line in told] == [7] * 7 + [1]
+    assert [line["group"]["seconds"]["evaluate"] for line in told] == [2.0] * 8
+    assert [line["seconds"]["evaluate"] for line in told] == [2 / 7] * 7 + [2.0]
+    groups = [call[3] for call in faked if call[0] == "encrypt_group"]
+    assert groups == [[word if word in good else None for word in ten[:8]], [ten[8], None]]
+    assert len(request()["jobs"]) == 2
+    assert sum(call[0] == "decrypt_group" for call in faked) == 2  # once a group
+
+
+def test_a_group_of_which_no_picture_can_be_read_is_no_job(run, faked, server, ten):
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten[:8], "worse.png", "json", "verbose", "-1")
+    assert done.code == ExitCode.PICTURE and len(request()["jobs"]) == 1
+
+
+def test_a_group_that_fails_in_the_server_has_a_line_for_each_picture(run, faked, server, monkeypatch, ten):
+    server(WORKS)
+    write = fakes.write_ciphertext
+    monkeypatch.setattr(
+        fakes, "write_ciphertext", lambda path, kind, picture, payload: write(path, kind, picture, b"bad")
+    )
+    done = run("load_keys", "7", "input", *ten[:2], *ten[3:5], "json", "verbose", "-1")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 6 and [line["input"] for line in lines] == [*ten[:2], *ten[3:5]]
+    assert done.err.count("error:") == 1 and f"the encryption of {', '.join([*ten[:2], *ten[3:5]])} is bad" in done.err
+
+
+def test_time_of_groups_is_told_by_picture(run, faked, server, ten):
+    server(WORKS)
+    done = run("load_keys", "7", "input", *ten)
+    assert "; a group after the first 2.0 s; " in done.err and " of evaluation a picture\n" in done.err
+
+
+@pytest.mark.parametrize("pictures, advised", [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize("command", [["load_keys", "7"], ["encrypt", "7", "output", "sent/"]])
+def test_for_few_pictures_set_6_is_the_better_choice(run, faked, server, ten, pictures, advised, command):
+    server(WORKS)
+    told = run(*command, "input", *ten[3 : 3 + pictures]).err
+    advice = "set 7 takes as long for one picture as for 8: for fewer than 3, set 6 is the better choice\n"
+    assert (advice in told) == advised
+    assert "better choice" not in run("load_keys", "6", "input", ten[3]).err
+
+
+def test_two_machines_and_a_group(run, faked, server, ten):
+    good = [*ten[:2], *ten[3:5]]
+    done = run("encrypt", "7", "input", *good[:2], "bad.png", *good[2:], "output", "sent", "json")
+    failed, *lines = [json.loads(line) for line in done.out.splitlines()]
+    assert failed["input"] == "bad.png" and [line["input"] for line in lines] == good
+    assert {line["ciphertext"] for line in lines} == {"sent/1.ct"} and [line["place"] for line in lines] == [1, 2, 4, 5]
+    server(WORKS)
+    assert run("evaluate", "7", "sent", "output", "back").code == 0
+    done = run("decrypt", "7", "back", "json")
+    assert [json.loads(line)["input"] for line in done.out.splitlines()] == good
+    assert run("decrypt", "7", "back", "input", *good).code == 0
+    done = run("decrypt", "7", "back", "input", *good[:3])
+    assert f"answers {good[3]}, which is not among the pictures given" in done.err
+    assert done.out.count("picture  ") == 3
+    fakes.entries.clear()  # another client's list: the places are told by number
+    told = re.findall("picture  (.*)", run("decrypt", "7", "back/1.ct").out)
+    assert told == [f"back/1.ct, place {place}" for place in range(1, 9)]

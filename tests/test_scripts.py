@@ -142,7 +142,7 @@ def test_every_rotation_key_has_a_purpose(set_):
     assert {stage: set(steps) for stage, steps in purposes.items()} == names
     assert all(why for steps in purposes.values() for why in steps.values())
     for stage, width in ((1, 32), (2, 16), (3, 8)):  # the five of a stage's convolutions
-        five = {1, -1, width, -width, -width * width}
+        five = {1, -1, width, -width, -set_.pictures_in(stage) * width * width}
         used = {s for s, why in purposes[stage].items() if any(w.startswith("convolution:") for w in why)}
         assert {step % set_.full_slots for step in five} <= used
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: What a key folder holds.
 _SIDES = ("client", "server")
+#: Of a set that evaluates groups: fewer pictures take less time one by one.
+FEWEST_FOR_A_GROUP = 3
 _RANGE_HINT = "give import_weights pictures like this one to calibrate on"
 _DIFFERENCE_HINT = "a value left its range, or the server computed something else"
 _PICTURES_HINT = "give hundreds of pictures, of all classes"
@@ -139,18 +141,24 @@ def _encrypt(request: Request, printer: Printer) -> None:
         each.end()
     from . import client
 
-    outputs = _outputs(request.output, _numbered(len(items)), each.several)
+    groups = _grouped(request, printer, items, set_)
+    outputs = _outputs(request.output, _numbered(len(groups)), each.several)
     _check_outputs(request, outputs, [item.path for item in items])
     client.check_encryption(folder, set_)
-    for item, output in zip(items, outputs, strict=True):
-        with each.trying(item.path):
-            item.pixels = _pixels(request, item.path)
-            _foresee(printer, item, set_, weights)
-            with _timed(item.seconds, "encrypt"):
-                client.encrypt_picture(folder, set_, item.pixels, weights, output, str(item.path))
-            facts = {"input": str(item.path)} if each.several else {}
-            facts |= item.checked() if request.json else {}
-            _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
+    for group, output in zip(groups, outputs, strict=True):
+        for item in group.items:
+            with each.trying(item.path):
+                item.pixels = _pixels(request, item.path)
+                _foresee(printer, item, set_, weights)
+        if not group.readable:
+            continue
+        with each.trying(*group.paths):
+            group.encrypt(folder, set_, weights, output)
+            for item in group.readable:
+                facts = {"input": str(item.path)} if each.several else {}
+                facts |= {"place": group.items.index(item) + 1} if set_.pictures > 1 else {}
+                facts |= item.checked() if request.json else {}
+                _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
     each.end()
 
 
@@ -178,18 +186,25 @@ def _evaluate(request: Request, printer: Printer) -> None:
 
 def _decrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = _parameter_set(request), _key_folder(request), _weights(request)
-    each = _Each(request, printer, len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir())
+    several = len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir() or set_.pictures > 1
+    each = _Each(request, printer, several)
     ciphertexts = _ciphertexts(request)
     given = _pictures(request, each) if request.inputs else []
     from . import client
+    from .fhe.group import group_and_place
 
     plain = _plain_model(weights) if request.plain else None
-    for item, ciphertext in _pair(request, each, ciphertexts, given, client.encryptions(folder, set_)):
+    decrypted: dict[Path, np.ndarray] = {}
+    for item, ciphertext in _pair(request, each, ciphertexts, given, client.encryptions(folder, set_), set_.pictures):
         with each.trying(ciphertext):
             if item.pixels is not None:
                 item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
                 _foresee(printer, item, set_, weights)
-            item.logits = client.decrypt_logits(folder, set_, ciphertext, weights, item.id)
+            group, place = group_and_place(item.id)
+            if ciphertext not in decrypted:
+                decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group)}
+            item.logits = decrypted[ciphertext][place]
+            client.check_logits(ciphertext, weights, item.logits)
             _compare(printer, item, weights)
             _print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
             left = _checkpoints(request.checkpoints, ciphertext, each.several)
@@ -277,7 +292,7 @@ def _weights(request: Request) -> Weights:
 @dataclass
 class _Item:
     """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
-    id: of its encryption; job: its place in the server's request; seconds: by step of the protocol."""
+    id: of its encryption; seconds: by step of the protocol, of a group's its share."""
 
     path: Path
     pixels: np.ndarray | None = None
@@ -285,7 +300,6 @@ class _Item:
     foreseen: Foreseen | None = None
     warnings: list[str] = field(default_factory=list)
     id: str = ""
-    job: Job | None = None
     logits: np.ndarray | None = None
     reported: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
@@ -298,6 +312,47 @@ class _Item:
         return {"range": reached, "warnings": self.warnings}
 
 
+@dataclass
+class _Group:
+    """Pictures that are evaluated together, by place; of most sets one alone.  job: in the server's request; seconds: by
+    step of the protocol, of all of them."""
+
+    items: list[_Item]
+    job: Job | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> list[_Item]:
+        """Those that could be read; the places of others stay empty."""
+        return [item for item in self.items if item.foreseen]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [item.path for item in self.readable]
+
+    def encrypt(self, folder: Path, set_: ParameterSet, weights: Weights, output: Path) -> None:
+        from . import client
+
+        named = [
+            None if not i.foreseen or i.pixels is None else client.Named(i.pixels, str(i.path)) for i in self.items
+        ]
+        with self.timed("encrypt"):
+            ids = client.encrypt_group(folder, set_, named, weights, output)
+        for item, identity in zip(self.items, ids, strict=True):
+            item.id = identity
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """A step that they take together, and in equal shares."""
+        with _timed(self.seconds, step):
+            yield
+        self.share(step)
+
+    def share(self, step: str) -> None:
+        for item in self.readable:
+            item.seconds[step] = self.seconds[step] / len(self.readable)
+
+
 class _Each:
     """Of several pictures, one that fails is reported and the others go on; of one, its error is the command's."""
 
@@ -306,11 +361,12 @@ class _Each:
         self.code = ExitCode.OK
 
     @contextmanager
-    def trying(self, path: Path) -> Iterator[None]:
+    def trying(self, *paths: Path) -> Iterator[None]:
+        """What concerns the pictures of ``paths`` together: an error is told once, to programs of each."""
         try:
             yield
         except (PictureError, CiphertextError, EnvironmentFault) as error:
-            if self.request.json:
+            for path in paths if self.request.json else ():
                 line = {"set": self.request.set_number, "input": str(path)}
                 self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
             if not self.several:
@@ -332,6 +388,7 @@ class _Protocol:
         self.set, self.folder, self.weights = _parameter_set(request), _key_folder(request), _weights(request)
         self.each = _Each(request, printer, _several_inputs(request))
         self.items = _pictures(request, self.each)
+        self.groups = _grouped(request, printer, self.items, self.set)
         self.plain = _plain_model(self.weights) if request.plain or request.verbose >= 2 else None
         self.server: ServerRun | None = None
 
@@ -340,60 +397,80 @@ class _Protocol:
         from . import client
 
         client.check_decryption(self.folder, self.set)
-        names = _numbered(len(self.items))
+        names = _numbered(len(self.groups))
         pictures, results = (_outputs(temporary / folder, names, True) for folder in ("pictures", "results"))
         checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
-        for item, picture, result in zip(self.items, pictures, results, strict=True):
-            with self.each.trying(item.path):
-                item.pixels = _pixels(self.request, item.path)
-                if self.plain and self.request.plain:
-                    item.plain = Classification.of(self.plain.logits(item.pixels))
-                _foresee(self.printer, item, self.set, self.weights)
-                with _timed(item.seconds, "encrypt"):
-                    item.id = client.encrypt_picture(
-                        self.folder, self.set, item.pixels, self.weights, picture, str(item.path)
-                    )
-                item.job = Job(picture, result, _checkpoints(checkpoints, result, self.each.several))
-        jobs = [item.job for item in self.encrypted if item.job]
-        _check_outputs(self.request, _checkpoint_files(self.request, jobs), [item.path for item in self.items])
+        for group, picture, result in zip(self.groups, pictures, results, strict=True):
+            for item in group.items:
+                with self.each.trying(item.path):
+                    self._look_at(item)
+            if group.readable:
+                with self.each.trying(*group.paths):
+                    group.encrypt(self.folder, self.set, self.weights, picture)
+                    group.job = Job(picture, result, _checkpoints(checkpoints, result, self.each.several))
+        _check_outputs(self.request, _checkpoint_files(self.request, self.jobs), [item.path for item in self.items])
+
+    def _look_at(self, item: _Item) -> None:
+        item.pixels = _pixels(self.request, item.path)
+        if self.plain and self.request.plain:
+            item.plain = Classification.of(self.plain.logits(item.pixels))
+        _foresee(self.printer, item, self.set, self.weights)
 
     @property
-    def encrypted(self) -> list[_Item]:
-        return [item for item in self.items if item.job]
+    def encrypted(self) -> list[_Group]:
+        return [group for group in self.groups if group.job]
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [group.job for group in self.groups if group.job]
 
     def evaluate(self, temporary: Path) -> None:
         from .serverprocess import run_server
 
         if not self.encrypted:
             raise Reported(self.each.code)
-        jobs = [item.job for item in self.encrypted if item.job]
-        self.server = run_server(_evaluation(self.request, jobs), self.printer.stderr)
-        for item, line in zip(self.encrypted, self.server.pictures, strict=True):
-            item.seconds["evaluate"] = line["seconds"] if self.each.several else self.server.seconds
-            with self.each.trying(item.path):
-                _raise_error(line, item)
+        self.server = run_server(_evaluation(self.request, self.jobs), self.printer.stderr)
+        alone = len(self.jobs) == 1 and (self.set.pictures > 1 or not self.each.several)
+        for group, line in zip(self.encrypted, self.server.pictures, strict=True):
+            group.seconds["evaluate"] = self.server.seconds if alone else line["seconds"]
+            group.share("evaluate")
+            with self.each.trying(*group.paths):
+                _raise_error(line, group)
 
     def decrypt(self) -> None:
         """Each result is printed as soon as it is known, whatever becomes of what follows it."""
         from . import client
+        from .fhe.group import group_and_place
 
-        assert self.server is not None
-        for item in self.encrypted:
-            if item.job is None or not item.job.output.exists():
+        for group in self.encrypted:
+            if group.job is None or not group.job.output.exists():
                 continue
-            with self.each.trying(item.path):
-                with _timed(item.seconds, "decrypt"):
-                    item.logits = client.decrypt_logits(self.folder, self.set, item.job.output, self.weights, item.id)
-                _compare(self.printer, item, self.weights)
-                peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
-                extra = {"seconds": item.seconds, "peak_bytes": peaks}
-                result = Classification.of(item.logits)
-                _print_classification(self.request, self.printer, item, result, extra, self.each.several)
-                item.reported = True
-                if self.request.verbose >= 2 and item.job.checkpoints:
-                    if self.each.several:
-                        self.printer.say(one_line(str(item.path)))
-                    _print_precision(self.printer, self.folder, self.set, item.job.checkpoints, self.weights, item)
+            output, numbers = group.job.output, None
+            identity, _ = group_and_place(group.readable[0].id)
+            with self.each.trying(*group.paths), group.timed("decrypt"):
+                numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity)
+            for item in group.readable if numbers is not None else ():
+                with self.each.trying(item.path):
+                    _, place = group_and_place(item.id)
+                    item.logits = numbers[place]
+                    client.check_logits(output, self.weights, item.logits)
+                    self._tell(item, group)
+
+    def _tell(self, item: _Item, group: _Group) -> None:
+        assert self.server is not None and group.job is not None and item.logits is not None
+        _compare(self.printer, item, self.weights)
+        peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
+        extra: dict[str, Any] = {"seconds": item.seconds, "peak_bytes": peaks}
+        if self.set.pictures > 1:
+            extra["group"] = {"pictures": len(group.readable), "place": group.items.index(item) + 1}
+            extra["group"] |= {"seconds": group.seconds}
+        result = Classification.of(item.logits)
+        _print_classification(self.request, self.printer, item, result, extra, self.each.several)
+        item.reported = True
+        if self.request.verbose >= 2 and group.job.checkpoints:
+            if self.each.several:
+                self.printer.say(one_line(str(item.path)))
+            _print_precision(self.printer, self.folder, self.set, group.job.checkpoints, self.weights, item)
 
     def report(self) -> None:
         """What all of it took; and the exit code of the first failure."""
@@ -402,12 +479,19 @@ class _Protocol:
         if self.request.verbose >= 0:
             seconds = {s: sum(i.seconds.get(s, 0.0) for i in self.items) for s in ("encrypt", "evaluate", "decrypt")}
             own = [line["seconds"] for line in self.server.pictures if "error" not in line]
-            _report_cost(self.printer, seconds | {"evaluate": self.server.seconds}, peaks, own)
+            _report_cost(self.printer, seconds | {"evaluate": self.server.seconds}, peaks, own, self._amortised())
         self.each.end()
+
+    def _amortised(self) -> float | None:
+        """Seconds of the server a picture, where it evaluates several at once."""
+        assert self.server is not None
+        done = sum(item.reported for item in self.items)
+        return self.server.seconds / done if self.set.pictures > 1 and done else None
 
     def keep_unreported(self) -> None:
         """Minutes went into a result: where it could not be decrypted or told, it stays, encrypted as it is."""
-        lost = [i.job.output for i in self.encrypted if i.job and i.job.output.exists() and not i.reported]
+        unreported = [group for group in self.encrypted if not all(item.reported for item in group.readable)]
+        lost = [group.job.output for group in unreported if group.job and group.job.output.exists()]
         if lost:
             kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
             for path in lost:
@@ -433,6 +517,14 @@ def _pictures(request: Request, each: _Each) -> list[_Item]:
     return items
 
 
+def _grouped(request: Request, printer: Printer, items: list[_Item], set_: ParameterSet) -> list[_Group]:
+    """The pictures in groups that are evaluated together."""
+    if set_.pictures > 1 and len(items) < FEWEST_FOR_A_GROUP and request.verbose >= 0:
+        worth = f"set {set_.number} takes as long for one picture as for {set_.pictures}"
+        printer.say(f"{worth}: for fewer than {FEWEST_FOR_A_GROUP}, set 6 is the better choice")
+    return [_Group(items[first : first + set_.pictures]) for first in range(0, len(items), set_.pictures)]
+
+
 def _ciphertexts(request: Request) -> list[Path]:
     """The ciphertexts named, folders opened."""
     paths = [p for path in request.ciphertexts for p in (sorted(path.glob("*.ct")) if path.is_dir() else [path])]
@@ -447,13 +539,18 @@ def _numbered(count: int) -> list[str]:
 
 
 def _pair(
-    request: Request, each: _Each, ciphertexts: Sequence[Path], given: Sequence[_Item], encryptions: dict[str, Entry]
+    request: Request,
+    each: _Each,
+    ciphertexts: Sequence[Path],
+    given: Sequence[_Item],
+    encryptions: dict[str, Entry],
+    pictures: int,
 ) -> Iterator[tuple[_Item, Path]]:
-    """Each result with the picture it answers, found by the id of its encryption: the order of files says nothing.
+    """Each result with each picture it answers, found by the id of its encryption: the order of files says nothing.
 
     Without ``given`` pictures a result is named as the client's list of encryptions has it, or by its own file.
+    pictures: of a group.
     """
-    from .fhe.envelope import read_envelope
     from .registry import pixel_digest
 
     for item in given:
@@ -462,19 +559,33 @@ def _pair(
             item.id = pixel_digest(item.pixels)
     answered = set()
     for ciphertext in ciphertexts:
-        with each.trying(ciphertext):
-            identity = read_envelope(ciphertext).facts.picture
-            entry = encryptions.get(identity)
-            if not given:
-                yield _Item(Path(entry.name) if entry else ciphertext, id=identity), ciphertext
-                continue
-            item = _given(ciphertext, given, entry)
-            answered.add(item.path)
-            yield _Item(item.path, item.pixels, id=identity), ciphertext
+        for identity, name in _answered(each, ciphertext, encryptions, pictures).items():
+            with each.trying(ciphertext):
+                if not given:
+                    yield _Item(Path(name), id=identity), ciphertext
+                    continue
+                item = _given(ciphertext, given, encryptions.get(identity))
+                answered.add(item.path)
+                yield _Item(item.path, item.pixels, id=identity), ciphertext
     for item in given:
         if item.pixels is not None and item.path not in answered:
             with each.trying(item.path):
                 raise CiphertextError(f"no result that was given answers {item.path}")
+
+
+def _answered(each: _Each, ciphertext: Path, encryptions: dict[str, Entry], pictures: int) -> dict[str, str]:
+    """Names by id of the pictures that a result answers: of a group those in the client's list, for other places are
+    empty; or, where the list knows none, every place."""
+    from .fhe.envelope import read_envelope
+    from .fhe.group import picture_id
+
+    with each.trying(ciphertext):
+        group = read_envelope(ciphertext).facts.picture
+        ids = [picture_id(group, place, pictures) for place in range(pictures)]
+        known = {identity: encryptions[identity].name for identity in ids if identity in encryptions}
+        unknown = [str(ciphertext)] if pictures == 1 else [f"{ciphertext}, place {i + 1}" for i in range(pictures)]
+        return known or dict(zip(ids, unknown, strict=True))
+    return {}
 
 
 def _given(ciphertext: Path, given: Sequence[_Item], entry: Entry | None) -> _Item:
@@ -490,13 +601,14 @@ def _given(ciphertext: Path, given: Sequence[_Item], entry: Entry | None) -> _It
     return next((item for item in same if str(item.path) == entry.name), same[0])
 
 
-def _raise_error(line: dict[str, Any], item: _Item | None = None) -> None:
-    """The error of a picture that the server tells of, if it does; ``item`` says what the user calls it."""
+def _raise_error(line: dict[str, Any], group: _Group | None = None) -> None:
+    """The error of a job that the server tells of, if it does; ``group`` says what the user calls its pictures."""
     if "error" in line:
         kinds = {kind.exit_code: kind for kind in (EnvironmentFault, CiphertextError)}
         message = line["error"]
-        if item and item.job:
-            message = message.replace(str(item.job.ciphertext), f"the encryption of {item.path}")
+        if group and group.job:
+            named = ", ".join(map(str, group.paths))
+            message = message.replace(str(group.job.ciphertext), f"the encryption of {named}")
         raise kinds.get(line["exit_code"], CiphertextError)(message, line["hint"])
 
 
@@ -521,9 +633,11 @@ def _checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
     folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
     for folder in folders:
         make_folder(folder)
-    relus = _parameter_set(request).architecture.relu_channels()
-    names = [f"{relu}{value}.ct" for relu in relus for value in ("", ".refresh", ".relu")]
-    return [folder / name for folder in folders for name in names]
+    if not folders:
+        return []
+    from .network.resnet20 import plan
+
+    return [folder / f"{name}.ct" for folder in folders for name in plan(_parameter_set(request)).values]
 
 
 def _check_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
@@ -638,12 +752,19 @@ def _print_precision(
 
 
 def _report_cost(
-    printer: Printer, seconds: dict[str, float], peak_bytes: dict[str, int], evaluations: list[float]
+    printer: Printer,
+    seconds: dict[str, float],
+    peak_bytes: dict[str, int],
+    evaluations: list[float],
+    amortised: float | None,
 ) -> None:
-    """evaluations: seconds that the server spent on each picture alone."""
+    """evaluations: seconds that the server spent on each job alone; amortised: on a picture, where jobs are groups."""
     times = ", ".join(f"{step} {format_seconds(value)}" for step, value in seconds.items())
     if len(evaluations) > 1:
-        times += f"; a picture after the first {format_seconds(statistics.mean(evaluations[1:]))}"
+        what = "picture" if amortised is None else "group"
+        times += f"; a {what} after the first {format_seconds(statistics.mean(evaluations[1:]))}"
+    if amortised is not None:
+        times += f"; {format_seconds(amortised)} of evaluation a picture"
     peaks = ", ".join(f"{who} {format_bytes(value)}" for who, value in peak_bytes.items())
     printer.say(f"time: {times}\npeak memory: {peaks}")
 

@@ -1,7 +1,9 @@
-"""The client: makes keys, encrypts a picture, decrypts the logits.  The only module that touches the secret key."""
+"""The client: makes keys, encrypts pictures, decrypts the logits.  The only module that touches the secret key."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from .fhe.belonging import belonging
 from .fhe.ciphertexts import payload_of, read_ciphertext
 from .fhe.context import new_context, read_context, read_public_key
 from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
+from .fhe.group import group_and_place, join, picture_id
 from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
 from .fhe.library import BINARY, ERRORS, Ciphertext, openfhe
 from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
@@ -20,16 +23,20 @@ from .machine.coredumps import forbid_core_dumps
 from .machine.files import os_errors
 from .network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from .network.ranges import are_logits
-from .network.resnet20 import pack_picture, plan
+from .network.resnet20 import group_logits, pack_group, plan
 from .network.weights import Weights
 from .terminal.passphrase import passphrase_of
 from .terminal.progress import Progress
 
 __all__ = [
+    "Named",
     "check_decryption",
     "check_encryption",
+    "check_logits",
+    "decrypt_group",
     "decrypt_logits",
     "decrypt_slots",
+    "encrypt_group",
     "encrypt_picture",
     "encryptions",
     "generate_keys",
@@ -44,25 +51,44 @@ _OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those th
 # --- pictures ---------------------------------------------------------------------------------------------
 
 
-def encrypt_picture(
-    folder: Path, set_: ParameterSet, pixels: np.ndarray, weights: Weights, output: Path, name: str
-) -> str:
-    """Normalise and encrypt ``pixels`` (colours, width, width) in [0, 1]; reads keys/expN/client.
+@dataclass(frozen=True)
+class Named:
+    """A picture to encrypt.  pixels: (colours, width, width) in [0, 1]; name: kept in the client's list alone."""
 
-    The ciphertext holds the colours and one empty channel, on no more primes than the first convolution needs.
-    Returns the encryption's id, which its result will repeat; ``name`` is kept beside it in the client's list (see
-    :mod:`.registry`), and goes nowhere else.
+    pixels: np.ndarray
+    name: str
+
+
+def encrypt_group(
+    folder: Path, set_: ParameterSet, group: Sequence[Named | None], weights: Weights, output: Path
+) -> list[str]:
+    """Normalise and encrypt up to ``set_.pictures`` pictures into one file; reads keys/expN/client.
+
+    Each ciphertext holds the colours and one empty channel of its pictures, on no more primes than the first convolution
+    needs; a place of None stays empty.  Returns the id of each picture's encryption, which its result will repeat; the
+    names are kept beside them in the client's list (see :mod:`.registry`), and go nowhere else.
     """
     manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
-    slots = pack_picture(set_.architecture, weights.normalise(pixels))
     level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
-    plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
-    payload = payload_of(context.Encrypt(public_key, plaintext))
-    identity = digest_of(payload)
-    registry.record(folder / CLIENT, registry.Entry(identity, registry.pixel_digest(pixels), name))
+    ciphertexts = []
+    for slots in pack_group(set_, [weights.normalise(named.pixels) if named else None for named in group]):
+        plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
+        ciphertexts.append(payload_of(context.Encrypt(public_key, plaintext)))
+    payload = join(ciphertexts)
+    ids = [picture_id(digest_of(payload), place, set_.pictures) for place in range(len(group))]
+    for identity, named in zip(ids, group, strict=True):
+        if named:
+            registry.record(folder / CLIENT, registry.Entry(identity, registry.pixel_digest(named.pixels), named.name))
     write_envelope(output, payload, Facts.of(belonging(set_, manifest.keys, weights), PICTURE))
-    return identity
+    return ids
+
+
+def encrypt_picture(
+    folder: Path, set_: ParameterSet, pixels: np.ndarray, weights: Weights, output: Path, name: str
+) -> str:
+    """Of one picture alone: as :func:`encrypt_group`."""
+    return encrypt_group(folder, set_, [Named(pixels, name)], weights, output)[0]
 
 
 def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
@@ -71,30 +97,44 @@ def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
     return registry.read(folder / CLIENT)
 
 
-def decrypt_logits(
-    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, picture: str | None = None
+def decrypt_group(
+    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, group: str | None = None
 ) -> np.ndarray:
-    """The logits (classes,) in a ciphertext that the server wrote; reads keys/expN/client.
+    """The numbers (pictures, classes) in a ciphertext that the server wrote, by place; reads keys/expN/client.
 
-    picture: id of the encryption that must be the one it answers, where that is known.
+    group: id of the encryption that must be the one it answers, where that is known.  What they are, of each place that
+    was filled, :func:`check_logits` tells.
 
-    Errors: CiphertextError too where it answers another, and where the numbers are far larger than any logit that
-    ``weights`` were calibrated with: a value that left the range of a Chebyshev series grows without bound, and what
-    comes out is noise.  One that left the range of a Fourier series does not show here (see :mod:`.network.ranges`).
+    Errors: CiphertextError too where it answers another.
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     ours = belonging(set_, manifest.keys, weights)
     encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
-    if picture not in (None, facts.picture):
+    if group not in (None, facts.picture):
         raise CiphertextError(f"{ciphertext} is the result of another picture")
-    slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
-    logits = slots[: set_.architecture.classes]
-    if not are_logits(weights, logits):
-        raise CiphertextError(
-            f"{ciphertext} holds numbers that are no logits of this network",
-            _OUT_OF_RANGE_HINT,
-        )
+    return group_logits(set_, decrypt_slots(context, secret_key, encrypted, ciphertext))
+
+
+def check_logits(ciphertext: Path, weights: Weights, numbers: np.ndarray) -> None:
+    """That numbers (classes,) from a ciphertext are logits.
+
+    Errors: CiphertextError where they are far larger than any logit that ``weights`` were calibrated with: a value that
+    left the range of a Chebyshev series grows without bound, and what comes out is noise.  One that left the range of a
+    Fourier series does not show here (see :mod:`.network.ranges`).
+    """
+    if not are_logits(weights, numbers):
+        raise CiphertextError(f"{ciphertext} holds numbers that are no logits of this network", _OUT_OF_RANGE_HINT)
+
+
+def decrypt_logits(
+    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, picture: str | None = None
+) -> np.ndarray:
+    """The logits (classes,) of one picture, by the id of its encryption, or in the first place of a result: as
+    :func:`decrypt_group` and :func:`check_logits`."""
+    group, place = group_and_place(picture) if picture else (None, 0)
+    logits = decrypt_group(folder, set_, ciphertext, weights, group)[place]
+    check_logits(ciphertext, weights, logits)
     return logits
 
 
@@ -172,7 +212,7 @@ def self_test(progress: Progress) -> None:
         context = client_context(new_context(set_))
         pair = context.KeyGen()
         progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
-        slots = set_.architecture.stage_slots(1)
+        slots = set_.stage_slots(1)
         values = np.random.default_rng(set_.number).uniform(-1, 1, slots)
         level = set_.multiplicative_depth - 2
         plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)

@@ -13,9 +13,12 @@ from .errors import CiphertextError
 from .fhe.belonging import belonging
 from .fhe.ciphertexts import read_ciphertext
 from .fhe.envelope import CHECKPOINT, Facts
+from .fhe.group import group_and_place
 from .model.plain import PlainNetwork
 from .network.packing import unpack
 from .network.parameters import ParameterSet
+from .network.places import places
+from .network.resnet20 import value_name
 from .network.scaling import scale
 from .network.weights import Weights
 
@@ -49,25 +52,30 @@ def inspect_checkpoints(
 
     pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
     """
-
+    group, number = group_and_place(picture)
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     expected = PlainNetwork(weights).layers(pixels)
     ours = belonging(set_, manifest.keys, weights)
     scaled = scale(weights, set_.refresh)
-    widths = {"conv1": set_.architecture.width}
-    widths |= {f"{b.name}.{c}": b.out_width for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
+    stages = {"conv1": 1}
+    stages |= {f"{b.name}.{c}": b.stage for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint
     precisions = []
     for relu in set_.architecture.relu_channels():  # in the network's order
-        unit, found = scaled.units[relu], {}
+        unit, found, stage = scaled.units[relu], {}, stages[relu]
+        of_all = places(set_, stage)
+        [which] = [i for i, numbers in enumerate(of_all) if number in numbers]
         for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
-            path = checkpoints / f"{layer}.ct"
+            name = value_name(layer, which) if len(of_all) > 1 else layer
+            path = checkpoints / f"{name}.ct"
             ciphertext, facts = read_ciphertext(path, CHECKPOINT, ours)
-            if facts != Facts.of(ours, CHECKPOINT, picture, layer):
+            if facts != Facts.of(ours, CHECKPOINT, group, name):
                 raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
             slots = decrypt_slots(context, secret_key, ciphertext, path)
-            found[layer] = unpack(slots, len(unit), widths[relu])
+            width = set_.architecture.stage_width(stage)
+            pictures = unpack(slots, set_.pictures_in(stage), len(unit), width)
+            found[layer] = pictures[of_all[which].index(number)]
         output = scaled.output_unit(relu)
         refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
         unit_shown = output if shown == "relu" else unit

@@ -17,6 +17,7 @@ from .engine import Engine
 from .errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
 from .fhe.belonging import belonging
 from .fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
+from .fhe.group import split
 from .fhe.keystore import SERVER, Manifest, open_folder
 from .fhe.resume import Unfinished
 from .job import Job
@@ -24,7 +25,7 @@ from .machine.files import make_folder
 from .machine.memory import available_bytes
 from .network.engines import NATIVE, WITH_OPENFHE
 from .network.parameters import PICTURE_LEVELS, ParameterSet
-from .network.resnet20 import Network, Part, Plan, input_channels, plan
+from .network.resnet20 import Network, Part, Plan, input_slots, plan
 from .network.scaling import Scaled, scale
 from .network.weights import Weights
 from .terminal.progress import Progress, Step, format_bytes
@@ -50,9 +51,9 @@ def evaluate(
     resume: bool = False,
     opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
 ) -> list[Outcome]:
-    """Evaluate the network on each encrypted picture; writes the encrypted logits.
+    """Evaluate the network on each encrypted picture, or group of pictures; writes the encrypted logits.
 
-    All pictures pass through a stage before the next, so that the keys of each are loaded once.  After each part of
+    All jobs pass through a stage before the next, so that the keys of each are loaded once.  After each part of
     the network what there is of a picture is kept beside its output (see :mod:`.fhe.resume`); ``resume`` goes on from
     there, and leaves a picture alone whose result is there.  folder: keys/expN, of which server/ alone is read.
 
@@ -68,7 +69,8 @@ def evaluate(
     progress.step("keys", "encrypted pictures")
     scaled = scale(weights, set_.refresh)
     ours = belonging(set_, manifest.keys, weights)
-    labels = [f"{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
+    what = "group " if set_.pictures > 1 else ""
+    labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
     with ExitStack() as held:
         held.callback(engine.close)
         pictures = [
@@ -147,10 +149,10 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
 
 @dataclass
 class _Picture:
-    """One picture on its way through the network, whose steps and values it observes.
+    """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
-    label: goes before the stage where there are several pictures; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encrypted picture.
+    label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
+    ciphertexts so far; picture: id of the encryption.
     """
 
     outcome: Outcome
@@ -170,15 +172,17 @@ class _Picture:
         job = self.outcome.job
         envelope = read_envelope(job.ciphertext)
         envelope.expect(PICTURE, self.belonging)
-        ciphertext = self.engine.read(envelope.payload, job.ciphertext, foreign=True)
-        self._check(ciphertext)
+        payloads = split(envelope.payload, self.set.ciphertexts(1), job.ciphertext)
+        ciphertexts = tuple(self.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
+        for ciphertext in ciphertexts:
+            self._check(ciphertext)
         self.picture = envelope.facts.picture
         unfinished = Unfinished(job.output, self.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
         unfinished.begin(resume=resume)
         self.unfinished = unfinished
-        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), (ciphertext,)
+        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), ciphertexts
         if resume:
             self._take_up(unfinished)
         if job.checkpoints is not None:
@@ -194,8 +198,8 @@ class _Picture:
             self.state = tuple(self.engine.read(file.payload, file.path, foreign=False) for file in files)
 
     def _check(self, ciphertext: Any) -> None:
-        architecture, evaluator = self.set.architecture, self.engine.evaluator
-        slots = input_channels(architecture) * architecture.width**2
+        evaluator = self.engine.evaluator
+        slots = input_slots(self.set)
         if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
             path = self.outcome.job.ciphertext
             raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")

@@ -24,7 +24,7 @@ from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import (
@@ -120,7 +120,7 @@ def test_what_other_code_computed_is_refused(keys, picture, result, tmp_path, mo
 
 def test_logits(keys, result):
     logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
-    slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
+    slots = Clear(pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PIXELS)[None]), 1)
     clear = Network(INSECURE_SET, scale(WEIGHTS, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET), NoObserver()).run(
         slots
     )
@@ -166,7 +166,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS, tmp_path / "p.ct", "picture")
     evaluate(tmp_path / "exp6", tmp_path / "p.ct", tmp_path, set_, checkpoints=tmp_path / "c")
     logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
-    slots = Clear(pack_picture(ARCHITECTURE, WEIGHTS.normalise(PIXELS)), 1)
+    slots = Clear(pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PIXELS)[None]), 1)
     clear = Network(set_, scale(WEIGHTS, set_.refresh), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
@@ -221,8 +221,8 @@ def test_bootstrapping_rotations_are_those_openfhe_makes_keys_for(set_):
     for stage, steps in bootstrapping_rotations(set_).items():
         clear_rotation_keys()
         context.ClearBootstrapPrecom()
-        set_up_bootstrapping(context, set_, ARCHITECTURE.stage_slots(stage), precompute=True)
-        context.EvalBootstrapKeyGen(secret, ARCHITECTURE.stage_slots(stage))
+        set_up_bootstrapping(context, set_, set_.stage_slots(stage), precompute=True)
+        context.EvalBootstrapKeyGen(secret, set_.stage_slots(stage))
         made = context.GetExistingEvalAutomorphismKeyIndices(secret.GetKeyTag())
         assert {index[i] for i in made if i in index} == steps
     clear_rotation_keys()

@@ -27,7 +27,7 @@ from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import load_weights
 
@@ -200,7 +200,7 @@ def test_shortcuts_without_parameters_pack_like_others(tmp_path, pictures):
     with np.load(pictures) as file:
         pixels = file["x"][0] / 255
     scaled = scale(weights, set_.refresh)
-    picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
+    picture = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), 1)
     logits = Network(set_, scaled, ClearEvaluator(set_), NoObserver()).run(picture).values[:10]
 
     def approximated(name, x):

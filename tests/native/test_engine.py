@@ -27,7 +27,7 @@ from lowmem_resnet20.native import engine as engine_module
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -88,7 +88,7 @@ class Kept:
 
     def clear(self, picture: int) -> np.ndarray:
         """What an evaluation without noise gives."""
-        ev, slots = ClearEvaluator(self.set), pack_picture(ARCHITECTURE, WEIGHTS.normalise(PICTURES[picture]))
+        ev, slots = ClearEvaluator(self.set), pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PICTURES[picture])[None])
         network = Network(self.set, scale(WEIGHTS, self.set.refresh), ev, NoObserver())
         return network.run(Clear(slots, PICTURE_LEVELS)).values[: ARCHITECTURE.classes]
 
@@ -365,7 +365,7 @@ def test_ciphertexts_that_are_no_picture_are_refused(time, tmp_path):
     """Of these keys and with facts that fit, but of another scale, level or number of slots."""
     manifest, context = client.open_client(time.keys, time.set)
     public_key = client.read_public_key(time.keys / "client" / "public.key")
-    slots = pack_picture(ARCHITECTURE, WEIGHTS.normalise(PICTURES[0]))
+    slots = pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PICTURES[0])[None])
     level = time.set.multiplicative_depth - time.set.reserve_levels - PICTURE_LEVELS
 
     def sealed(values: np.ndarray, *, degree: int = 1, at: int = level) -> bytes:

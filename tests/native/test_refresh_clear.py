@@ -12,7 +12,14 @@ from lowmem_resnet20.native import exponential
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
-from lowmem_resnet20.native.refreshplan import FEWEST_KEYS, LEAST_TIME, Grouping, RefreshPlan, Steps
+from lowmem_resnet20.native.refreshplan import (
+    FEWEST_KEYS,
+    LEAST_TIME,
+    LEAST_TIME_ALL_SLOTS,
+    Grouping,
+    RefreshPlan,
+    Steps,
+)
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
@@ -93,10 +100,14 @@ def test_noise_on_a_small_ring(plan, bound):
     assert 1e-9 < np.std(result.values[: RING // 4] - expected) < bound
 
 
-@pytest.mark.parametrize("plan, worst_slot", [(LEAST_TIME, 3e-5), (FEWEST_KEYS, 2e-4)], ids=["time", "keys"])
-def test_noise_at_full_size(plan, worst_slot):
+@pytest.mark.parametrize(
+    "plan, log2_slots, worst_slot",
+    [(LEAST_TIME, 14, 3e-5), (LEAST_TIME_ALL_SLOTS, 15, 3e-5), (FEWEST_KEYS, 14, 2e-4)],
+    ids=["time", "time, all slots", "keys"],
+)
+def test_noise_at_full_size(plan, log2_slots, worst_slot):
     """rms 3e-6 at most, where OpenFHE's refresh has 1e-4 with the same primes."""
-    random, slots = np.random.default_rng(6), 1 << 14
+    random, slots = np.random.default_rng(6), 1 << log2_slots
     values = random.normal(0, 0.1, slots)
     noise = SchemeNoise(1 << 16, 7, random)
     _, result, expected = refreshed(plan, slots, relu_fourier(15), values, noise, ring=1 << 16)
@@ -106,7 +117,8 @@ def test_noise_at_full_size(plan, worst_slot):
 
 
 def test_levels_of_the_shipped_plans():
-    assert (LEAST_TIME.reserve, LEAST_TIME.levels(15)) == (3, 16)
+    for plan in (LEAST_TIME, LEAST_TIME_ALL_SLOTS):
+        assert (plan.reserve, plan.levels(15)) == (3, 16)
     assert (FEWEST_KEYS.reserve, FEWEST_KEYS.levels(27)) == (3, 16)
 
 
@@ -125,6 +137,7 @@ def test_keys_of_the_shipped_plans():
     assert (len(fast), len(lean)) == (45, 14)
     for keys in (fast, lean):
         assert keys[INTO_SPARSE] == 1 and keys[FROM_SPARSE] == 22
+    assert len(refresh_keys(LEAST_TIME_ALL_SLOTS, 1 << 16, 1 << 15, 22, 15)) == 41
     assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
     assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19
 

@@ -87,8 +87,8 @@ def test_openfhes_refusal_is_an_error():
 
 
 def test_unknown_set():
-    with pytest.raises(UsageError, match="no parameter set 7"):
-        parameter_set(7)
+    with pytest.raises(UsageError, match="no parameter set 8"):
+        parameter_set(8)
 
 
 @pytest.mark.parametrize("degree, levels", [(5, 3), (6, 4), (59, 6), (60, 7), (119, 7), (200, 8)])

@@ -21,7 +21,7 @@ from lowmem_resnet20.network.ranges import (
 )
 from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -47,7 +47,7 @@ class Refreshed(ClearEvaluator):
 
 
 def run_clear(set_, weights, pixels, ev=None):
-    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
+    picture = Clear(pack_pictures(set_.architecture, weights.normalise(pixels)[None]), 1)
     with np.errstate(all="ignore"):
         network = Network(set_, scale(weights, set_.refresh), ev or ClearEvaluator(set_), NoObserver())
         return network.run(picture).values[:10]

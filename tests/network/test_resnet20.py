@@ -12,7 +12,7 @@ from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_picture, plan
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group, pack_pictures, plan
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from miniature import (
@@ -24,17 +24,25 @@ from miniature import (
 )
 
 MINIATURES = [INSECURE_SET, INSECURE_FUNCTIONAL_SET, replace(INSECURE_SET, most_copies=4)]
+#: Groups of so many pictures, in the last stage all in one ciphertext; of the smaller ones some copies besides.
+GROUPS = [replace(s, pictures=n) for s in (INSECURE_SET, INSECURE_FUNCTIONAL_SET) for n in (1, 2, 4, 8)]
 SETS = pytest.mark.parametrize(
     "set_",
-    [*MINIATURES, *PARAMETER_SETS.values()],
-    ids=["miniature", "functional", "copies", *map(str, PARAMETER_SETS)],
-)
+    [*MINIATURES, *GROUPS, *PARAMETER_SETS.values()],
+    ids=["miniature", "functional", "copies", *(f"{s.number}, {s.pictures} pictures" for s in GROUPS), *map(str, PARAMETER_SETS)],
+)  # fmt: skip
 
 
 def run_clear(set_, weights, pixels, observer=None):
+    """The evaluator and the ciphertext of a group whose pictures are all the same."""
+    return run_group(set_, weights, [pixels] * set_.pictures, observer)
+
+
+def run_group(set_, weights, group, observer=None):
+    """The evaluator and the ciphertext with the logits of each picture of a group."""
     ev = ClearEvaluator(set_)
-    picture = Clear(pack_picture(set_.architecture, weights.normalise(pixels)), 1)
-    logits = Network(set_, scale(weights, set_.refresh), ev, observer or NoObserver()).run(picture)
+    pictures = [Clear(slots, 1) for slots in pack_group(set_, [weights.normalise(pixels) for pixels in group])]
+    logits = Network(set_, scale(weights, set_.refresh), ev, observer or NoObserver()).run(*pictures)
     return ev, logits
 
 
@@ -52,11 +60,39 @@ def approximated(weights, set_):
 @SETS
 def test_equals_the_network_by_definition_with_the_approximated_relu(set_):
     weights = random_weights(set_.architecture)
-    pixels = random_picture(set_.architecture, np.random.default_rng(5))
-    _, logits = run_clear(set_, weights, pixels)
-    expected = forward(weights, pixels, approximated(weights, set_))["fc"]
+    random = np.random.default_rng(5)
+    group = [random_picture(set_.architecture, random) for _ in range(set_.pictures)]
+    _, logits = run_group(set_, weights, group)
     tolerance = 1e-3 if set_.refresh.functional else 1e-9  # functional: downsampling's refresh is a series too
-    assert np.abs(logits.values[: len(expected)] - expected).max() < tolerance * np.abs(expected).max()
+    for pixels, found in zip(group, group_logits(set_, logits.values), strict=True):
+        expected = forward(weights, pixels, approximated(weights, set_))["fc"]
+        assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("pictures", [2, 4, 8])
+def test_a_picture_of_a_group_does_not_depend_on_its_neighbours(pictures):
+    """Nor on its place: alone on copies, and in each place among others, it gives the same."""
+    weights, random = random_weights(), np.random.default_rng(6)
+    set_ = replace(INSECURE_FUNCTIONAL_SET, pictures=pictures)
+    picture = random_picture(ARCHITECTURE, random)
+    _, alone = run_clear(INSECURE_FUNCTIONAL_SET, weights, picture)
+    for place in range(pictures):
+        group = [random_picture(ARCHITECTURE, random) for _ in range(pictures)]
+        group[place] = picture
+        _, logits = run_group(set_, weights, group)
+        assert np.abs(group_logits(set_, logits.values)[place] - alone.values[:10]).max() < 1e-11
+
+
+def test_a_group_that_ends_in_several_ciphertexts_is_refused():
+    with pytest.raises(PlanError, match="16 pictures do not make a group"):
+        replace(INSECURE_SET, pictures=16)
+    with pytest.raises(PlanError, match="3 pictures do not make a group"):
+        replace(INSECURE_SET, pictures=3)
+
+
+def test_a_group_of_eight_needs_a_third_of_the_refreshes():
+    """By hand, of ResNet20: 4 x 7 + 4, 2 x 6 + 2 and 6 in the three stages."""
+    assert plan(replace(parameter_set(1), pictures=8)).refreshes == {1: 32, 2: 14, 3: 6}
 
 
 @pytest.mark.parametrize("picture", ["vale.jpg", "luis.png"])
@@ -146,7 +182,7 @@ def test_checkpoint_values_times_their_units_are_the_networks():
 
 def test_noise_is_added_at_each_refresh():
     weights, pixels = random_weights(ARCHITECTURE), random_picture(ARCHITECTURE, np.random.default_rng(2))
-    picture = Clear(pack_picture(ARCHITECTURE, weights.normalise(pixels)), 1)
+    picture = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), 1)
     results = [
         Network(INSECURE_SET, scale(weights, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET, noise), NoObserver())
         .run(picture)

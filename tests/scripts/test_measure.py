@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,6 +149,11 @@ def test_the_row_of_a_set():
         "2 of 3",
         "8.2",
     )
+    assert row["its group"] == ""
+    shares = [one | {"group": {"pictures": 2, "seconds": {"encrypt": 2.0, "evaluate": 400.0}}} for one in results[:2]]
+    group = measure.Figures(7, "native", {}, 5 << 30, [*shares, results[2]], 8.25, together=2).row()
+    told = dict(zip(measure.HEADINGS, group, strict=True))
+    assert (told["a picture"], told["its group"], told["each of several"]) == ("3 min 21 s", "6 min 42 s", "41.0 s")
     alone = dict(zip(measure.HEADINGS, measure.Figures(6, "native", {}, 5 << 30, results[:1], 8.25).row(), strict=True))
     assert (alone["each of several"], alone["logit error: first, worst"]) == ("", "0.100")
 
@@ -160,3 +167,36 @@ def test_the_command_line_is_run_and_read(monkeypatch, tmp_path):
     assert (tmp_path / "words").read_text() == "-m lowmem_resnet20 load_keys 0 json verbose -1\n"
     with pytest.raises(subprocess.CalledProcessError):
         measure.command("load_keys", "6")
+
+
+def test_a_set_of_groups_is_measured_by_the_group(monkeypatch, tmp_path, pictures, capsys):
+    """The first pictures together, whose first is inspected in its place; a picture that is left, in a second run."""
+    set_, asked, inspected = replace(INSECURE_NATIVE_SET, number=7, pictures=2), [], []
+    share = {
+        "class": "Dog",
+        "plain": {"class": "Dog", "worst_difference": 0.1},
+        "peak_bytes": {"server": 1, "client": 1},
+    }
+    share |= {"seconds": {"evaluate": 10.0}, "group": {"pictures": 2, "seconds": {"evaluate": 20.0}}}
+
+    def command(*words: str) -> list[dict]:
+        asked.append(words)
+        return [share for word in words if word.endswith(".png")]
+
+    def inspect(folder, set_, checkpoints, weights, pixels, identity):
+        inspected.append((checkpoints.name, identity))
+        return [SimpleNamespace(bootstrap=True, bits=9.0, deviation=1e-4)]
+
+    monkeypatch.setattr(measure, "command", command)
+    monkeypatch.setattr(measure, "inspect_checkpoints", inspect)
+    monkeypatch.setattr(measure.client, "encryptions", lambda folder, set_: ["older", "g.1", "g.2"])
+    monkeypatch.setattr(measure, "keys_set", lambda folder, number: set_)
+    monkeypatch.setattr(measure, "load_weights", lambda path: WEIGHTS)
+    monkeypatch.setattr(measure, "read_picture", lambda path: read_picture(path, WIDTH))
+    (tmp_path / "exp7" / "server").mkdir(parents=True)
+    figures = measure.measure(7, "", [*pictures, tmp_path / "c.png"], tmp_path)
+    assert inspected == [("1.ct", "g.1")]
+    assert [sum(word.endswith(".png") for word in words) for words in asked] == [2, 1]
+    row = dict(zip(measure.HEADINGS, figures.row(), strict=True))
+    assert (row["a picture"], row["its group"], row["each of several"]) == ("10.0 s", "20.0 s", "10.0 s")
+    assert row["class as plain's"] == "3 of 3"

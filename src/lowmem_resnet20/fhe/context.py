@@ -75,7 +75,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
     parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
-    parameters.SetBatchSize(set_.architecture.stage_slots(1))
+    parameters.SetBatchSize(set_.stage_slots(1))
     try:
         context = enable(openfhe.GenCryptoContext(parameters))
     except RuntimeError as error:
@@ -86,7 +86,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
 
 def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[int | str, ...]:
     """All that one of this program's contexts differs in from another."""
-    slots = set_.architecture.stage_slots(1)
+    slots = set_.stage_slots(1)
     sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, slots, set_.security
     return *sizes, multiplicative_depth, large_digits
 

@@ -64,7 +64,7 @@ class OpenfheEngine:
     def _enter_stage(self, stage: int) -> None:
         """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
         self._clear()
-        slots = self.set.architecture.stage_slots(stage)
+        slots = self.set.stage_slots(stage)
         with ThreadPoolExecutor(1) as pool:
             reading = pool.submit(self._read_rotation_keys, stage)
             set_up_bootstrapping(self.context, self.set, slots, precompute=True)

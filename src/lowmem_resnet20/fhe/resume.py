@@ -21,8 +21,8 @@ from .envelope import LOGITS, STATE, Belonging, Envelope, Facts, read_envelope, 
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-#: No part of the network ends in more ciphertexts.
-MOST_CIPHERTEXTS = 2
+#: No part of the network ends in more ciphertexts: four that hold a group of eight pictures in the first stage.
+MOST_CIPHERTEXTS = 4
 _LONGEST_MANIFEST = 1 << 16
 
 

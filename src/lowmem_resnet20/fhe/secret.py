@@ -78,7 +78,7 @@ def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
     result = {}
     for stage in range(1, len(set_.architecture.channels) + 1):
         clear_rotation_keys()
-        slots = set_.architecture.stage_slots(stage)
+        slots = set_.stage_slots(stage)
         set_up_bootstrapping(context, set_, slots, precompute=False)
         context.EvalBootstrapKeyGen(secret, slots)
         indices = context.GetExistingEvalAutomorphismKeyIndices(secret.GetKeyTag())

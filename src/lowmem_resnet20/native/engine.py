@@ -118,7 +118,7 @@ class NativeEngine:
         self.close()
         self._stage = self._keys(stage)
         self.arithmetic.keys = _ByAutomorphism(self._stage, self.chain.dimension)
-        plan, slots = refresh_plan(self.set), self.set.architecture.stage_slots(stage)
+        plan, slots = refresh_plan(self.set), self.set.stage_slots(stage)
         return Refresh(self.arithmetic, plan, prepare(plan, self.set.ring_dimension, slots))
 
 

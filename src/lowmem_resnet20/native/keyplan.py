@@ -22,7 +22,7 @@ def key_plan(set_: ParameterSet) -> dict[int, dict[str, int]]:
     assert isinstance(refresh, NativeRefresh)
     stages = {}
     for stage, levels_of in plan(set_).levels_of.items():
-        slots = set_.architecture.stage_slots(stage)
+        slots = set_.stage_slots(stage)
         needed: dict[str, int] = {}
         degrees = {refresh.degree, refresh.identity_degree}
         uses = [refresh_keys(refresh_plan(set_), n, slots, towers, degree) for degree in degrees]

@@ -43,7 +43,7 @@ class _Counting:
 
     def _refreshed(self, slots: int) -> int:
         """Levels after bootstrapping ``slots`` slots, which is counted."""
-        expected = self.set.architecture.stage_slots(self.stage)
+        expected = self.set.stage_slots(self.stage)
         if slots != expected:
             raise PlanError(f"stage {self.stage} bootstraps {expected} slots, not {slots}")
         self.refreshes[self.stage] += 1

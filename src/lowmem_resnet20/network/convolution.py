@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from .evaluator import Evaluator
-from .packing import Blocks, ConvolutionPacking, Tap
+from .packing import Blocks, Tap
 from .rotated import rotated_sum
 
 X = TypeVar("X")
@@ -23,6 +23,9 @@ class Packing(Protocol):
     def width(self) -> int: ...
 
     @property
+    def block_slots(self) -> int: ...
+
+    @property
     def channels(self) -> tuple[int, int]: ...
 
     def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray: ...
@@ -33,28 +36,20 @@ class Packing(Protocol):
 def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1) -> X:
     """The convolution a packing describes, with its bias.
 
-    Slots: those of ``x`` (blocks of width * width), of which the ring must hold ``copies`` copies.  1 level for one
-    copy, 2 for more, which is all that is kept of ``x``.  Rotations {1, -1, width, -width,
-    -width * width}, the last to move the sums of shift s on to their place together with those of every higher
-    shift, so that one key serves all of them; with P copies of n slots also n / P and n, 2n, .. Pn / 2.
+    Slots: those of ``x``, of which the ring must hold ``copies`` copies.  1 level for one copy, 2 for more, which is all
+    that is kept of ``x``.  Rotations {1, -1, width, -width, -(slots of a block)}, the last to move the sums of shift s on
+    to their place together with those of every higher shift, so that one key serves all of them; with P copies of n slots
+    also n / P and n, 2n, .. Pn / 2.
     Source: Rovida and Leporati (2024), section 4, "Optimized Vector Encoding"; the copies are this project's.
     """
     slots, blocks = ev.slots(x), Blocks(*packing.channels, copies)
     if copies > 1:
-        x = _spread(ev, ev.lower(x, 2), blocks, packing.width)
+        x = _spread(ev, ev.lower(x, 2), blocks, packing.block_slots)
     taps = _make_taps(ev, ev.lower(x, 1), packing)
     sums = (_products(ev, taps, packing, blocks, shift) for shift in reversed(range(blocks.shifts)))
-    total = rotated_sum(ev, sums, -packing.width * packing.width)
+    total = rotated_sum(ev, sums, -packing.block_slots)
     total = _sum_copies(ev, ev.lower(total, 0), slots, copies)
     return ev.add_vector(total, packing.bias_vector)
-
-
-def convolution(ev: Evaluator[X], x: X, kernel: np.ndarray, bias: np.ndarray, width: int, copies: int = 1) -> X:
-    """A 3x3 convolution with stride 1: kernel (outputs, inputs, 3, 3), bias (outputs,); as :func:`convolve`.
-
-    ``x`` has ``outputs`` blocks; they repeat with period ``inputs``.
-    """
-    return convolve(ev, x, ConvolutionPacking(kernel, bias, width), copies)
 
 
 def _make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
@@ -80,13 +75,13 @@ def _products(ev: Evaluator[X], taps: list[X], packing: Packing, blocks: Blocks,
     return ev.products(taps, lambda i: packing.vector(inputs, outputs, packing.taps[i]))
 
 
-def _spread(ev: Evaluator[X], x: X, blocks: Blocks, width: int) -> X:
+def _spread(ev: Evaluator[X], x: X, blocks: Blocks, size: int) -> X:
     """Copy c moved back by ``c * blocks.shifts`` blocks within itself; slots of all copies.  1 level."""
     slots = ev.slots(x)
     moved = [ev.with_slots(x, slots * blocks.copies)]
     for _ in range(blocks.copies - 1):
-        moved += ev.rotate(moved[-1], [blocks.shifts * width * width])
-    return ev.products(moved, lambda copy: blocks.copy_mask(copy, width))
+        moved += ev.rotate(moved[-1], [blocks.shifts * size])
+    return ev.products(moved, lambda copy: blocks.copy_mask(copy, size))
 
 
 def _sum_copies(ev: Evaluator[X], x: X, slots: int, copies: int) -> X:

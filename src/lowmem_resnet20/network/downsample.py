@@ -2,7 +2,8 @@
 
 Four times fewer pixels and twice the channels, for the main branch and the shortcut: together they fill
 exactly the slots the input had.  One convolution computes both, each result where its own even pixels'
-neighbourhood is; one refresh serves both; a gather of three levels then moves every pixel to its slot.
+neighbourhood is; one refresh serves both; a gather of three levels then moves every pixel to its slot, and, where the
+ring holds more pictures of the next stage, joins two ciphertexts (see :mod:`.regrouping`).
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ X = TypeVar("X")
 Mask = Callable[[], np.ndarray]
 
 
-def gather(ev: Evaluator[X], y: X, packing: GatherPacking) -> tuple[X, X]:
-    """Main branch and shortcut, (2C, half, half) each, from the strided layout of DownsamplePacking.
+def gather(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking) -> tuple[X, X]:
+    """Main branch and shortcut, (2C, half, half) of each picture, from the strided layout of DownsamplePacking.
 
-    3 levels, which is all that is kept of ``y``.  Rotations, with h = width / 2: {1, -1} (columns),
-    {3h, -h(h - 1)} (rows), {-2hh, 2hh} (channels) and C * hh * 2 (the two halves of the blocks onto each other).
+    ys: two ciphertexts where the packing joins them, else one.  3 levels, which is all that is kept of them.  Rotations,
+    with h = width / 2: {1, -1} (columns), {3h, -h(h - 1)} (rows), {-2hh, 2hh} and hh times those of
+    :meth:`.Regrouping.moves` (channels and pictures), and C * hh * 2 (the two halves of the blocks onto each other).
     """
-    y = _gather_columns(ev, ev.lower(y, GATHER_LEVELS), packing)
-    y = _gather_rows(ev, ev.lower(y, GATHER_LEVELS - 1), packing)
-    return _gather_channels(ev, ev.lower(y, GATHER_LEVELS - 2), packing)
+    gathered = []
+    for y in ys:
+        y = _gather_columns(ev, ev.lower(y, GATHER_LEVELS), packing)
+        y = _gather_rows(ev, ev.lower(y, GATHER_LEVELS - 1), packing)
+        gathered.append(ev.lower(y, GATHER_LEVELS - 2))
+    return _gather_channels(ev, gathered, packing)
 
 
 def _gather_columns(ev: Evaluator[X], y: X, packing: GatherPacking) -> X:
@@ -52,18 +57,31 @@ def _gather_rows(ev: Evaluator[X], y: X, packing: GatherPacking) -> X:
     return rotated_sum(ev, pictures, -half * (half - 1))
 
 
-def _gather_channels(ev: Evaluator[X], y: X, packing: GatherPacking) -> tuple[X, X]:
-    """Quarters to channels; the lower half of the blocks holds every other pair of channels, the upper the rest."""
+def _gather_channels(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking) -> tuple[X, X]:
+    """Quarters to channels and pictures: of each branch, what the second source has between what the first has."""
     step = 2 * packing.quarter
-    slots = packing.channels * step  # of the next stage
-    kept, moved = (_masked(ev, y, partial(packing.branch, upper, 0)) for upper in (0, 1))
+    kept, moved = (_source(ev, ys, packing, source, 0) for source in (0, 1))
     main = ev.add(kept, ev.rotate(moved, [-step])[0])
-    moved, kept = (_masked(ev, y, partial(packing.branch, upper, 1)) for upper in (0, 1))
+    moved, kept = (_source(ev, ys, packing, source, 1) for source in (0, 1))
     shortcut = ev.add(kept, ev.rotate(moved, [step])[0])
-    return _halves_joined(ev, main, slots), _halves_joined(ev, shortcut, slots)
+    return _halves_joined(ev, main, packing.slots), _halves_joined(ev, shortcut, packing.slots)
+
+
+def _source(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking, source: int, branch: int) -> X:
+    """A branch of a source alone, its bits in their order after."""
+    y, total = ys[source if packing.regrouping.joined else 0], None
+    for quarters, chosen in packing.regrouping.moves(source).items():
+        part = _masked(ev, y, partial(packing.branch, source, branch, chosen))
+        part = ev.rotate(part, [quarters * packing.quarter])[0] if quarters else part
+        total = part if total is None else ev.add(total, part)
+    assert total is not None
+    return total
 
 
 def _halves_joined(ev: Evaluator[X], x: X, slots: int) -> X:
+    """The sum of both halves, where there are two, in ``slots`` slots."""
+    if ev.slots(x) == slots:
+        return x
     return ev.with_slots(ev.add(x, ev.rotate(x, [slots])[0]), slots)
 
 

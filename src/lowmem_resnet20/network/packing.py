@@ -1,13 +1,13 @@
 """Optimized Vector Encoding: where pixels lie in a ciphertext, and the plaintext vectors that multiply it.
 
-Slot ``(b * width + row) * width + column`` holds pixel ``(row, column)`` of block ``b``; between layers
-block ``b`` is channel ``b``.  ``rotate(x, k)`` moves slot ``i + k`` to slot ``i``, indices modulo the
-number of slots.
+Slot ``((b * P + p) * width + row) * width + column`` holds pixel ``(row, column)`` of block ``b`` of picture ``p``, of
+the P that share a ciphertext, one by default; between layers block ``b`` is channel ``b``.  ``rotate(x, k)`` moves slot
+``i + k`` to slot ``i``, indices modulo the number of slots.
 
 A convolution multiplies *taps*, copies of its input rotated so that every neighbour of a pixel comes to lie
 over it, by plaintext vectors, and sums over all *channel shifts*: under shift ``s`` input block ``b``
-contributes to output block ``b + s``, so each vector holds one weight a block, and a rotation by
-``-s * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image Classification
+contributes to output block ``b + s``, so each vector holds one weight a block, the same for all pictures, and a rotation
+by ``-s * P * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image Classification
 with Low Memory Footprint using FHE", section 4).  Nothing here touches encryption: arrays in, arrays out.
 
 A layer that fills only part of the ring's slots repeats in it, and the copies can share the shifts: see
@@ -16,27 +16,31 @@ A layer that fills only part of the ring's slots repeats in it, and the copies c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from .regrouping import Regrouping
+
 Tap = tuple[int, int]
 
 
-def pack(channels: np.ndarray) -> np.ndarray:
-    """(channels, width, width) -> slots."""
-    return np.ascontiguousarray(channels, dtype=np.float64).reshape(-1)
+def pack(pictures: np.ndarray) -> np.ndarray:
+    """(pictures, channels, width, width) -> slots."""
+    return np.asarray(pictures, dtype=np.float64).swapaxes(0, 1).reshape(-1)
 
 
-def unpack(slots: np.ndarray, channels: int, width: int) -> np.ndarray:
-    """Slots -> (channels, width, width); further slots, copies of the first, are left out."""
-    return np.asarray(slots)[: channels * width * width].reshape(channels, width, width)
+def unpack(slots: np.ndarray, pictures: int, channels: int, width: int) -> np.ndarray:
+    """Slots -> (pictures, channels, width, width); further slots, copies of the first, are left out."""
+    shape = channels, pictures, width, width
+    return np.asarray(slots)[: math.prod(shape)].reshape(shape).swapaxes(0, 1)
 
 
-def per_channel(values: np.ndarray, width: int) -> np.ndarray:
-    """One value a channel -> slots, each value over its whole picture."""
-    return np.repeat(np.asarray(values, dtype=np.float64), width * width)
+def per_channel(values: np.ndarray, size: int) -> np.ndarray:
+    """One value a channel -> slots, each value over its whole block of ``size`` slots."""
+    return np.repeat(np.asarray(values, dtype=np.float64), size)
 
 
 def inside(width: int, tap: Tap) -> np.ndarray:
@@ -76,16 +80,16 @@ class Blocks:
         """(copies * outputs,) block of the output that each block's products are summed into under ``shift``."""
         return (np.arange(self.copies * self.outputs) + shift) % self.outputs
 
-    def copy_mask(self, copy: int, width: int) -> np.ndarray:
-        """(slots of all copies,) 1 in one copy."""
-        mask = np.zeros((self.copies, self.outputs * width * width))
+    def copy_mask(self, copy: int, size: int) -> np.ndarray:
+        """(slots of all copies,) 1 in one copy; size: slots of a block."""
+        mask = np.zeros((self.copies, self.outputs * size))
         mask[copy] = 1
         return mask.reshape(-1)
 
 
 @dataclass(frozen=True)
 class ConvolutionPacking:
-    """A 3x3 convolution with stride 1 and zero padding.
+    """A 3x3 convolution with stride 1 and zero padding, of each of ``pictures``.
 
     kernel: (outputs, inputs, 3, 3); bias: (outputs,).  The input's blocks repeat with period ``inputs``; the output
     has ``outputs`` blocks.
@@ -94,6 +98,7 @@ class ConvolutionPacking:
     kernel: np.ndarray
     bias: np.ndarray
     width: int
+    pictures: int = 1
 
     taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
@@ -102,9 +107,14 @@ class ConvolutionPacking:
         """Blocks of the output, channels of the input."""
         return self.kernel.shape[:2]
 
+    @property
+    def block_slots(self) -> int:
+        return self.pictures * self.width * self.width
+
     @cached_property
     def _masks(self) -> dict[Tap, np.ndarray]:
-        return {tap: inside(self.width, tap) for tap in self.taps}
+        """(block_slots,) by tap."""
+        return {tap: np.tile(inside(self.width, tap).reshape(-1), self.pictures) for tap in self.taps}
 
     def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray:
         """Plaintext that multiplies ``tap``: each block's weight from its input channel to its output block."""
@@ -112,7 +122,7 @@ class ConvolutionPacking:
         return np.multiply.outer(weights, self._masks[tap]).reshape(-1)
 
     def bias_vector(self) -> np.ndarray:
-        return per_channel(self.bias, self.width)
+        return per_channel(self.bias, self.block_slots)
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ class DownsamplePacking:
 
     kernel (2C, C, 3, 3) and bias of the 3x3 stride-2 convolution, shortcut (2C, C) and its bias of the 1x1
     stride-2 convolution, on C channels of ``width``.  The result has C blocks of ``width``: pixel
-    ``(2r + i, 2c + j)`` of block ``b`` holds pixel (r, c) of output channel ``channel(b, j)``; of the main
+    ``(2r + i, 2c + j)`` of block ``b`` holds pixel (r, c) of output channel ``regrouping.channel(b, j)``; of the main
     branch for i = 0, of the shortcut for i = 1.  :mod:`.downsample` gathers them.
     """
 
@@ -130,56 +140,57 @@ class DownsamplePacking:
     shortcut: np.ndarray
     shortcut_bias: np.ndarray
     width: int
+    regrouping: Regrouping
 
     taps = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-2, -1, 0, 1))
 
     @property
-    def blocks(self) -> int:
-        return self.kernel.shape[1]
-
-    @property
     def channels(self) -> tuple[int, int]:
         """Blocks of the output, channels of the input."""
-        return self.blocks, self.blocks
+        return self.regrouping.channels, self.regrouping.channels
 
-    def channel(self, block: np.ndarray, j: int) -> np.ndarray:
-        """Output channel at column parity ``j`` of a block (an array of block numbers)."""
-        half = self.blocks // 2
-        return ((block % half) * 2 + block // half) * 2 + j
+    @property
+    def block_slots(self) -> int:
+        return self.regrouping.pictures * self.width * self.width
 
     def vector(self, inputs: np.ndarray, outputs: np.ndarray, tap: Tap) -> np.ndarray:
         """Plaintext that multiplies ``tap``: each block's weights from its input channel to its output block."""
         dy, dx = tap
         result = np.zeros((len(inputs), self.width, self.width))
         for j in (0, 1):
-            channel = self.channel(outputs, j)
+            channel = self.regrouping.channel(outputs, j)
             if -1 <= dx + j <= 1:  # the tap, seen from the even column, is a neighbour under the kernel
                 result[:, 0::2, j::2] = self.kernel[channel, inputs, dy + 1, dx + j + 1][:, None, None]
             if (dy, dx) == (-1, -j):  # the even row and column itself, seen from (1, j)
                 result[:, 1::2, j::2] = self.shortcut[channel, inputs][:, None, None]
-        return (result * inside(self.width, tap)).reshape(-1)
+        return self._of_all_pictures(result * inside(self.width, tap))
 
     def bias_vector(self) -> np.ndarray:
-        block = np.arange(self.blocks)
-        result = np.zeros((self.blocks, self.width, self.width))
+        block = np.arange(self.regrouping.channels)
+        result = np.zeros((len(block), self.width, self.width))
         for j in (0, 1):
-            result[:, 0::2, j::2] = self.bias[self.channel(block, j)][:, None, None]
-            result[:, 1::2, j::2] = self.shortcut_bias[self.channel(block, j)][:, None, None]
-        return result.reshape(-1)
+            channel = self.regrouping.channel(block, j)
+            result[:, 0::2, j::2] = self.bias[channel][:, None, None]
+            result[:, 1::2, j::2] = self.shortcut_bias[channel][:, None, None]
+        return self._of_all_pictures(result)
+
+    def _of_all_pictures(self, blocks: np.ndarray) -> np.ndarray:
+        return np.repeat(blocks[:, None], self.regrouping.pictures, axis=1).reshape(-1)
 
 
 @dataclass(frozen=True)
 class GatherPacking:
     """Masks that bring :class:`DownsamplePacking`'s result into the packing of the next stage.
 
-    channels, width: of the stage before; half = width // 2.  Three steps of one product each, on indices
-    ``block | row | column``: columns ``(2c + j)`` to ``(j, c)``, rows and column halves to quarter pictures
-    ``(i, j, r, c)``, and quarters to channels.  ``factors``: (2, 2C) for the channels of main branch and shortcut.
+    width: of the stage before; half = width // 2.  Three steps of one product each, on indices
+    ``block | picture | row | column``: columns ``(2c + j)`` to ``(j, c)``, rows and column halves to quarter pictures
+    ``(i, j, r, c)``, and quarters to channels and pictures, as ``regrouping`` says.  ``factors``: (2, 2C) for the
+    channels of main branch and shortcut.
     """
 
-    channels: int
     width: int
     factors: np.ndarray
+    regrouping: Regrouping
 
     @property
     def half(self) -> int:
@@ -190,8 +201,14 @@ class GatherPacking:
         """Pixels of one picture of the next stage."""
         return self.half * self.half
 
+    @property
+    def slots(self) -> int:
+        """Of the next stage."""
+        regrouping = self.regrouping
+        return 2 * regrouping.channels * regrouping.pictures_after * self.quarter
+
     def _picture_mask(self, mask: np.ndarray) -> np.ndarray:
-        return np.tile(mask.reshape(-1), self.channels)
+        return np.tile(mask.reshape(-1), self.regrouping.channels * self.regrouping.pictures)
 
     def column(self, c: int, j: int) -> np.ndarray:
         """(slots,) mask of column 2c + j."""
@@ -205,10 +222,15 @@ class GatherPacking:
         mask[2 * r + i, j * self.half : (j + 1) * self.half] = 1
         return self._picture_mask(mask)
 
-    def branch(self, upper: int, shortcut: int) -> np.ndarray:
-        """(slots,) mask of one branch (0 main, 1 shortcut) in the lower or upper half of the blocks."""
-        mask = np.zeros((2, self.channels // 2, 2, 2, self.quarter))
-        mask[upper, :, shortcut] = self.factors[shortcut].reshape(-1, 2, 2)[:, upper, :, None]
+    def branch(self, source: int, branch: int, chosen: np.ndarray) -> np.ndarray:
+        """(slots,) mask of one branch (0 main, 1 shortcut) of a source of the regrouping, where ``chosen``, (P, 2) by
+        picture and j."""
+        regrouping = self.regrouping
+        mask = np.zeros((regrouping.channels, regrouping.pictures, 2, 2, self.quarter))
+        blocks = regrouping.blocks(source)
+        for j in (0, 1):
+            factors = self.factors[branch][regrouping.channel(blocks, j)]
+            mask[blocks, :, branch, j] = np.multiply.outer(factors, chosen[:, j])[..., None]
         return mask.reshape(-1)
 
 
@@ -216,21 +238,36 @@ class GatherPacking:
 class ClassifierPacking:
     """The fully connected layer after the average pool: weight (classes, channels), bias (classes,).
 
-    The pool leaves the sum over channel c in the first slot of its block; the pool's division is folded in.
+    The pool leaves the sum over channel c of a picture in the first slot of its part of the block; the pool's division is
+    folded in.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     width: int
+    pictures: int = 1
+
+    @property
+    def picture_slots(self) -> int:
+        return self.width * self.width
+
+    @property
+    def block_slots(self) -> int:
+        return self.pictures * self.picture_slots
 
     def vector(self, label: int) -> np.ndarray:
-        """(slots,) plaintext with the weights of class ``label`` in the first slot of each block."""
-        result = np.zeros((self.weight.shape[1], self.width * self.width))
-        result[:, 0] = self.weight[label] / (self.width * self.width)
+        """(slots,) plaintext with the weights of class ``label`` in the first slot of each picture in each block."""
+        result = np.zeros((self.weight.shape[1], self.pictures, self.picture_slots))
+        result[:, :, 0] = self.weight[label][:, None] / self.picture_slots
         return result.reshape(-1)
 
     def bias_vector(self) -> np.ndarray:
-        """(slots,) plaintext with the bias of class k in slot k."""
-        result = np.zeros(self.weight.shape[1] * self.width * self.width)
-        result[: len(self.bias)] = self.bias
-        return result
+        """(slots,) plaintext with the bias of class k in slot k of each picture."""
+        result = np.zeros((self.weight.shape[1], self.pictures, self.picture_slots))
+        result[0, :, : len(self.bias)] = self.bias
+        return result.reshape(-1)
+
+
+def unpack_logits(slots: np.ndarray, pictures: int, classes: int, width: int) -> np.ndarray:
+    """Slots of :mod:`.classifier`'s result -> (pictures, classes)."""
+    return np.asarray(slots)[: pictures * width * width].reshape(pictures, width * width)[:, :classes]

@@ -40,7 +40,8 @@ class ParameterSet:
     number: name on the command line; log2_ring: log2 N; first_modulus_bits, scaling_bits: size of the
     last prime and of the others; large_digits: dnum of hybrid key switching; level_budget, dim1: levels and
     baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
-    applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on.
+    applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on; pictures: of a
+    *group*, which is evaluated together, as many in a ciphertext as the ring holds and in the last stage all in one.
     refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see README):
     to simulate it in the clear, and to see whether a machine will do.
     ``security`` names OpenFHE's security level; only tests use another than the default.
@@ -54,6 +55,7 @@ class ParameterSet:
     level_budget: tuple[int, int]
     dim1: tuple[int, int]
     most_copies: int = 1
+    pictures: int = 1
     refresh_deviation: float = field(default=0.0, repr=False)
     server_bytes: int = field(default=0, repr=False)
     log2_ring: int = 16
@@ -64,6 +66,8 @@ class ParameterSet:
         largest = max(self.architecture.stage_slots(s + 1) for s in range(len(self.architecture.channels)))
         if largest > self.full_slots:
             raise PlanError(f"a layer of {largest} slots does not fit in a ring of dimension {self.ring_dimension}")
+        if self.pictures.bit_count() != 1 or self.ciphertexts(len(self.architecture.channels)) > 1:
+            raise PlanError(f"{self.pictures} pictures do not make a group that ends in one ciphertext")
         if self.multiplicative_depth + 1 <= self.digit_towers * (self.large_digits - 1):
             raise PlanError(f"{self.large_digits} digits are too many for {self.multiplicative_depth + 1} towers")
         limit = LOG2_QP_LIMIT.get(self.log2_ring, 0)
@@ -80,6 +84,18 @@ class ParameterSet:
     def full_slots(self) -> int:
         return self.ring_dimension // 2
 
+    def pictures_in(self, stage: int) -> int:
+        """Pictures of a group that share a ciphertext in a stage, counted from 1: as many as the ring holds."""
+        return min(self.pictures, self.full_slots // self.architecture.stage_slots(stage))
+
+    def ciphertexts(self, stage: int) -> int:
+        """Ciphertexts that hold a layer of a group in a stage."""
+        return self.pictures // self.pictures_in(stage)
+
+    def stage_slots(self, stage: int) -> int:
+        """Slots of each of them."""
+        return self.pictures_in(stage) * self.architecture.stage_slots(stage)
+
     def copies(self, slots: int) -> int:
         """Copies of a layer of so many slots that its convolutions work on."""
         return min(self.most_copies, self.full_slots // slots)
@@ -92,7 +108,7 @@ class ParameterSet:
     def deepest_convolution(self) -> int:
         """Levels of the deepest convolution of any stage."""
         stages = range(1, len(self.architecture.channels) + 1)
-        return max(self.convolution_levels(self.architecture.stage_slots(stage)) for stage in stages)
+        return max(self.convolution_levels(self.stage_slots(stage)) for stage in stages)
 
     @property
     def refresh_levels(self) -> int:
@@ -172,6 +188,7 @@ class ParameterSet:
                 f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         {self.refresh}",
                 f"  engine       {self.engine}",
+                *([f"  pictures     {self.pictures} together"] if self.pictures > 1 else []),
                 f"  rotation key {self.switching_key_bytes / 2**20:.0f} MiB each",
             )
         )
@@ -275,6 +292,30 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             most_copies=8,
             refresh_deviation=1.0e-4,
             server_bytes=round(3.0 * _GIB),
+        ),
+        ParameterSet(
+            number=7,
+            refresh=NativeRefresh(15, "least time, all slots"),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(4, 3),
+            dim1=(0, 0),
+            pictures=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(4.0 * _GIB),
+        ),
+        ParameterSet(
+            number=7,
+            refresh=FunctionalRefresh(13),
+            scaling_bits=36,
+            first_modulus_bits=37,
+            large_digits=2,
+            level_budget=(5, 3),
+            dim1=(4, 8),
+            pictures=8,
+            refresh_deviation=1.0e-4,
+            server_bytes=round(7.0 * _GIB),
         ),
     )
 }

@@ -1,14 +1,14 @@
 """ResNet20 layer by layer, on any evaluator.
 
-Between layers a ciphertext holds all channels of a layer, slot = channel * width^2 + row * width + column.
-Every ReLU is preceded by a refresh; the rest of the levels is planned around that (see :mod:`.parameters`).
+Between layers a ciphertext holds all channels of a layer, of one picture or of several (see :mod:`.packing`); a group of
+pictures may need more than one, which go through a part of the network one after the other.  Every ReLU is preceded by a refresh; the rest of the levels is planned around that (see :mod:`.parameters`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -17,14 +17,16 @@ import numpy as np
 from .architecture import Architecture, Block
 from .classifier import classify
 from .clear import Planned, PlanningEvaluator
-from .convolution import convolution, convolve
+from .convolution import convolve
 from .downsample import gather
 from .evaluator import Evaluator
-from .packing import ClassifierPacking, DownsamplePacking, GatherPacking, pack
-from .parameters import PICTURE_LEVELS, ParameterSet
+from .packing import ClassifierPacking, ConvolutionPacking, DownsamplePacking, GatherPacking, pack, unpack_logits
+from .parameters import GATHER_LEVELS, PICTURE_LEVELS, ParameterSet
+from .places import places, regrouping
 from .scaling import Scaled
 
 X = TypeVar("X")
+Y = TypeVar("Y")
 X_contra = TypeVar("X_contra", contravariant=True)
 #: Raised whenever layers or packing come to compute something else with the same parameters.
 COMPUTATION_VERSION = 1
@@ -53,16 +55,43 @@ def input_channels(architecture: Architecture) -> int:
     return 1 << (architecture.input_channels - 1).bit_length()
 
 
-def pack_picture(architecture: Architecture, pixels: np.ndarray) -> np.ndarray:
-    """Normalised (colours, width, width) -> the slots that the client encrypts, with PICTURE_LEVELS levels."""
-    blocks = np.zeros((input_channels(architecture), architecture.width, architecture.width))
-    blocks[: architecture.input_channels] = pixels
+def input_slots(set_: ParameterSet) -> int:
+    """Slots of each ciphertext of an encrypted picture or group."""
+    return set_.pictures_in(1) * input_channels(set_.architecture) * set_.architecture.width**2
+
+
+def pack_pictures(architecture: Architecture, pictures: np.ndarray) -> np.ndarray:
+    """Normalised (pictures, colours, width, width) -> the slots of a ciphertext, encrypted with PICTURE_LEVELS levels."""
+    blocks = np.zeros((len(pictures), input_channels(architecture), architecture.width, architecture.width))
+    blocks[:, : architecture.input_channels] = pictures
     return pack(blocks)
+
+
+def pack_group(set_: ParameterSet, pictures: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """Of each of a group's ciphertexts the slots.  pictures: normalised (colours, width, width), or None for a place that
+    stays empty, in their order; places that are not given are empty too."""
+    architecture = set_.architecture
+    group = np.zeros((set_.pictures, architecture.input_channels, architecture.width, architecture.width))
+    for number, picture in enumerate(pictures):
+        if picture is not None:
+            group[number] = picture
+    return [pack_pictures(architecture, group[numbers]) for numbers in places(set_, 1)]
+
+
+def group_logits(set_: ParameterSet, slots: np.ndarray) -> np.ndarray:
+    """(pictures, classes) of the slots of a result, in the group's order."""
+    architecture = set_.architecture
+    [numbers] = places(set_, len(architecture.channels))
+    found = unpack_logits(slots, set_.pictures, architecture.classes, architecture.final_width)
+    logits = np.empty_like(found)
+    logits[numbers] = found
+    return logits
 
 
 @dataclass(frozen=True)
 class Part(Generic[X]):
-    """A piece of the network, between two points where one or two ciphertexts hold all there is.
+    """A piece of the network, between two points where few ciphertexts hold all there is: one for each of the stage's,
+    or, of main branch and shortcut, two.
 
     stage: the stage whose rotation keys and bootstrapping it needs; run: from the ciphertexts before it to those after.
     """
@@ -72,17 +101,38 @@ class Part(Generic[X]):
     run: Callable[[tuple[X, ...]], tuple[X, ...]]
 
 
+@dataclass(frozen=True)
+class _OfSome(Generic[X]):
+    """An observer of some of a group's pictures, numbers ``first`` to ``last`` from 1, in ciphertext ``number``."""
+
+    observer: Observer[X]
+    number: int
+    first: int
+    last: int
+
+    def step(self, stage: str, name: str) -> None:
+        self.observer.step(f"{stage}, pictures {self.first}-{self.last}", name)
+
+    def value(self, name: str, x: X) -> None:
+        self.observer.value(value_name(name, self.number), x)
+
+
+def value_name(name: str, number: int) -> str:
+    """Of a value in the ``number``-th of several ciphertexts, from 0."""
+    return f"{name}-{number + 1}"
+
+
 @dataclass
 class Network(Generic[X]):
-    """The encrypted network: ``run`` takes the packed picture to the logits (logit k in slot k)."""
+    """The encrypted network: ``run`` takes the packed pictures to the logits (see :mod:`.classifier`)."""
 
     set: ParameterSet
     scaled: Scaled
     ev: Evaluator[X]
     observer: Observer[X]
 
-    def run(self, picture: X) -> X:
-        state: tuple[X, ...] = (picture,)
+    def run(self, *pictures: X) -> X:
+        state: tuple[X, ...] = pictures
         stage = 0
         for part in self.parts():
             if part.stage != stage:
@@ -92,7 +142,7 @@ class Network(Generic[X]):
         return state[0]
 
     def parts(self) -> list[Part[X]]:
-        """The network in order, one stage after the other; the first part takes the packed picture alone."""
+        """The network in order, one stage after the other; the first part takes the packed pictures alone."""
         parts = [Part("conv1", 1, self.first)]
         for block in self.set.architecture.blocks():
             if block.stride == 2:
@@ -102,42 +152,75 @@ class Network(Generic[X]):
         return [*parts, Part("head", parts[-1].stage, self.head)]
 
     def first(self, state: tuple[X, ...]) -> tuple[X, ...]:
-        """conv1 and its ReLU; the picture's few blocks are repeated over the slots of stage 1."""
+        """conv1 and its ReLU; the pictures' few blocks are repeated over the slots of stage 1."""
+        return tuple(network._first(x) for network, x in self._each(1, state))
+
+    def block(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
+        """relu(conv2(relu(conv1(x))) + x) of each x; or, from both results of ``downsample``, what comes after them."""
+        pairs = zip(state[0::2], state[1::2], strict=True) if block.stride == 2 else zip(state, state, strict=True)
+        each = self._each(block.stage, list(pairs))
+        return tuple(network._block(main, shortcut, block) for network, (main, shortcut) in each)
+
+    def downsample(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
+        """Stride-2 convolution and 1x1 shortcut, both already in the next stage's packing, by turns."""
+        strided = [network._strided(x, block) for network, x in self._each(block.stage - 1, state)]
+        sources = len(strided) // self.set.ciphertexts(block.stage)
+        each = self._each(block.stage, [strided[i : i + sources] for i in range(0, len(strided), sources)])
+        return tuple(branch for network, ys in each for branch in network._gathered(ys, block))
+
+    def head(self, state: tuple[X, ...]) -> tuple[X, ...]:
+        """Average pooling and the fully connected layer."""
+        self.observer.step("head", "pool and fc")
+        packing = ClassifierPacking(*self._parameters("fc"), self.set.architecture.final_width, self.set.pictures)
+        return (classify(self.ev, state[0], packing),)
+
+    def _each(self, stage: int, items: Sequence[Y]) -> Iterator[tuple[Network[X], Y]]:
+        """What there is of each ciphertext of a stage, with the network for it, whose observer is told of which it is."""
+        for number, (item, pictures) in enumerate(zip(items, places(self.set, stage), strict=True)):
+            observer = self.observer
+            if len(items) > 1:
+                observer = _OfSome(observer, number, min(pictures) + 1, max(pictures) + 1)
+            yield replace(self, observer=observer), item
+
+    def _first(self, picture: X) -> X:
         architecture = self.set.architecture
         self.observer.step("input", "conv1")
-        x = self.ev.with_slots(state[0], architecture.stage_slots(1))
+        x = self.ev.with_slots(picture, self.set.stage_slots(1))
         kernel, bias = self._parameters("conv1")
         empty = input_channels(architecture) - architecture.input_channels
         kernel = np.pad(kernel, ((0, 0), (0, empty), (0, 0), (0, 0)))
-        return (self.relu(convolution(self.ev, x, kernel, bias, architecture.width), "input", "conv1"),)
+        packing = ConvolutionPacking(kernel, bias, architecture.width, self.set.pictures_in(1))
+        return self.relu(convolve(self.ev, x, packing), "input", "conv1")
 
-    def block(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
-        """relu(conv2(relu(conv1(x))) + x) of x; or, from both results of ``downsample``, what comes after them."""
+    def _block(self, main: X, shortcut: X, block: Block) -> X:
         stage = f"layer{block.stage}"
         first, second = f"{block.name}.conv1", f"{block.name}.conv2"
-        main, shortcut = state[0], state[-1]
         if block.stride == 1:
             self.observer.step(stage, first)
-            main = self._convolution(main, first, block.width)
+            main = self._convolution(main, first, block)
         main = self.relu(main, stage, first)
         self.observer.step(stage, second)
-        main = self._convolution(main, second, block.out_width)
-        return (self.relu(self.ev.add(main, shortcut), stage, second),)
+        main = self._convolution(main, second, block)
+        return self.relu(self.ev.add(main, shortcut), stage, second)
 
-    def downsample(self, state: tuple[X, ...], block: Block) -> tuple[X, ...]:
-        """Stride-2 convolution and 1x1 shortcut, both already in the next stage's packing."""
-        (x,), name, stage = state, f"{block.name}.downsample", f"layer{block.stage}"
+    def _strided(self, x: X, block: Block) -> X:
+        """Both branches' convolutions, refreshed."""
+        name, stage = f"{block.name}.downsample", f"layer{block.stage}"
         self.observer.step(stage, f"{block.name}.conv1")
         kernel, bias = self._parameters(f"{block.name}.conv1")
         shortcut, shortcut_bias = self._parameters(name)
-        packing = DownsamplePacking(kernel, bias, shortcut[:, :, 0, 0], shortcut_bias, block.width)
+        move = regrouping(self.set, block.stage - 1)
+        packing = DownsamplePacking(kernel, bias, shortcut[:, :, 0, 0], shortcut_bias, block.width, move)
         both = convolve(self.ev, x, packing, self.set.copies(self.ev.slots(x)))
         self.observer.step(stage, f"{name} refresh")
-        both = self.set.refresh.identity(self.ev, both)
-        self.observer.step(stage, f"{name} gather")
+        return self.ev.lower(self.set.refresh.identity(self.ev, both), GATHER_LEVELS)
+
+    def _gathered(self, ys: Sequence[X], block: Block) -> tuple[X, ...]:
+        """Main branch and shortcut of the pictures in ``ys``."""
+        self.observer.step(f"layer{block.stage}", f"{block.name}.downsample gather")
         factors = self.scaled.gather_factors[block.name]
-        branches = gather(self.ev, both, GatherPacking(block.in_channels, block.width, factors))
-        return tuple(self.ev.lower(branch, 0) for branch in branches)
+        packing = GatherPacking(block.width, factors, regrouping(self.set, block.stage - 1))
+        return tuple(self.ev.lower(branch, 0) for branch in gather(self.ev, ys, packing))
 
     def relu(self, x: X, stage: str, name: str) -> X:
         """Refresh and ReLU; leaves the levels that a convolution needs."""
@@ -153,15 +236,9 @@ class Network(Generic[X]):
         self.observer.value(f"{name}.relu", x)
         return x
 
-    def head(self, state: tuple[X, ...]) -> tuple[X, ...]:
-        """Average pooling and the fully connected layer."""
-        self.observer.step("head", "pool and fc")
-        weight, bias = self._parameters("fc")
-        return (classify(self.ev, state[0], ClassifierPacking(weight, bias, self.set.architecture.final_width)),)
-
-    def _convolution(self, x: X, layer: str, width: int) -> X:
-        copies = self.set.copies(self.ev.slots(x))
-        return convolution(self.ev, x, *self._parameters(layer), width, copies)
+    def _convolution(self, x: X, layer: str, block: Block) -> X:
+        packing = ConvolutionPacking(*self._parameters(layer), block.out_width, self.set.pictures_in(block.stage))
+        return convolve(self.ev, x, packing, self.set.copies(self.ev.slots(x)))
 
     def _parameters(self, layer: str) -> tuple[np.ndarray, np.ndarray]:
         return self.scaled.parameters[f"{layer}.weight"], self.scaled.parameters[f"{layer}.bias"]
@@ -190,31 +267,36 @@ def _sketch(values: np.ndarray) -> tuple[str, str]:
 @dataclass(frozen=True)
 class Plan:
     """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it is
-    done, and number of refreshes; and, by part of the network, the steps an observer is told of."""
+    done, and number of refreshes; by part of the network, the steps an observer is told of; and the names of the values it
+    is shown."""
 
     rotations: dict[int, frozenset[int]]
     levels_of: dict[int, dict[int, int]]
     refreshes: dict[int, int]
     steps: dict[str, list[tuple[str, str]]]
+    values: list[str]
     output_levels: int
 
 
 @dataclass
-class _StepList(NoObserver):
-    """Keeps the steps it is told of."""
+class _Names(NoObserver):
+    """Keeps the steps it is told of, and the names of the values."""
 
     steps: list[tuple[str, str]] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
 
     def step(self, stage: str, name: str) -> None:
         self.steps.append((stage, name))
 
+    def value(self, name: str, x: object) -> None:
+        self.values.append(name)
+
 
 def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan:
     """Run the network on nothing: raises PlanError where levels or slots would not do."""
-    ev, observer = evaluator or PlanningEvaluator(set_), _StepList()
+    ev, observer = evaluator or PlanningEvaluator(set_), _Names()
     network = Network(set_, _unscaled(set_.architecture), ev, observer)
-    slots = input_channels(set_.architecture) * set_.architecture.width**2
-    state: tuple[Planned, ...] = (Planned(slots, PICTURE_LEVELS),)
+    state: tuple[Planned, ...] = (Planned(input_slots(set_), PICTURE_LEVELS),) * set_.ciphertexts(1)
     steps: dict[str, list[tuple[str, str]]] = {}
     for part in network.parts():
         ev.enter_stage(part.stage)
@@ -222,7 +304,7 @@ def plan(set_: ParameterSet, evaluator: PlanningEvaluator | None = None) -> Plan
         state = part.run(state)
     rotations = {stage: frozenset(steps - {0}) for stage, steps in ev.rotations.items()}
     levels_of = {stage: ev.levels_of.get(stage, {}) for stage in rotations}
-    return Plan(rotations, levels_of, dict(ev.refreshes), steps, state[0].levels)
+    return Plan(rotations, levels_of, dict(ev.refreshes), steps, observer.values, state[0].levels)
 
 
 def _unscaled(architecture: Architecture) -> Scaled:

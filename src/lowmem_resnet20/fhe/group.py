@@ -1,0 +1,47 @@
+"""A group of pictures as one file: its ciphertexts as one payload, and the ids of its pictures.
+
+Where a parameter set evaluates pictures one at a time, a group is a picture: its payload is the ciphertext's bytes, and
+its id the group's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import CiphertextError
+
+_LENGTH = 8
+
+
+def join(ciphertexts: Sequence[bytes]) -> bytes:
+    """One ciphertext as it is; several, each with its length before it."""
+    if len(ciphertexts) == 1:
+        return ciphertexts[0]
+    return b"".join(len(data).to_bytes(_LENGTH, "little") + data for data in ciphertexts)
+
+
+def split(payload: bytes, count: int, path: Path) -> list[bytes]:
+    """The ``count`` ciphertexts of a payload that was read from ``path``.  Errors: CiphertextError."""
+    if count == 1:
+        return [payload]
+    ciphertexts, start = [], 0
+    for _ in range(count):
+        length = int.from_bytes(payload[start : start + _LENGTH], "little")
+        start += _LENGTH
+        ciphertexts.append(payload[start : start + length])
+        start += length
+    if start != len(payload):
+        raise CiphertextError(f"{path} does not hold a group of {count} ciphertexts")
+    return ciphertexts
+
+
+def picture_id(group: str, place: int, pictures: int) -> str:
+    """Of the picture in a place, from 0, of a group of so many; group: the id of the group's encryption."""
+    return group if pictures == 1 else f"{group}.{place + 1}"
+
+
+def group_and_place(picture: str) -> tuple[str, int]:
+    """What :func:`picture_id` made an id of."""
+    group, _, place = picture.partition(".")
+    return group, int(place) - 1 if place else 0
