@@ -155,7 +155,7 @@ def _encrypt(request: Request, printer: Printer) -> None:
         with each.trying(*group.paths):
             group.encrypt(folder, set_, weights, output)
             for item in group.readable:
-                facts = {"input": str(item.path)} if each.several else {}
+                facts: dict[str, Any] = {"input": str(item.path)} if each.several else {}
                 facts |= {"place": group.items.index(item) + 1} if set_.pictures > 1 else {}
                 facts |= item.checked() if request.json else {}
                 _print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
