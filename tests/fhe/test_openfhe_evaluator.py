@@ -307,13 +307,13 @@ def test_weights_of_another_network_are_refused(keys, picture, tmp_path):
         evaluate(keys, picture, tmp_path, weights=other)
 
 
-def test_want_of_memory_is_found_before_anything_is_read(monkeypatch, tmp_path):
+def test_want_of_memory_is_told(monkeypatch):
     monkeypatch.setattr(server, "available_bytes", lambda: 4 << 30)
     server.check_memory(replace(INSECURE_SET, server_bytes=4 << 30))
     hungry = replace(INSECURE_SET, server_bytes=5 << 30)
     assert hungry.fingerprint == INSECURE_SET.fingerprint
     with pytest.raises(EnvironmentFault, match=r"takes 5.00 GiB of memory, and 4.00 GiB are free"):
-        server.evaluate(tmp_path / "absent", hungry, [], WEIGHTS, SilentProgress())
+        server.check_memory(hungry)
 
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from ..errors import EnvironmentFault, KeyFolderError, UsageError
+from ..errors import EnvironmentFault, KeyFolderError, LowmemError, UsageError
 from .interrupt import on_interrupt
 from .locks import lock
 
@@ -167,6 +167,23 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(_READ_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: LowmemError) -> bytes:
+    """A file's content, of at most so many bytes.
+
+    Errors: ``missing`` where there is no file, ``too_large``; EnvironmentFault for any other OSError.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most_bytes + 1)
+    except FileNotFoundError:
+        raise missing from None
+    except OSError as error:
+        raise os_fault(error, "read", path) from error
+    if len(content) > most_bytes:
+        raise too_large
+    return content
 
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:

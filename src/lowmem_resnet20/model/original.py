@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import WeightsError
-from ..machine.files import os_fault
+from ..machine.files import read_bounded
 from ..network.architecture import Architecture
 
 #: No file of the format is longer: 16384 numbers of some 25 characters.
@@ -89,13 +89,8 @@ class _Layer:
 
 
 def _numbers(path: Path, count: int) -> np.ndarray:
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise WeightsError(f"{path.parent} lacks {path.name}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
+    missing = WeightsError(f"{path.parent} lacks {path.name}")
+    text = read_bounded(path, _LARGEST_BYTES, missing, WeightsError(f"{path} is too large for {count} numbers"))
     try:
         numbers = np.array(text.replace(b",", b" ").split(), dtype=np.float64)
     except ValueError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import stat
 import zipfile
 from enum import Enum
 from pathlib import Path
 
 from ..errors import WeightsError
-from ..machine.files import os_fault
+from ..machine.files import read_bounded
 
 ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
@@ -56,18 +55,10 @@ def read_source(path: Path) -> tuple[Kind, bytes]:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
-            raise WeightsError(f"{path} is not a regular file")
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
-    if len(content) > _LARGEST_BYTES:
-        raise WeightsError(f"{path} is too large for this network's weights")
-    return content
+    if path.exists() and not path.is_file():  # a pipe would block
+        raise WeightsError(f"{path} is not a regular file")
+    missing = WeightsError(f"there is no file {path}")
+    return read_bounded(path, _LARGEST_BYTES, missing, WeightsError(f"{path} is too large for this network's weights"))
 
 
 def _kind_of_zip(path: Path, content: bytes) -> Kind:

@@ -20,7 +20,7 @@ from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from ..errors import WeightsError, on_one_line
-from ..machine.files import atomic_write, os_fault
+from ..machine.files import atomic_write, read_bounded
 from .architecture import RESNET20, Architecture
 
 FORMAT = "lowmem-resnet20 2"
@@ -127,16 +127,8 @@ def _compare(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], sourc
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise WeightsError(f"there is no weight file {path}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
-    if len(data) > _LARGEST_BYTES:
-        raise WeightsError(f"{path} is too large for a weight file")
-    return data
+    missing = WeightsError(f"there is no weight file {path}")
+    return read_bounded(path, _LARGEST_BYTES, missing, WeightsError(f"{path} is too large for a weight file"))
 
 
 def _facts(path: Path, data: bytes) -> tuple[tuple[float, ...], tuple[float, ...], float]:
