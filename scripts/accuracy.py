@@ -37,7 +37,7 @@ from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
 from lowmem_resnet20.network.ranges import are_logits
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group
 from lowmem_resnet20.network.scaling import Scaled, scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from pictureset import Pictures, read_pictures
@@ -47,9 +47,9 @@ def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float,
     """(classes,) logits of the packed network in the clear.  numbered: the picture's number (its seed) and pixels."""
     seed, pixels = numbered
     ev = ClearEvaluator(set_, noise, seed)
-    picture = Clear(pack_pictures(set_.architecture, weights.normalise(pixels)[None]), PICTURE_LEVELS)
+    packed = [Clear(slots, PICTURE_LEVELS) for slots in pack_group(set_, [weights.normalise(pixels)])]
     with np.errstate(all="ignore"):  # a value out of range grows without bound
-        return Network(set_, scaled, ev, NoObserver()).run(picture).values[: set_.architecture.classes]
+        return group_logits(set_, Network(set_, scaled, ev, NoObserver()).run(*packed).values)[0]
 
 
 def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:

@@ -126,6 +126,11 @@ def commit_of(checkout: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
+def refreshes_of_a_picture(set_: ParameterSet) -> int:
+    """Those that one picture goes through: of a group's other ciphertexts nothing comes to it."""
+    return sum(count // set_.ciphertexts(stage) for stage, count in plan(set_).refreshes.items())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("estimator", type=Path, help="a checkout of the lattice estimator")
@@ -139,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"lattice estimator, commit {commit_of(given.estimator)}; N = 2^{LOG2_RING}, error {DEVIATION}\n", flush=True)
     for line in table(estimator, found):
         print(line, flush=True)
-    refreshes = max(sum(plan(set_).refreshes.values()) for set_ in PARAMETER_SETS.values())
+    refreshes = max(map(refreshes_of_a_picture, PARAMETER_SETS.values()))
     once = log2_failure()
     print(f"\nraising the modulus fails with probability 2^{once:.1f}; of a picture's {refreshes} refreshes, ", end="")
     print(f"any with 2^{once + math.log2(refreshes):.1f}")

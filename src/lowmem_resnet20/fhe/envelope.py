@@ -40,7 +40,7 @@ class Facts(Belonging):
     """What a ciphertext is.  kind: PICTURE, LOGITS, CHECKPOINT (a layer's values) or STATE (all there is between two
     parts of the network); picture: id of the encrypted picture it was computed from; layer: of a checkpoint or state.
 
-    An encrypted picture's id is the SHA-256 of its ciphertext, which no other encryption shares, of the same picture
+    An encrypted picture's id, or a group's (see :mod:`.group`), is the SHA-256 of the payload, which no other encryption shares, of the same picture
     neither; it is not written, but found when the file is read.
     """
 
