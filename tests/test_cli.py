@@ -1200,6 +1200,9 @@ def test_two_machines_and_a_group(run, faked, server, ten):
     done = run("decrypt", "7", "back", "input", *good[:3])
     assert f"answers {good[3]}, which is not among the pictures given" in done.err
     assert done.out.count("picture  ") == 3
+    fakes.write_ciphertext(Path("back/2.ct"), "logits", "made.up", b"result")
+    done = run("decrypt", "7", "back", "json", "verbose", "-1")
+    assert [json.loads(line).get("exit_code") for line in done.out.splitlines()] == [None] * 4 + [6] * 8
     fakes.entries.clear()  # another client's list: the places are told by number
     told = re.findall("picture  (.*)", run("decrypt", "7", "back/1.ct").out)
     assert told == [f"back/1.ct, place {place}" for place in range(1, 9)]

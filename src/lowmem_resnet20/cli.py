@@ -200,7 +200,7 @@ def _decrypt(request: Request, printer: Printer) -> None:
             if item.pixels is not None:
                 item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
                 _foresee(printer, item, set_, weights)
-            group, place = group_and_place(item.id)
+            group, place = group_and_place(item.id, set_.pictures)
             if ciphertext not in decrypted:
                 decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group)}
             item.logits = decrypted[ciphertext][place]
@@ -446,12 +446,12 @@ class _Protocol:
             if group.job is None or not group.job.output.exists():
                 continue
             output, numbers = group.job.output, None
-            identity, _ = group_and_place(group.readable[0].id)
+            identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
             with self.each.trying(*group.paths), group.timed("decrypt"):
                 numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity)
             for item in group.readable if numbers is not None else ():
                 with self.each.trying(item.path):
-                    _, place = group_and_place(item.id)
+                    _, place = group_and_place(item.id, self.set.pictures)
                     item.logits = numbers[place]
                     client.check_logits(output, self.weights, item.logits)
                     self._tell(item, group)

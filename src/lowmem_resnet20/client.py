@@ -113,7 +113,10 @@ def decrypt_group(
     encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
     if group not in (None, facts.picture):
         raise CiphertextError(f"{ciphertext} is the result of another picture")
-    return group_logits(set_, decrypt_slots(context, secret_key, encrypted, ciphertext))
+    slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
+    if len(slots) < set_.pictures * set_.architecture.final_width**2:
+        raise CiphertextError(f"{ciphertext} holds {len(slots)} numbers, too few for logits")
+    return group_logits(set_, slots)
 
 
 def check_logits(ciphertext: Path, weights: Weights, numbers: np.ndarray) -> None:
@@ -132,7 +135,7 @@ def decrypt_logits(
 ) -> np.ndarray:
     """The logits (classes,) of one picture, by the id of its encryption, or in the first place of a result: as
     :func:`decrypt_group` and :func:`check_logits`."""
-    group, place = group_and_place(picture) if picture else (None, 0)
+    group, place = group_and_place(picture, set_.pictures) if picture else (None, 0)
     logits = decrypt_group(folder, set_, ciphertext, weights, group)[place]
     check_logits(ciphertext, weights, logits)
     return logits

@@ -52,7 +52,7 @@ def inspect_checkpoints(
 
     pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
     """
-    group, number = group_and_place(picture)
+    group, number = group_and_place(picture, set_.pictures)
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     expected = PlainNetwork(weights).layers(pixels)

@@ -10,8 +10,11 @@ import pytest
 
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.fhe.envelope import read_envelope, write_envelope
+from lowmem_resnet20.fhe.belonging import belonging
+from lowmem_resnet20.fhe.ciphertexts import write_ciphertext
+from lowmem_resnet20.fhe.envelope import LOGITS, Facts, read_envelope, write_envelope
 from lowmem_resnet20.fhe.group import group_and_place, join, picture_id, split
+from lowmem_resnet20.fhe.keystore import PUBLIC_KEY
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
@@ -156,6 +159,26 @@ def test_a_group_in_pieces_is_refused(eight, tmp_path):
             eight.evaluated(tmp_path / "q.ct")
 
 
+def test_a_result_of_too_few_numbers_is_refused(eight, tmp_path):
+    """As anyone with the public key can make it."""
+    manifest, context = client.open_client(eight.keys, eight.set)
+    plaintext = context.MakeCKKSPackedPlaintext([1.0] * 64, 1, eight.set.multiplicative_depth - 1, None, 64)
+    encrypted = context.Encrypt(client.read_public_key(eight.keys / "client" / PUBLIC_KEY), plaintext)
+    facts = Facts.of(belonging(eight.set, manifest.keys, WEIGHTS), LOGITS)
+    write_ciphertext(tmp_path / "r.ct", encrypted, facts)
+    with pytest.raises(CiphertextError, match="holds 64 numbers, too few for logits"):
+        eight.decrypted(tmp_path / "r.ct")
+
+
 def test_ids_of_places():
-    assert picture_id("abc", 0, 1) == "abc" and group_and_place("abc") == ("abc", 0)
-    assert [group_and_place(picture_id("abc", place, 8)) for place in range(8)] == [("abc", i) for i in range(8)]
+    assert picture_id("abc", 0, 1) == "abc" and group_and_place("abc", 1) == ("abc", 0)
+    ids = [picture_id("a.c", place, 8) for place in range(8)]
+    assert [group_and_place(identity, 8) for identity in ids] == [("a.c", place) for place in range(8)]
+
+
+@pytest.mark.parametrize(
+    "pictures, text", [(1, "abc.2"), (1, "a.b"), (8, "abc"), (8, "abc.9"), (8, "abc.0"), (8, "abc.x")]
+)
+def test_an_id_that_a_stranger_made_up_is_no_place(pictures, text):
+    """A result names the picture it answers, and whoever wrote it may name anything."""
+    assert group_and_place(text, pictures) == (text, 0)

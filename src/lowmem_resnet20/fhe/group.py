@@ -41,7 +41,8 @@ def picture_id(group: str, place: int, pictures: int) -> str:
     return group if pictures == 1 else f"{group}.{place + 1}"
 
 
-def group_and_place(picture: str) -> tuple[str, int]:
-    """What :func:`picture_id` made an id of."""
-    group, _, place = picture.partition(".")
-    return group, int(place) - 1 if place else 0
+def group_and_place(picture: str, pictures: int) -> tuple[str, int]:
+    """What :func:`picture_id` made an id of; of any other text itself, as a group of which no place is told."""
+    group, _, place = picture.rpartition(".")
+    told = pictures > 1 and place.isdecimal() and 0 < int(place) <= pictures
+    return (group, int(place) - 1) if told else (picture, 0)
