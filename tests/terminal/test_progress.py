@@ -79,6 +79,19 @@ def test_lines():
     assert "block 1" in second
 
 
+def test_lines_make_room_for_the_longest_stage_that_is_expected():
+    """Of a group's pictures, for one; the columns after it begin in one place."""
+    stream, stages = io.StringIO(), ["keys", "group 1/2 layer1, pictures 1-2"]
+    progress = LineProgress(stream)
+    progress.start("evaluating")
+    progress.expect([Step(stage, "conv", "") for stage in stages])
+    for stage in stages:
+        progress.step(stage, "conv")
+    progress.close()
+    _, *lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and len({line.index(" conv") for line in lines}) == 1
+
+
 def test_the_live_line_shows_and_goes():
     stream = Terminal()
     progress = RichProgress(stream)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A rest is estimated once steps like so many of those to come have been seen.
 SEEN_BEFORE_ESTIMATE = 0.75
+#: Columns for a step's stage, or as many as the longest that is expected needs.
+_STAGE_WIDTH = 10
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class LineProgress(Progress):
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
         self._stream = stream
+        self._width = _STAGE_WIDTH
+
+    def expect(self, steps: Sequence[Step]) -> None:
+        super().expect(steps)
+        self._width = max([_STAGE_WIDTH, *(len(step.stage) for step in steps)])
 
     def message(self, text: str) -> None:
         self._write(text)
@@ -156,7 +163,7 @@ class LineProgress(Progress):
         memory = format_bytes(resident_bytes())
         rest = self.rest
         left = "" if rest is None else f"  {format_seconds(rest)} left"
-        self._write(f"[{self.elapsed:7.1f} s] {stage:<10} {name:<28} {seconds:7.2f} s  {memory:>10}{left}")
+        self._write(f"[{self.elapsed:7.1f} s] {stage:<{self._width}} {name:<28} {seconds:7.2f} s  {memory:>10}{left}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")
