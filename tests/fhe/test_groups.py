@@ -80,7 +80,7 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    "engine, pictures", [("openfhe", 2), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)]
+    "engine, pictures", [("openfhe", 2), ("openfhe", 4), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)]
 )
 def test_every_picture_of_a_group(engine, pictures, tmp_path):
     party = keyed(replace(ENGINES[engine], pictures=pictures), tmp_path)
