@@ -23,11 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fuzz tests that name no number of inputs try so many.  On small rings OpenFHE's threads wait for one another more
-    than they help; and a run that was started in the background ignores Ctrl-C, which its children must not."""
+    than they help; and a run that was started in the background, or by nohup, ignores signals that its children must not."""
     if not config.getoption("--full"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
     settings.register_profile("quick", max_examples=50)
     settings.register_profile("full", max_examples=2000)
     settings.load_profile("full" if config.getoption("--full") else "quick")
