@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import KeyFolderError
-from ..machine.files import atomic_write, os_errors, os_fault, sha256
+from ..machine.files import atomic_write, os_errors, read_bounded, sha256
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
@@ -163,9 +163,7 @@ def keys_set(folder: Path, number: int) -> ParameterSet:
     default = parameter_set(number)
     if not (folder / MANIFEST).exists():
         return default
-    manifest = _parse(folder)
-    if manifest.set != number:
-        raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
+    manifest = _of_set(folder, number)
     if (number, manifest.engine) not in PARAMETER_SETS:
         raise KeyFolderError(f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", _AGAIN)
     return parameter_set(number, manifest.engine)
@@ -173,9 +171,7 @@ def keys_set(folder: Path, number: int) -> ParameterSet:
 
 def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     """The manifest, if it is for this program, set and library."""
-    manifest = _parse(folder)
-    if manifest.set != set_.number:
-        raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {set_.number}")
+    manifest = _of_set(folder, set_.number)
     if manifest.fingerprint != set_.fingerprint:
         raise KeyFolderError(
             f"{folder} was made by a version of this program whose set {set_.number} was another",
@@ -199,24 +195,27 @@ def _way_to(folder: Path) -> str:
     return copy if folder.name == SERVER else make
 
 
+def _of_set(folder: Path, number: int) -> Manifest:
+    manifest = _parse(folder)
+    if manifest.set != number:
+        raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
+    return manifest
+
+
 def _parse(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise KeyFolderError(f"there is no key folder {folder}", _way_to(folder))
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST_MANIFEST)
-    except FileNotFoundError:
-        raise KeyFolderError(f"{folder} has no {MANIFEST}", _AGAIN) from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
+    no_manifest = KeyFolderError(f"{path} is not a manifest of this program")
+    missing = KeyFolderError(f"{folder} has no {MANIFEST}", _AGAIN)
+    text = read_bounded(path, _LONGEST_MANIFEST, missing, too_large=no_manifest)
     try:
         fields = json.loads(text)
         found = fields.get("format")
         if found == FORMAT:
             return _checked(fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise KeyFolderError(f"{path} is not a manifest of this program") from None
+        raise no_manifest from None
     raise KeyFolderError(f"{path} has format {found!r}, and this program reads {FORMAT}")
 
 
