@@ -24,6 +24,7 @@ from . import ntt
 from .compilation import compiled
 from .intrinsics import LANES, fma, rint, take, vectorised
 from .memory import aligned
+from .order import bit_reversed
 from .residues import LargeModulus, SmallModulus, rounded_to_integer
 from .ring import Ring
 
@@ -197,7 +198,7 @@ class Encoder:
         # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
         real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
         self.ring.workers.run(slots_to_coefficients, count, out.reshape(-1), real, imaginary, _fourier_roots(n),
-                              ntt.bit_reversed(n), scales, subring.places, stride)  # fmt: skip
+                              bit_reversed(n), scales, subring.places, stride)  # fmt: skip
         if not np.abs(out).max() < _LIMIT:  # NaN as well
             raise PlanError("a plaintext's values are too large for its scale")
         return out

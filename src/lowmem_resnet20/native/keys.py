@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from ..errors import KeyFolderError
 from .chain import Chain
 from .openfhe_files import FileKey
+from .order import permutation
 
 FORMAT = 1
 SUFFIX = ".key"
@@ -81,18 +82,6 @@ class Order(NamedTuple):
         sources = np.empty_like(self.order)
         sources[self.order] = permutation(g, len(self.order))
         return sources
-
-
-def permutation(g: int, dimension: int) -> NDArray[np.int64]:
-    """What the automorphism X -> X^g does to evaluation form in OpenFHE's order: values v become v[permutation].
-
-    Residue i is the value at psi^(2 bitrev(i) + 1), and the image's value there is the polynomial's at the g-th power.
-    """
-    reversed_bits: NDArray[np.int64] = np.zeros(1, np.int64)
-    while len(reversed_bits) < dimension:
-        reversed_bits = np.concatenate([2 * reversed_bits, 2 * reversed_bits + 1])
-    exponents = (2 * reversed_bits + 1) * g % (2 * dimension)
-    return reversed_bits[exponents // 2]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from .compilation import compiled
 from .intrinsics import LANES, Array, Value, take, transpose, vectorised
 from .memory import aligned_copy
-from .order import shape
+from .order import bit_reversed, shape
 from .residues import LargeModulus, SmallModulus
 
 RADIX = 16
@@ -469,14 +469,6 @@ def to_coefficients(counter, jobs, scratch, x, y, tile_stride, places, t):
 
 
 # Tables -----------------------------------------------------------------------------------------------------------
-
-
-def bit_reversed(size: int) -> NDArray[np.int64]:
-    """The numbers below ``size``, a power of two, in bit-reversed order."""
-    order: NDArray[np.int64] = np.zeros(1, np.int64)
-    while len(order) < size:
-        order = np.concatenate([2 * order, 2 * order + 1])
-    return order
 
 
 class _PowersOf:

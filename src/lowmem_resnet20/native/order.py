@@ -26,3 +26,21 @@ def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
     columns = columns or shape(dimension)[1]
     row, position = np.divmod(np.arange(dimension), columns)
     return row // _ROWS * _ROWS * columns + position * _ROWS + row % _ROWS
+
+
+def bit_reversed(size: int) -> NDArray[np.int64]:
+    """The numbers below ``size``, a power of two, in bit-reversed order."""
+    order: NDArray[np.int64] = np.zeros(1, np.int64)
+    while len(order) < size:
+        order = np.concatenate([2 * order, 2 * order + 1])
+    return order
+
+
+def permutation(g: int, dimension: int) -> NDArray[np.int64]:
+    """What the automorphism X -> X^g does to evaluation form in OpenFHE's order: values v become v[permutation].
+
+    Residue i is the value at psi^(2 bitrev(i) + 1), and the image's value there is the polynomial's at the g-th power.
+    """
+    reversed_bits = bit_reversed(dimension)
+    exponents = (2 * reversed_bits + 1) * g % (2 * dimension)
+    return reversed_bits[exponents // 2]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import bases, elementwise, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
-from .order import memory_order, shape
+from .order import memory_order, permutation, shape
 from .residues import LARGE_LIMIT, SMALL_LIMIT
 from .threads import Workers, available_processors
 
@@ -153,12 +153,9 @@ class Ring:
     @lru_cache(maxsize=128)  # noqa: B019  a ring lives as long as the process
     def automorphism(self, index: int) -> NDArray[np.uint32]:
         """(N,) the permutation of evaluation form that X -> X^index, odd, does."""
-        n = self.dimension
-        reversed_ = ntt.bit_reversed(n)
-        exponents = (2 * reversed_ + 1) * index % (2 * n)
-        permutation = aligned(n, dtype=np.uint32)
-        permutation[self.order] = self.order[reversed_[exponents // 2]]
-        return permutation
+        permuted = aligned(self.dimension, dtype=np.uint32)
+        permuted[self.order] = self.order[permutation(index, self.dimension)]
+        return permuted
 
     # Tables ---------------------------------------------------------------------------------------------------------
 
