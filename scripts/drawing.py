@@ -6,11 +6,11 @@ Every picture has a title and a description for those who do not see it, and ref
 from __future__ import annotations
 
 import textwrap
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 NAMESPACE = "http://www.w3.org/2000/svg"
-#: Fills of the cells, by name: on a light and on a dark card.  They differ in lightness too, for those who see no colours.
+#: Fills of the cells, by name: on a light and on a dark card.
 TINTS = {
     "tint0": ("#c9e2f8", "#174871"),
     "tint1": ("#fbdcae", "#7a4a08"),
@@ -22,8 +22,9 @@ TINTS = {
     "tint7": ("#dcd6f3", "#46397f"),
     "blank": ("#eceff2", "#262d36"),
 }
-#: Pixels: between two lines of text, and what a character of it takes on average in the widest of the fonts.
-LINE, WIDEST = 19, 6.9
+#: Pixels: left and right of what stands on a card, between two lines of text, and what a character takes on average in
+#: the widest of the fonts.
+EDGE, LINE, WIDEST = 36, 19, 6.9
 _SHAPES = """
 text { font-family: system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", Helvetica, Arial, sans-serif; }
 .middle { text-anchor: middle; }
@@ -59,31 +60,33 @@ def style_sheet() -> str:
 
 
 class Drawing:
-    """A card of ``width`` x ``height`` pixels that things are put on, the latest on top."""
+    """A card of ``width`` x ``height`` pixels under its title, that things are put on, the latest on top."""
 
     def __init__(self, title: str, description: str, width: int, height: int) -> None:
         size = {"width": str(width), "height": str(height), "viewBox": f"0 0 {width} {height}"}
         spoken = {"role": "img", "aria-labelledby": "title description"}
         self._root = ElementTree.Element("svg", {"xmlns": NAMESPACE} | size | spoken)
         ElementTree.SubElement(self._root, "title", id="title").text = title
-        ElementTree.SubElement(self._root, "desc", id="description").text = description
+        ElementTree.SubElement(self._root, "desc", id="description").text = " ".join(description.split())
         ElementTree.SubElement(self._root, "style").text = style_sheet()
         head = {"id": "head", "viewBox": "0 0 8 8", "refX": "7", "refY": "4", "orient": "auto-start-reverse"}
         head |= {"markerWidth": "8", "markerHeight": "8", "markerUnits": "userSpaceOnUse"}
         marker = ElementTree.SubElement(ElementTree.SubElement(self._root, "defs"), "marker", head)
         ElementTree.SubElement(marker, "path", {"class": "point", "d": "M0 0 8 4 0 8z"})
         self._rectangle("card", 0.5, 0.5, width - 1, height - 1, rx="10")
+        self.text(EDGE, 32, title, "head ink")
 
     def text(self, x: float, y: float, content: str, kind: str = "body ink") -> None:
         """A line of text whose baseline begins at (x, y); kind: its classes."""
         self._add("text", kind, {"x": _number(x), "y": _number(y)}).text = content
 
-    def paragraph(self, x: float, y: float, width: float, content: str, kind: str = "body ink") -> float:
-        """Text in lines that fit in ``width``, the first with its baseline at y; returns the next line's."""
-        for line in textwrap.wrap(content, int(width / WIDEST)):
-            self.text(x, y, line, kind)
-            y += LINE
-        return y
+    def paragraphs(self, x: float, y: float, width: float, *paragraphs: str) -> None:
+        """Text in lines that fit in ``width``, the first with its baseline at y."""
+        for paragraph in paragraphs:
+            for line in textwrap.wrap(paragraph, int(width / WIDEST)):
+                self.text(x, y, line)
+                y += LINE
+            y += LINE / 2
 
     def box(self, x: float, y: float, width: float, height: float, label: str, kind: str, font: str = "number") -> None:
         """A box with a label in its middle; kind: the classes that fill it."""
