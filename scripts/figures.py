@@ -46,8 +46,8 @@ CARDS = {
     "shifts": (
         "Each shift applies one kernel a block, and a rotation takes the sum on",
         """Left, the kernels by input and output channel, each with its shift: the output channel less the input
-        channel. Right, for each shift, from the largest down, the blocks of a ciphertext with the product that lies in each.
-        Between them a rotation by one block.""",
+        channel. Right, for each shift, from the largest down, the blocks of a ciphertext with the product that lies in
+        each. Between them a rotation by one block.""",
         390,
     ),
     "copies": (
@@ -60,9 +60,9 @@ CARDS = {
     "gather": (
         "Four times fewer pixels, twice the channels: gathered in three steps",
         """Two channels of four by four pixels become four of two by two, for main branch and shortcut. After the
-        strided convolution even rows hold the main branch and odd rows the shortcut, even and odd columns different channels.
-        Masks and rotations bring columns, rows and channels together, until each branch has its four channels, pixel
-        by pixel, in one ciphertext of half as many slots.""",
+        strided convolution even rows hold the main branch and odd rows the shortcut, even and odd columns different
+        channels. Masks and rotations bring columns, rows and channels together, until each branch has its four
+        channels, pixel by pixel, in one ciphertext of half as many slots.""",
         488,
     ),
     "pictures": (
