@@ -12,7 +12,12 @@ from imports import imported_modules, imports_of, module_names, tree
 WINGS = (
     ("__main__",),
     ("cli",),
-    ("inspection",),
+    ("page",),
+    ("protocol", "pairing", "answers"),
+    ("batch", "inspection"),
+    ("named",),
+    ("service", "evaluating"),
+    ("remote", "cluster"),
     ("client", "server", "serverprocess", "worker"),
     ("keygeneration", "registry", "sealing", "job", "engine"),
     ("fhe",),
