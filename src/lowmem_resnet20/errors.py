@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Documented in the README; never renumbered."""
+    """Documented in USAGE.md; never renumbered."""
 
     OK = 0
     FAILURE = 1
