@@ -173,7 +173,6 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "folder": "keys/exp1",
         "jobs": [{"ciphertext": str(picture), "output": str(decrypted[2]), "checkpoints": None}],
         "weights": None,
-        "verbose": 0,
         "resume": False,
         "anyway": False,
     }
@@ -248,7 +247,7 @@ def test_verbose_2_shows_the_precision(run, faked, server):
     server(WORKS)
     done = run("load_keys", "1", "verbose", "2")
     assert done.out == RESULT
-    assert done.err.startswith("conv1\nconv1.refresh\n")
+    assert "\nconv1\nconv1.refresh\ntime: " in done.err
     [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
     assert str(inspected[3]) == request()["jobs"][0]["checkpoints"]
     assert not inspected[3].exists()
@@ -265,40 +264,49 @@ def test_what_the_server_says_is_passed_through(run, faked, server):
     assert run("load_keys", "1").err.startswith("layer1\n")
 
 
+def test_the_servers_progress_is_shown(run, faked, server):
+    server(WORKS)
+    err = run("load_keys", "1", "verbose", "1").err
+    assert re.match(r"evaluating\n\[ .* s\] layer1     block 0 .* 5\.00 GiB\n", err)
+
+
 def test_two_machines(run, faked, server):
     assert run("encrypt", "1", "output", "picture.ct", "input", "inputs/luis.png").code == 0
     server(f"echo layer1 >&2; {WORKS}")
     done = run("evaluate", "1", "picture.ct", "output", "result.ct", "verbose", "1", "checkpoints", "c", "resume")
     assert done.code == 0
     assert re.fullmatch(r"ciphertext   result\.ct\ntime +\d\.\d s\npeak memory  .*iB\n", done.out)
-    assert done.err == "layer1\n"
+    assert done.err.startswith("layer1\n") and " layer1     block 0 " in done.err
     asked = request()
-    assert (asked["verbose"], asked["resume"], asked["jobs"][0]["checkpoints"]) == (1, True, "c")
+    assert (asked["resume"], asked["jobs"][0]["checkpoints"]) == (True, "c")
     done = run("decrypt", "1", "result.ct")
     assert (done.code, done.out, done.err) == (0, RESULT, "")
     done = run("decrypt", "1", "result.ct", "json")
     assert json.loads(done.out) == {"set": 1, "class": "Dog", "index": 5, "logits": list(fakes.LOGITS)}
 
 
-def serve(*jobs: Job, **fields) -> tuple[list[dict], str]:
-    """What the server's process does, in this one: lines of JSON, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    worker.evaluate(Evaluation.from_json(Evaluation(1, Path("keys/exp1"), jobs, **fields).to_json()), Printer(out, err))
-    return [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+def serve(*jobs: Job, **fields) -> tuple[list[dict], list[list]]:
+    """What the server's process does, in this one: its answer in lines of JSON, and the events of its progress."""
+    out = io.StringIO()
+    asked = Evaluation.from_json(Evaluation(1, Path("keys/exp1"), jobs, **fields).to_json())
+    worker.evaluate(asked, Printer(out, io.StringIO()))
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    return [line for line in lines if "progress" not in line], [x["progress"] for x in lines if "progress" in x]
 
 
 def test_the_servers_side(faked):
-    [line, shared], err = serve(Job(Path("p.ct"), Path("r.ct"), Path("c")), verbose=1)
+    [line, shared], events = serve(Job(Path("p.ct"), Path("r.ct"), Path("c")))
     assert [step[:2] for step in shared["steps"]] == [["layer1", "block 0"]]
-    assert "layer1     block 0" in err
+    assert [event[0] for event in events] == ["start", "step", "ended", "close"]
+    assert events[:2] == [["start", "evaluating"], ["step", "layer1", "block 0"]]
     assert line["job"] == 0 and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
 
 
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
     jobs = [Job(Path(f"{name}.ct"), Path(f"results/{name}.ct")) for name in ("a", "bad", "c")]
-    lines, err = serve(*jobs, resume=True)
-    assert err == "" and [line.get("exit_code") for line in lines[:-1]] == [None, 6, None]
+    lines, _ = serve(*jobs, resume=True)
+    assert [line.get("exit_code") for line in lines[:-1]] == [None, 6, None]
     assert (lines[1]["error"], lines[1]["hint"]) == ("bad.ct is bad", "make it again")
     assert faked[-1][4:] == (Path("results/c.ct"), None, True)
 
@@ -706,6 +714,14 @@ def test_the_servers_exit_codes_are_passed_on(run, faked, server, code):
     assert (done.code, done.out) == (code, "")
     assert done.err == "lowmem-resnet20: error: something\n"
     assert not [call for call in faked if call[0] == "decrypt_logits"]
+
+
+def test_what_the_server_cannot_do_at_all_is_an_error_as_any(run, faked, server):
+    told = json.dumps({"error": "keys/exp1/server is missing", "hint": "copy it", "exit_code": 4})
+    server(f"echo '{told}'; exit 4")
+    done = run("load_keys", "1")
+    assert (done.code, done.out) == (ExitCode.KEYS, "")
+    assert done.err == "lowmem-resnet20: error: keys/exp1/server is missing\nhint: copy it\n"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
     weights, progress = random_weights(set_.architecture), SilentProgress()
     pixels = random_picture(set_.architecture, np.random.default_rng(9))
 
-    def run_server(request, stderr) -> ServerRun:
+    def run_server(request, shown, stderr) -> ServerRun:
         [outcome] = server.evaluate(request.folder, set_, request.jobs, weights, progress)
         assert outcome.error is None
         progress.close()

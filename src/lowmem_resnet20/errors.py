@@ -96,3 +96,10 @@ class Reported(LowmemError):
     def __init__(self, code: ExitCode) -> None:
         super().__init__(f"ended with exit code {code.value} ({code.name.lower()})")
         self.exit_code = code
+
+
+def error_of(code: int, message: str, hint: str = "") -> LowmemError:
+    """The error of another process: of the kind that its exit code stands for."""
+    kinds = (UsageError, PictureError, KeyFolderError, WeightsError, CiphertextError, EnvironmentFault, ServerError)
+    kind = next((kind for kind in kinds if kind.exit_code == code), LowmemError)
+    return kind(message, hint)

@@ -33,7 +33,6 @@ class Evaluation:
     folder: Path
     jobs: tuple[Job, ...]
     weights: Path | None = None
-    verbose: int = 0
     resume: bool = False
     anyway: bool = False
 

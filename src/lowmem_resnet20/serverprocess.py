@@ -5,23 +5,24 @@ It is given file names and never the secret key; what it says on stderr is passe
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from .errors import ExitCode, Reported, ServerError
+from .errors import ExitCode, Reported, ServerError, error_of
 from .job import Evaluation
 from .machine import child
 from .machine.interrupt import on_interrupt
-from .terminal.progress import Ended
+from .terminal.progress import Ended, Progress
+from .terminal.relay import replay
 from .terminal.streams import reports
 
 _SIGNAL_HINTS: dict[int, str] = {
@@ -45,59 +46,90 @@ class ServerRun:
     steps: list[Ended]
 
 
-def run_server(request: Evaluation, stderr: TextIO) -> ServerRun:
-    """Have the server evaluate in a process of its own, which is given the request on its standard input.
+def run_server(request: Evaluation, progress: Progress, stderr: TextIO) -> ServerRun:
+    """Have the server evaluate in a process of its own; what it goes through is shown by ``progress``.
 
-    Errors: Reported if it ended with one of this program's exit codes; ServerError if it ended otherwise, was killed
-    by a signal, or left a picture out.  If this process is interrupted, it is killed.
+    Errors: as :meth:`ServerProcess.converse`.  If this process is interrupted, the server is killed.
     """
-    started = time.monotonic()
-    stderr = reports(stderr)
     with on_interrupt(_kill_children):
-        server = subprocess.Popen(
+        return ServerProcess(request, stderr).converse(progress)
+
+
+class ServerProcess:
+    """A server that has been started, and is given its request on its standard input."""
+
+    def __init__(self, request: Evaluation, stderr: TextIO) -> None:
+        self._request, self._stderr = request, reports(stderr)
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
             child.command("worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=stderr if _has_descriptor(stderr) else subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
         )
+
+    def converse(self, progress: Progress) -> ServerRun:
+        """Tell the server what it is asked, hear it out, and wait for its end.
+
+        Errors: its own, if it says that it cannot evaluate; ServerError if it ended otherwise, was killed by a signal, or
+        left a picture out.  Whatever is raised, it has ended.
+        """
         try:
-            answer = _converse(server, request.to_json(), stderr)
-            server.wait()
+            lines = self._hear(progress)
+            self._process.wait()
         except BaseException:
-            server.kill()
-            server.wait()
+            self.kill()
+            self._process.wait()
             raise
-    lines = _parse(answer)
-    pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
-    _check(server.returncode, [line["job"] for line in pictures], len(request.jobs))
-    steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
-    peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
-    return ServerRun(time.monotonic() - started, peak_bytes, pictures, steps)
+        pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
+        _raise_told(lines)
+        _check(self._process.returncode, [line["job"] for line in pictures], len(self._request.jobs))
+        steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
+        peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
+        return ServerRun(time.monotonic() - self._started, peak_bytes, pictures, steps)
+
+    def kill(self) -> None:
+        """End it now, from whatever thread; :meth:`converse` then raises ServerError."""
+        self._process.kill()
+
+    def _hear(self, progress: Progress) -> list[dict[str, Any]]:
+        """What it answers, without its progress, which is shown; what it says on stderr is passed on meanwhile."""
+        server = self._process
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        passing_on = threading.Thread(target=self._pass_on, args=(server.stderr, progress), daemon=True)
+        passing_on.start()
+        with suppress(BrokenPipeError):  # it ended before it was told; how, its exit code says
+            server.stdin.write(self._request.to_json())
+            server.stdin.close()
+        lines = []
+        for fields in map(_parse, server.stdout):
+            if "progress" in fields:
+                replay(fields["progress"], progress)
+            else:
+                lines.append(fields)
+        passing_on.join()
+        return lines
+
+    def _pass_on(self, said: Iterable[str], progress: Progress) -> None:
+        for text in said:
+            progress.pass_on(text, self._stderr)
 
 
-def _converse(server: subprocess.Popen[str], request: str, stderr: TextIO) -> str:
-    """Tell the server what it is asked; returns all that it answers, and passes on what it says on stderr meanwhile."""
-    assert server.stdin is not None and server.stdout is not None
-    relay = threading.Thread(target=stderr.writelines, args=(server.stderr or (),), daemon=True)
-    relay.start()
-    with suppress(BrokenPipeError):  # it ended before it was told; how, its exit code says
-        server.stdin.write(request)
-        server.stdin.close()
-    answer = server.stdout.read()
-    relay.join()
-    return answer
+def _parse(line: str) -> dict[str, Any]:
+    """A line of JSON; whatever a library may have printed between them is passed over."""
+    with suppress(ValueError):
+        fields = json.loads(line)
+        return fields if isinstance(fields, dict) else {}
+    return {}
 
 
-def _parse(text: str) -> list[dict[str, Any]]:
-    """The lines of JSON; whatever a library may have printed between them is passed over."""
-    lines = []
-    for line in text.splitlines():
-        with suppress(ValueError):
-            fields = json.loads(line)
-            lines += [fields] if isinstance(fields, dict) else []
-    return lines
+def _raise_told(lines: Iterable[dict[str, Any]]) -> None:
+    """The error of a server that said it cannot evaluate at all."""
+    for line in lines:
+        if "error" in line and "job" not in line:
+            raise error_of(line["exit_code"], line["error"], line["hint"])
 
 
 def _kill_children() -> None:
@@ -105,14 +137,6 @@ def _kill_children() -> None:
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
             os.kill(int(pid), signal.SIGKILL)
-
-
-def _has_descriptor(stream: TextIO) -> bool:
-    try:
-        stream.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        return False
-    return True
 
 
 def _check(code: int, answered: list[int], jobs: int) -> None:

@@ -1,6 +1,7 @@
 """The server's process: reads what it is asked from standard input, evaluates, and answers in lines of JSON.
 
-OpenFHE may end the process on what a client sent; whoever started this one then says so in a line.
+``{"progress": event}`` as it goes on (see :mod:`.terminal.relay`); at the end ``{"job": number, ...}`` for each picture, and
+``{"steps": [...]}`` for those all took; ``{"error": message, ...}`` where it cannot evaluate at all.  OpenFHE may end the process on what a client sent; whoever started this one then says so in a line.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import sys
 from functools import partial
 from typing import Any
 
-from .errors import EnvironmentFault
+from .errors import EnvironmentFault, LowmemError, Reported
 from .fhe.keystore import SERVER, keys_set
 from .job import Evaluation
 from .machine.memory import peak_resident_bytes
 from .network.weights import default_weights_path, load_weights
 from .terminal import endings
-from .terminal.progress import make_progress
+from .terminal.relay import RelayProgress
 from .terminal.report import Printer
 
 _LONGEST_REQUEST = 1 << 26
@@ -31,15 +32,18 @@ def evaluate(request: Evaluation, printer: Printer) -> None:
     )
     if not request.anyway:
         server.check_memory(set_)
-    with make_progress(request.verbose, printer.stderr) as progress:
+    with RelayProgress(lambda event: printer.json({"progress": event})) as progress:
         outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
     for number, outcome in enumerate(outcomes):
         line: dict[str, Any] = {"job": number, "seconds": outcome.seconds, "peak_bytes": peak_resident_bytes()}
         if outcome.error:
-            error = outcome.error
-            line |= {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+            line |= _told(outcome.error)
         printer.json(line)
     printer.json({"steps": progress.times})
+
+
+def _told(error: LowmemError) -> dict[str, Any]:
+    return {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
 
 
 def main() -> int:
@@ -54,7 +58,11 @@ def _answer(printer: Printer) -> None:
         request = Evaluation.from_json(text)
     except (ValueError, TypeError, KeyError) as error:
         raise EnvironmentFault(f"the server was not given a request: {error}") from error
-    evaluate(request, printer)
+    try:
+        evaluate(request, printer)
+    except LowmemError as error:  # whoever started this process tells the user
+        printer.json(_told(error))
+        raise Reported(error.exit_code) from error
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -331,3 +332,18 @@ def _exists(target: Path) -> KeyFolderError:
         f"{target} exists already",
         "nothing is overwritten: use what is there, remove it yourself, or name another folder with: keys DIR",
     )
+
+
+@contextmanager
+def private_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder that only its owner can read, removed at the end however it comes."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    except OSError as error:
+        raise os_fault(error, "make", error.filename or "a temporary folder; TMPDIR names where") from error
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    with on_interrupt(remove):
+        try:
+            yield folder
+        finally:
+            remove()

@@ -11,9 +11,12 @@ from ..machine.files import os_fault
 from ..machine.interrupt import ends_at_once, wait_if_ending
 from ..machine.libraries import loading_hint
 from .report import Printer
+from .words import PROGRAM
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
+#: What is installed only where it is asked for, by the packages it brings.
+_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx"), "ray": ("ray",)}
 
 
 def run(work: Callable[[], None], printer: Printer) -> ExitCode:
@@ -67,6 +70,10 @@ def _explain_import(error: ImportError) -> LowmemError:
     if package == "cryptography":
         message = "a secret key under a passphrase needs the package cryptography, which is not installed"
         return EnvironmentFault(message, "pip install cryptography")
+    for extra, packages in _EXTRAS.items():
+        if package in packages:
+            message = f"this needs the package {package}, which is not installed"
+            return EnvironmentFault(message, f"pip install '{PROGRAM}[{extra}]'")
     if package == "openfhe":
         return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")

@@ -8,8 +8,8 @@ to stderr only; results never pass through here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -49,10 +49,11 @@ class Ended(NamedTuple):
 class Progress(AbstractContextManager):
     """Keeps the time of each step; the displays below it say what is shown.
 
-    ``clock`` returns seconds that only grow.
+    ``clock`` returns seconds that only grow; ``resident`` the memory in RAM of the process that does the work.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.resident: Callable[[], int] = resident_bytes
         self._clock = clock
         self._title = ""
         self._step: tuple[str, str] | None = None
@@ -112,6 +113,10 @@ class Progress(AbstractContextManager):
         """A figure worth knowing, such as the level of a ciphertext."""
         self.message(f"{key}: {value}")
 
+    def pass_on(self, text: str, stream: TextIO) -> None:
+        """Write what someone else says to ``stream``, where it does not disturb the display."""
+        stream.write(text)
+
     def close(self) -> None:
         """The work has ended, well or not; the display goes away.  May be called twice."""
         self._end_step()
@@ -124,7 +129,7 @@ class Progress(AbstractContextManager):
             stage, name = self._step
             self._step = None
             seconds = self._clock() - self._step_started
-            self._times.append(Ended(stage, name, seconds, resident_bytes()))
+            self._times.append(Ended(stage, name, seconds, self.resident()))
             if self._now:
                 self._paces[self._now.kind] = seconds / self._now.size
                 self._now = None
@@ -160,7 +165,7 @@ class LineProgress(Progress):
         self._write(self._title)
 
     def _show_step(self, stage: str, name: str, seconds: float) -> None:
-        memory = format_bytes(resident_bytes())
+        memory = format_bytes(self.resident())
         rest = self.rest
         left = "" if rest is None else f"  {format_seconds(rest)} left"
         self._write(f"[{self.elapsed:7.1f} s] {stage:<{self._width}} {name:<28} {seconds:7.2f} s  {memory:>10}{left}")
@@ -198,6 +203,12 @@ class RichProgress(Progress):
     def message(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
+    def pass_on(self, text: str, stream: TextIO) -> None:
+        if self._shown:
+            self._console.out(text, highlight=False, end="")
+        else:
+            super().pass_on(text, stream)
+
     def close(self) -> None:
         super().close()
         if self._shown:
@@ -221,7 +232,7 @@ class RichProgress(Progress):
 
         step, rest = self._step, self.rest
         times = [format_seconds(self.elapsed), *([] if rest is None else [f"{format_seconds(rest)} left"])]
-        parts = [self._title, *(step or ()), *times, format_bytes(resident_bytes())]
+        parts = [self._title, *(step or ()), *times, format_bytes(self.resident())]
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
 
 
@@ -236,6 +247,14 @@ def make_progress(verbose: int, stream: TextIO | None) -> Progress:
     if verbose == 0 and shows_more_than_text(stream):
         return RichProgress(stream)
     return SilentProgress()
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Note in ``seconds`` what a step of this name took."""
+    started = time.monotonic()
+    yield
+    seconds[step] = time.monotonic() - started
 
 
 def format_bytes(count: int) -> str:

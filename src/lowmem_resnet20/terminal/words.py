@@ -96,6 +96,12 @@ class Request:
     anyway: bool = False
     engine: str = ""
     passphrase: bool = False
+    server: str = ""
+    token: Path | None = None
+    jobs: tuple[str, ...] = ()
+    listen: str = ""
+    store: Path = Path("service")
+    ray: str = ""
 
 
 def _path(text: str) -> Path:
@@ -124,6 +130,20 @@ def _verbosity(text: str) -> int:
 def _engine(text: str) -> str:
     if text not in ENGINES:
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {text!r}")
+    return text
+
+
+def _text(text: str) -> str:
+    """An address or a name; whoever uses it says what is wrong with it."""
+    if not text or not text.isprintable():
+        raise UsageError(f"{text!r} cannot be an address or a name")
+    return text
+
+
+def _job(text: str) -> str:
+    """Such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
+    if not re.fullmatch(r"[0-9]-[0-9a-f]{24}", text):
+        raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text
 
 
@@ -173,6 +193,17 @@ OPTIONS = {
             "engine", "what will evaluate with the keys: native (default) or openfhe", Value("E", "engine", _engine)
         ),
         Option("passphrase", "keep the secret key encrypted: asks for the passphrase that decrypting will ask for"),
+        Option("server", "have a service evaluate, such as http://127.0.0.1:8642", Value("URL", "server", _text)),
+        Option(
+            "token",
+            "a file with the service's token (default: LOWMEM_RESNET20_TOKEN of the environment)",
+            Value("FILE", "token", _path),
+        ),
+        Option("ray", "evaluate on a Ray cluster, such as auto", Value("ADDRESS", "ray", _text)),
+        Option(
+            "listen", "where to listen (default 127.0.0.1, for serve port 8642)", Value("HOST:PORT", "listen", _text)
+        ),
+        Option("store", "where the service keeps keys and jobs (default service)", Value("DIR", "store", _path)),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
@@ -193,7 +224,19 @@ COMMANDS = {
             "load_keys",
             "classify pictures: encrypt, evaluate in a process of its own, decrypt",
             (_N,),
-            ("input", "resize", "plain", "weights", "keys", "checkpoints", "anyway", "verbose", "json"),
+            (
+                "input",
+                "resize",
+                "plain",
+                "weights",
+                "keys",
+                "server",
+                "token",
+                "checkpoints",
+                "anyway",
+                "verbose",
+                "json",
+            ),
         ),
         Command(
             "encrypt",
@@ -206,7 +249,7 @@ COMMANDS = {
             "evaluate",
             "server: run the network on encrypted pictures; needs keys/expN/server only",
             (_N, _CIPHERTEXTS),
-            ("output", "resume", "anyway", "weights", "keys", "checkpoints", "verbose", "json"),
+            ("output", "resume", "anyway", "ray", "weights", "keys", "checkpoints", "verbose", "json"),
             ("output",),
         ),
         Command(
@@ -214,6 +257,25 @@ COMMANDS = {
             "client: decrypt the results",
             (_N, _CIPHERTEXTS),
             (*_PLAIN_MODEL, "keys", "checkpoints", "verbose", "json"),
+        ),
+        Command(
+            "serve",
+            "server: a service that evaluates for clients elsewhere",
+            (_N,),
+            ("listen", "store", "ray", "weights", "verbose", "json"),
+        ),
+        Command(
+            "fetch",
+            "client: take results from a service, and decrypt them",
+            (Value("JOB ..", "jobs", _job, many=True),),
+            (*_PLAIN_MODEL, "keys", "server", "token", "verbose", "json"),
+            ("server",),
+        ),
+        Command(
+            "page",
+            "client: a page for this machine's browser, to classify pictures on",
+            (_N,),
+            ("server", "token", "listen", "weights", "keys", "verbose"),
         ),
         Command(
             "import_weights",
@@ -254,6 +316,10 @@ def parse(words: Sequence[str]) -> Request:
                 fields["into_folder"] = True
             fields[value.field] = _take(word, value, rest)
     command = _command(seen)
+    if "server" in fields and fields.get("verbose", 0) > 1:
+        raise UsageError("a service keeps no checkpoints, which verbose 2 needs", "verbose 1 shows the times of layers")
+    if "jobs" in fields:
+        fields["set_number"] = _set_of_jobs(fields["jobs"])
     return Request(command.name, **fields)
 
 
@@ -360,9 +426,20 @@ def _command(seen: Sequence[str]) -> Command:
     for word in command.required:
         if word not in seen:
             raise UsageError(f"{command.name} needs {word}{usage(_OPTION_VALUES[word])}", _HELP_HINT)
+    if "token" in seen and "server" not in seen:
+        raise UsageError("token goes with server URL", _HELP_HINT)
+    if "server" in seen and set(seen) & {"checkpoints", "anyway"}:
+        raise UsageError("a service keeps no checkpoints, and looks after its own memory", "leave the word out")
     if command.name == "decrypt" and "input" not in seen and set(seen) & {"plain", "checkpoints"}:
         raise UsageError("to compare with the plain model, decrypt needs input FILE", _HELP_HINT)
     return command
+
+
+def _set_of_jobs(jobs: Sequence[str]) -> int:
+    numbers = {job.partition("-")[0] for job in jobs}
+    if len(numbers) > 1:
+        raise UsageError("the jobs are of more than one parameter set", "fetch those of one set at a time")
+    return int(numbers.pop())
 
 
 def _option_help(option: Option) -> str:

@@ -1,0 +1,42 @@
+"""Where pictures are evaluated: by a process of this machine, by a service, or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .errors import error_of
+from .job import Evaluation
+from .terminal.progress import make_progress
+from .terminal.report import Printer
+from .terminal.words import Request
+
+if TYPE_CHECKING:
+    from .serverprocess import ServerRun
+
+
+def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
+    """Have pictures evaluated where the request says.  Errors: of the whole; those of single pictures are in the run."""
+    with make_progress(request.verbose, printer.stderr) as progress:
+        if request.server:
+            from .remote import run_remotely
+
+            return run_remotely(request, asked, progress, printer)
+        if request.ray:
+            from .cluster import run_on_cluster
+
+            return run_on_cluster(request.ray, asked, progress, printer.stderr)
+        from .serverprocess import run_server
+
+        return run_server(asked, progress, printer.stderr)
+
+
+def raise_error(line: dict[str, Any], called: Mapping[Path, str] = MappingProxyType({})) -> None:
+    """The error of a job that the server tells of, if it does; ``called``: what the user knows its files as."""
+    if "error" in line:
+        message = line["error"]
+        for path, name in called.items():
+            message = message.replace(str(path), name)
+        raise error_of(line["exit_code"], message, line["hint"])

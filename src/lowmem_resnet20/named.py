@@ -1,0 +1,102 @@
+"""What the words of a request name: the parameter set, keys, weights, ciphertexts and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import CiphertextError, UsageError
+from .job import Evaluation, Job
+from .machine.files import make_folder
+from .machine.outputs import check_outputs, files_in
+from .terminal.words import Request
+
+if TYPE_CHECKING:
+    from .network.parameters import ParameterSet
+    from .network.weights import Weights
+
+#: What a key folder holds.
+_SIDES = ("client", "server")
+
+
+def parameter_set_of_keys(request: Request) -> ParameterSet:
+    """The set that the client's keys are of."""
+    from .fhe.keystore import CLIENT, keys_set
+
+    return keys_set(key_folder(request) / CLIENT, request.set_number)
+
+
+def key_folder(request: Request) -> Path:
+    """``keys`` names the folder in which expN lies; or, as one may think, expN itself."""
+    name = f"exp{request.set_number}"
+    within = request.keys / name
+    if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
+        return request.keys
+    return within
+
+
+def weights_named(request: Request) -> Weights:
+    from .network.weights import default_weights_path, load_weights
+
+    return load_weights(request.weights or default_weights_path())
+
+
+def ciphertexts_named(request: Request) -> list[Path]:
+    """The ciphertexts named, folders opened."""
+    paths = [p for path in request.ciphertexts for p in (sorted(path.glob("*.ct")) if path.is_dir() else [path])]
+    if not paths:
+        raise CiphertextError(f"{request.ciphertexts[0]} has no ciphertext in it", "of a name that ends in .ct")
+    return paths
+
+
+def output_files(output: Path, names: list[str], several: bool) -> list[Path]:
+    """Where the results go: of one to ``output`` itself, of several into it as a folder, by these names."""
+    if not several:
+        return [output]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise UsageError(f"two files would be named {repeated}", "rename one, or give one at a time")
+    make_folder(output)
+    return [output / name for name in names]
+
+
+def numbered(count: int) -> list[str]:
+    """Names of ciphertexts, which say nothing of the pictures; as many digits as the last needs, so that they sort."""
+    return [f"{number:0{len(str(count))}d}.ct" for number in range(1, count + 1)]
+
+
+def checkpoints_of(checkpoints: Path | None, ciphertext: Path, several: bool) -> Path | None:
+    """Where the checkpoints of the picture with this ciphertext are."""
+    return checkpoints / ciphertext.name if checkpoints and several else checkpoints
+
+
+def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
+    """The files that will be written where checkpoints are to be kept, into folders that are made if need be."""
+    folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
+    for folder in folders:
+        make_folder(folder)
+    if not folders:
+        return []
+    from .network.resnet20 import plan
+
+    return [folder / f"{name}.ct" for folder in folders for name in plan(parameter_set_of_keys(request)).values]
+
+
+def check_request_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
+    weights = [request.weights] if request.weights else []
+    keys = [key_folder(request)] if request.set_number else []
+    check_outputs(outputs, files_in(*inputs, *weights, *keys))
+
+
+def evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
+    """What the server's process is asked to do."""
+    return Evaluation(
+        set_number=request.set_number,
+        folder=key_folder(request),
+        jobs=tuple(jobs),
+        weights=request.weights,
+        resume=request.resume,
+        anyway=request.anyway,
+    )
