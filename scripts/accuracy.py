@@ -41,7 +41,7 @@ from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, 
 from lowmem_resnet20.network.scaling import Scaled, scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from measurements import record, rows_of
-from origin import Origin, stamp
+from origin import IN_THE_CLEAR, Origin, stamp
 from pictureset import Pictures, read_pictures
 
 SECTION = "accuracy"
@@ -175,7 +175,7 @@ def label(set_: ParameterSet) -> str:
 
 def write_down(path: Path, sets: list[ParameterSet], scores: dict[str, Score], count: int) -> None:
     """Into the file of measurements: of each set the score with noise, and the worst logit without."""
-    origin, rows = Origin.here(), {}
+    origin, rows = Origin.here(IN_THE_CLEAR), {}
     for network in ("plain", *map(label, sets)):
         noisy = scores.get(f"{network}, {NOISY}", scores["plain"])
         alone = scores.get(f"{network}, {APPROXIMATED}", scores["plain"])

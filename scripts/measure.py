@@ -40,7 +40,7 @@ from lowmem_resnet20.network.engines import NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.terminal.progress import format_bytes
 from measurements import FILE, ROOT, record, rows_of
-from origin import Origin, stamp
+from origin import OF_AN_EVALUATION, Origin, stamp
 
 SECTION = "sets"
 #: Classified by every set; by one of groups the first so many.
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path(gettempdir()), metavar="DIR", help="where keys are made")
     parser.add_argument("--anyway", action="store_true", help="on a machine that does something else too")
     given = parser.parse_args(argv)
-    origin = Origin.here()
+    origin = Origin.here(OF_AN_EVALUATION)
     done = rows_of(SECTION, origin) if given.resume or given.only else {}
     chosen = [ROWS[name] for name in given.only or ROWS if not (given.resume and name in done)]
     if not chosen:

@@ -35,7 +35,7 @@ from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from lowmem_resnet20.terminal.progress import Progress, SilentProgress
 from measurements import record, rows_of
-from origin import Origin, stamp
+from origin import OF_AN_EVALUATION, Origin, stamp
 
 SECTION = "operations"
 
@@ -238,7 +238,7 @@ def table(figures: dict[str, dict[str, Spent]]) -> Table:
 
 def write_down(figures: dict[str, dict[str, Spent]], copied: float) -> None:
     """Into the file of measurements.  copied: bytes a second."""
-    origin = Origin.here()
+    origin = Origin.here(OF_AN_EVALUATION)
     rows = {
         name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | stamp()
         for name, spent in figures.items()

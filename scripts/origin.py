@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -22,8 +22,10 @@ from lowmem_resnet20.network.weights import default_weights_path
 from lowmem_resnet20.terminal.progress import format_bytes
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
-#: Folders and files of the package that figures depend on.
-MEASURED = ("fhe", "native", "network", "client.py", "engine.py", "keygeneration.py", "server.py", "worker.py")
+#: Folders and files of the package that figures depend on: of the network in the clear, of a refresh, of an evaluation.
+IN_THE_CLEAR = ("network",)
+OF_A_REFRESH = (*IN_THE_CLEAR, "fhe", "native")
+OF_AN_EVALUATION = (*OF_A_REFRESH, "client.py", "engine.py", "keygeneration.py", "server.py", "worker.py")
 #: Of a processor's flags in /proc/cpuinfo, those that kernels are compiled for.
 VECTOR_FLAGS = ("fma", "avx2", "avx512f", "avx512dq", "avx512vl", "asimd")
 
@@ -38,29 +40,31 @@ class Origin:
     versions: str
 
     @classmethod
-    def here(cls) -> Origin:
+    def here(cls, parts: Sequence[str]) -> Origin:
+        """parts: of the package, which the figures depend on."""
         weights = hashlib.sha256(default_weights_path().read_bytes()).hexdigest()[:16]
-        return cls(code_digest(PACKAGE), weights, machine(), versions())
+        return cls(code_digest(PACKAGE, parts), weights, machine(), versions())
 
 
-def measured_files(package: Path) -> Iterator[Path]:
-    """The Python files of :data:`MEASURED`, in order."""
-    for name in MEASURED:
+def python_files(package: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Those of the package's folders and files that are named, in order."""
+    for name in parts:
         path = package / name
         yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
-def code_digest(package: Path) -> str:
-    """Changes with any of the measured files, committed or not."""
+def code_digest(package: Path, parts: Sequence[str]) -> str:
+    """Changes with any of the files, committed or not."""
     digest = hashlib.sha256()
-    for path in measured_files(package):
+    for path in python_files(package, parts):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 def stamp() -> dict[str, str | bool]:
-    """Commit, whether measured files differ from it, and the time, of a figure that is taken now."""
-    changed = _git("status", "--porcelain", "--", *(str(PACKAGE / name) for name in MEASURED), default_weights_path())
+    """Commit, whether code or weights differ from it, and the time, of a figure that is taken now."""
+    code = (PACKAGE / name for name in OF_AN_EVALUATION)
+    changed = _git("status", "--porcelain", "--", *code, default_weights_path())
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     return {"commit": _git("rev-parse", "--short=10", "HEAD") or "unknown", "changed": bool(changed), "time": now}
 

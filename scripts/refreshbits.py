@@ -29,7 +29,7 @@ import numpy as np
 from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, ParameterSet
 from measurements import record, rows_of, table
-from origin import Origin, stamp
+from origin import OF_A_REFRESH, Origin, stamp
 from refreshing import in_a_process, prepare_refresh
 
 SECTION = "refreshes"
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args(argv)
-    origin, rows = Origin.here(), {}
+    origin, rows = Origin.here(OF_A_REFRESH), {}
     for (number, engine), set_ in PARAMETER_SETS.items():
         if number not in (given.sets or (number,)) or engine != (given.engine or engine):
             continue
