@@ -40,7 +40,7 @@ def wait(patience: float) -> dict[str, float]:
 class Watch:
     """From its making on, what others take of the processors."""
 
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
     _machine: float = field(default_factory=lambda: _machine_seconds())
     _own: float = field(default_factory=lambda: _own_seconds())
 
