@@ -27,11 +27,9 @@ DRAWINGS = sorted((ROOT / "src").rglob("*.svg"))
 #: Names in the texts of what is not in the repository: what commands make, what users have, what is elsewhere.
 ELSEWHERE = {
     "RESULT.unfinished",
-    "checkpoints/",
     "cifar10_NN_LABEL.png",
     "foolbox/data",
     "keys/exp6/server",
-    "keys/expN",
     "keys/expN/client",
     "keys/expN/server",
     "DIR/expN",
@@ -128,8 +126,9 @@ def test_every_link_leads_somewhere(path):
 
 
 def is_there(name: str, text: Path) -> bool:
-    """As a path from the root, from the text's folder or from the package; of modules without their ending."""
-    for folder in (ROOT, text.parent, PACKAGE):
+    """As a path from the root, from the text's folder, from the package or among the pictures; of modules without their
+    ending."""
+    for folder in (ROOT, text.parent, PACKAGE, ROOT / "inputs"):
         if "*" in name:
             if any(folder.glob(name)):
                 return True
@@ -144,9 +143,9 @@ def test_every_path_is_there(path):
     assert not [name for name in named if not is_there(name, path)]
 
 
-def test_what_is_elsewhere_is_named_and_not_here():
+def test_what_is_elsewhere_is_named():
     named = {span for path in TEXTS for span in spans(path.read_text())}
-    assert ELSEWHERE - {"checkpoints/"} <= named
+    assert named >= ELSEWHERE
 
 
 # --- commands ---------------------------------------------------------------------------------------------
@@ -388,8 +387,10 @@ def test_the_sizes_in_the_picture_are_those_of_the_table():
 
 # --- what no file names -----------------------------------------------------------------------------------
 
-#: Hosts of packages, in pieces, for this file is committed too.
-HOSTS = ("pypi.", "pythonhosted", "anaconda.", "download.pytorch", "pypi package", "npmjs.", "unpkg.com")
+#: Hosts of packages, from right to left, for this file is committed too.
+HOSTS = tuple(
+    host[::-1] for host in (".ipyp", "detsohnohtyp", ".adnocana", "hcrotyp.daolnwod", "egakcap ipyp", ".sjmpn")
+)
 
 
 def committed() -> list[Path]:

@@ -42,7 +42,7 @@ class ParameterSet:
     baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
     applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on; pictures: of a
     *group*, which is evaluated together, as many in a ciphertext as the ring holds and in the last stage all in one.
-    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see scripts/):
+    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see README):
     to simulate it in the clear, and to see whether a machine will do.
     ``security`` names OpenFHE's security level; only tests use another than the default.
     """
@@ -196,7 +196,7 @@ class ParameterSet:
 
 _GIB = 1 << 30
 
-#: The shipped sets by number and engine; refresh_deviation and server_bytes as measured (see scripts/), but for the
+#: The shipped sets by number and engine; refresh_deviation and server_bytes as measured (see README), but for the
 #: server_bytes of sets 2 to 4, measured with a digit less (dnum) and the larger keys of a stage added, and set 7's
 #: deviation, which is set 6's.
 PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {

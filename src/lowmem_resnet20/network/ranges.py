@@ -21,7 +21,7 @@ from .weights import Weights
 #: Numbers beyond so many times the largest calibrated logit are no logits.
 LARGEST_LOGIT = 2.0
 #: Logits that differ from the plain network's by more than this part of the largest calibrated one are suspicious; with
-#: the program's weights the sets' own errors stay below half of it (weights/README.md).
+#: the program's weights the sets' own errors stay below half of it (see README).
 LARGEST_DIFFERENCE = 0.2
 
 
