@@ -29,7 +29,9 @@ ELSEWHERE = {
     "RESULT.unfinished",
     "cifar10_NN_LABEL.png",
     "foolbox/data",
+    "keys/exp5/server",
     "keys/exp6/server",
+    "service/token",
     "keys/expN/client",
     "keys/expN/server",
     "DIR/expN",
@@ -326,6 +328,18 @@ def test_the_readme_shows_what_the_demo_prints():
         assert f"    {line}\n" in shown
     demo = (ROOT / "scripts" / "demo").read_text()
     assert "generate_keys 6" in demo and "load_keys 6 input inputs/vale.jpg plain" in demo
+
+
+def test_the_readme_states_the_accuracy_that_is_measured():
+    """Plain, and of all sets the least and the most."""
+    told = " ".join((ROOT / "README.md").read_text().split())
+    [(right, of, part, least, most)] = re.findall(
+        r"right on (\d+) of (\d+) .*?\(([\d.]+)%\).*? on (\d+) to (\d+)\.", told
+    )
+    measured = {row[""]: row["right"] for row in rows(ROOT / "weights" / "README.md", "", "right")}
+    assert measured.pop("plain") == f"{right} ({part}%)" and f"{int(right) / int(of):.1%}" == f"{part}%"
+    counts = [int(cell.split()[0]) for cell in measured.values()]
+    assert (min(counts), max(counts)) == (int(least), int(most))
 
 
 def test_the_citation_is_of_this_version():
