@@ -175,6 +175,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "weights": None,
         "resume": False,
         "anyway": False,
+        "ray": "",
     }
     assert not picture.parent.exists()
 
