@@ -1,4 +1,4 @@
-"""That every machine of the cluster has the keys: where it has not, they are sent, once, to all such machines together."""
+"""That every machine of the cluster has the keys: they are sent once to each that has not, to all of them together."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ class Keys:
         with os_errors("read", folder / MANIFEST):
             return cls(folder, set_, manifest, (folder / MANIFEST).read_bytes())
 
+    @property
+    def shared(self) -> str:
+        """Where the machines have them too, if the folder is one that they share."""
+        return str(self.folder.absolute())
+
     def see_to(self, nodes: Sequence[Node], progress: Progress) -> dict[str, str]:
         """The folder with the keys on each machine, by its id; a machine that cannot have them is told of and left out.
 
@@ -49,7 +54,7 @@ class Keys:
         self._keepers = {n.id: keeper.options(**n.options()).remote(self.set, self.text) for n in nodes}
         progress.step("keys", "checking")
         asking = _Asking({node.id: node.name for node in nodes}, progress)
-        found = asking.all({id_: k.find.remote(str(self.folder.absolute())) for id_, k in self._keepers.items()})
+        found = asking.all({id_: k.find.remote(self.shared) for id_, k in self._keepers.items()})
         folders = {id_: answer["folder"] for id_, answer in found.items() if answer}
         if lacking := [id_ for id_, answer in found.items() if not answer]:
             progress.step("keys", f"sending to {len(lacking)} of {len(nodes)} machines")
