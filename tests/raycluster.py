@@ -17,26 +17,26 @@ import pytest
 
 from lowmem_resnet20 import client, serverprocess
 from lowmem_resnet20.job import Evaluation, Job
-from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.terminal.progress import Progress, SilentProgress
-from miniature import ARCHITECTURE, random_picture, random_weights
+from miniature import INSECURE_SHORT_NATIVE_SET, random_picture, random_weights
 
 TESTS = Path(__file__).parent
-WEIGHTS = random_weights()
+SET = INSECURE_SHORT_NATIVE_SET
+WEIGHTS = random_weights(SET.architecture)
 #: Where kernels are compiled to: each node has a cache folder of its own, but need not compile again.
 _COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
 
-#: The server's process, but for the sets, which are the miniature's here.
+#: The server's process, but for the set, which is the miniature's here.
 SERVE = """
 import sys
 import miniature
 from lowmem_resnet20 import worker
 from functools import partial
 from lowmem_resnet20.network import parameters, weights
-worker.load_weights = partial(weights.load_weights, architecture=miniature.ARCHITECTURE)
-for set_ in (miniature.INSECURE_NATIVE_SET, miniature.INSECURE_FUNCTIONAL_SET):
-    parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
+set_ = miniature.INSECURE_SHORT_NATIVE_SET
+worker.load_weights = partial(weights.load_weights, architecture=set_.architecture)
+parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
 {more}
 sys.exit(worker.main())
 """
@@ -44,48 +44,46 @@ sys.exit(worker.main())
 
 @dataclass(frozen=True)
 class Kept:
-    """Keys in folder/expN, encrypted pictures 0.ct ... with their ids, and weights."""
+    """Keys in folder/exp6, encrypted pictures 0.ct ... with their ids, and weights."""
 
     folder: Path
-    set: ParameterSet
     ids: list[str]
 
     @property
     def keys(self) -> Path:
-        return self.folder / f"exp{self.set.number}"
+        return self.folder / "exp6"
 
     def jobs(self, folder: Path, numbers: range | list[int]) -> tuple[Job, ...]:
         return tuple(Job(self.folder / f"{i}.ct", folder / f"{i}.ct") for i in numbers)
 
     def logits(self, path: Path, picture: int) -> np.ndarray:
-        return client.decrypt_logits(self.keys, self.set, path, WEIGHTS, self.ids[picture])
+        return client.decrypt_logits(self.keys, SET, path, WEIGHTS, self.ids[picture])
 
 
 def pictures(count: int) -> list[np.ndarray]:
-    return [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in range(count)]
+    return [random_picture(SET.architecture, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def keep(folder: Path, set_: ParameterSet, count: int) -> Kept:
+def keep(folder: Path, count: int) -> Kept:
     """Keys, weights and so many encrypted pictures."""
-    kept = Kept(folder, set_, [])
-    client.generate_keys(set_, kept.keys, SilentProgress())
+    kept = Kept(folder, [])
+    client.generate_keys(SET, kept.keys, SilentProgress())
     save_weights(folder / "weights", WEIGHTS)
     for i, pixels in enumerate(pictures(count)):
-        kept.ids.append(client.encrypt_picture(kept.keys, set_, pixels, WEIGHTS, folder / f"{i}.ct", f"{i}.png"))
+        kept.ids.append(client.encrypt_picture(kept.keys, SET, pixels, WEIGHTS, folder / f"{i}.ct", f"{i}.png"))
     return kept
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int, *, environment: dict[str, str] | None = None) -> Iterator[Any]:
-    """Nodes of one processor each, which keep keys in folder/0 ...; environment: of the last.  None is left at the end."""
+def cluster(folder: Path, nodes: int) -> Iterator[Any]:
+    """Nodes of one processor each, which keep keys in folder/0 ... .  None is left at the end."""
     from ray.cluster_utils import Cluster
 
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     made = Cluster()
     try:
         for number in range(nodes):
             own = {"XDG_CACHE_HOME": str(folder / str(number)), "NUMBA_CACHE_DIR": str(_COMPILED)}
-            own |= environment if environment and number == nodes - 1 else {}
             made.add_node(
                 num_cpus=1,
                 env_vars=own,
@@ -109,7 +107,7 @@ def server_program(more: str = "") -> Iterator[None]:
 
 
 def request(kept: Kept, jobs: tuple[Job, ...], address: str, **words: Any) -> Evaluation:
-    return Evaluation(kept.set.number, kept.keys, jobs, kept.folder / "weights", ray=address, **words)
+    return Evaluation(SET.number, kept.keys, jobs, kept.folder / "weights", ray=address, **words)
 
 
 def run(asked: Evaluation, progress: Progress | None = None, more: str = "") -> serverprocess.ServerRun:
