@@ -38,8 +38,6 @@ from .context import (
 from .library import BINARY, openfhe
 from .secret import ClientContext, PrivateKey
 
-CHAIN = "chain.json"
-
 
 def make_native_keys(
     context: ClientContext,

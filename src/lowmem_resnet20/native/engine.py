@@ -26,8 +26,6 @@ from .order import ORDER
 from .readiness import make_ready
 from .refresh import Refresh, prepare
 
-CHAIN = "chain.json"
-
 
 class _ByAutomorphism(Mapping[int, NativeKey]):
     """A stage's keys by the index that the arithmetic asks for."""
