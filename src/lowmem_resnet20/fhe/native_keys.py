@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ..errors import KeyFolderError
 from ..machine.memory import return_freed_memory
-from ..native.chain import Chain
+from ..native.chain import CHAIN, Chain
 from ..native.keys import (
     INTO_SPARSE,
     RELINEARISATION,

@@ -16,7 +16,7 @@ from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
 from . import ciphertext
 from .arithmetic import SCALE_TOLERANCE
-from .chain import Chain, read_chain_file
+from .chain import CHAIN, Chain, read_chain_file
 from .ciphertext import Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan

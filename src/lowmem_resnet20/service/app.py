@@ -237,5 +237,3 @@ async def _gone(request: Request, error: Exception) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A fault of this program, which uvicorn logs."""
     return _answer(Refused(500, "the service has met a fault of its own: its log says more"))
-
-

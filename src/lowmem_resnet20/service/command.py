@@ -82,7 +82,9 @@ def _say_where(request: Request, printer: Printer, host: str, listening: socket.
     url = f"http://{named}:{listening.getsockname()[1]}"
     if request.json:
         store = service.store
-        printer.json({"url": url, "token_file": str(store.token), "store": str(store.folder), "set": request.set_number})
+        printer.json(
+            {"url": url, "token_file": str(store.token), "store": str(store.folder), "set": request.set_number}
+        )
     else:
         printer.say(f"listening on {url}\nthe token that clients need is in {service.store.token}")
     if not host.startswith(_LOCAL):

@@ -176,7 +176,10 @@ class Queue:
     def forget(self, before: float) -> list[str]:
         """Jobs that have been over since ``before``, in seconds since 1970, are known no more; returns them."""
         with self._changing() as database:
-            gone = [ticket.id for ticket in self._select("WHERE finished < ? AND state NOT IN (?, ?)", before, WAITING, RUNNING)]
+            gone = [
+                ticket.id
+                for ticket in self._select("WHERE finished < ? AND state NOT IN (?, ?)", before, WAITING, RUNNING)
+            ]
             database.executemany("DELETE FROM jobs WHERE id = ?", [(job,) for job in gone])
         return gone
 

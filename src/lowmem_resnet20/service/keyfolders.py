@@ -91,7 +91,10 @@ class KeyFolders:
 
     def count(self) -> dict[str, int]:
         """How many are complete, and how many on their way."""
-        return {"complete": len(list(self._store.keys.iterdir())), "uploading": len(list(self._store.uploads.iterdir()))}
+        return {
+            "complete": len(list(self._store.keys.iterdir())),
+            "uploading": len(list(self._store.uploads.iterdir())),
+        }
 
     def offer(self, name: str, manifest: bytes) -> bool:
         """A client says what it has; returns whether that is new here."""
@@ -136,9 +139,13 @@ class KeyFolders:
             folder = self._find(name)
             size, received = folder.record(file).bytes, folder.received(file)
             if offset != received:
-                raise Refused(409, f"the next piece starts at {received}, not {offset}", headers={OFFSET: str(received)})
+                raise Refused(
+                    409, f"the next piece starts at {received}, not {offset}", headers={OFFSET: str(received)}
+                )
             if offset + len(piece) > size:
-                raise Refused(413, f"the manifest says that this file has {size} bytes", headers={OFFSET: str(received)})
+                raise Refused(
+                    413, f"the manifest says that this file has {size} bytes", headers={OFFSET: str(received)}
+                )
             if piece:
                 with open(folder.part(file), "ab") as part:
                     part.write(piece)
@@ -235,4 +242,3 @@ class KeyFolders:
         os.rename(folder.path, self._store.keys / folder.path.name)
         flush_to_disk(self._store.keys)
         flush_to_disk(self._store.uploads)
-

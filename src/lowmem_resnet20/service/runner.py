@@ -256,5 +256,3 @@ def _wait_until_let_go(unfinished: Path) -> None:
             lock.release()
             return
         time.sleep(0.05)
-
-

@@ -26,7 +26,8 @@ def token_in(path: Path) -> str:
         if path.stat().st_mode & 0o077:
             raise EnvironmentFault(f"others can read the token in {path}", f"chmod 600 {path}")
     no_token = EnvironmentFault(
-        f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters", "remove it: a new one is made at the next start"
+        f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters",
+        "remove it: a new one is made at the next start",
     )
     content = read_bounded(path, _LONGEST, no_token, no_token).strip()
     if len(content) < _SHORTEST or not content.isascii() or not all(chr(byte).isprintable() for byte in content):
