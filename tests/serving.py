@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def use_miniature() -> None:
         parameters.PARAMETER_SETS[NUMBER, set_.engine] = set_
 
 
+@cache
 def weights() -> Weights:
     return random_weights(SET.architecture)
 
@@ -71,11 +73,15 @@ def name_of(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()
 
 
-def ciphertext(folder: Path, payload: bytes = b"a picture", keys: str = KEYS_ID, **changed: Any) -> bytes:
-    """A file as ``encrypt`` writes it, whose bytes are no ciphertext."""
-    ours = belonging(SET, keys, weights())
+@cache
+def _ours() -> Facts:
+    return Facts.of(belonging(SET, KEYS_ID, weights()), PICTURE)
+
+
+def ciphertext(folder: Path, payload: bytes = b"a picture", **changed: Any) -> bytes:
+    """A file as ``encrypt`` writes it, whose bytes are no ciphertext; ``changed``: facts."""
     path = folder / "made.ct"
-    write_envelope(path, payload, replace(Facts.of(ours, PICTURE), **changed))
+    write_envelope(path, payload, replace(_ours(), **changed))
     return path.read_bytes()
 
 

@@ -112,13 +112,15 @@ def _run(service: Service, listening: socket.socket) -> None:
 
     def end() -> None:
         """In the thread that the signal has reached, after which the process ends."""
-        service.stop()
+        service.log.event("service.stopping")
         server.should_exit = True
+        service.stop()
         ended.wait(2 * _GRACE_SECONDS)
 
     with on_interrupt(end):
         service.start()
         server.run(sockets=[listening])
+        service.stop()
         service.close()
         ended.set()
         wait_if_ending()

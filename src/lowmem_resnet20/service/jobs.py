@@ -43,7 +43,8 @@ PRAGMA user_version = {_VERSION};
 """
 _COLUMNS = (
     "id, keys, state, created, finished, seconds, peak_bytes, message, hint, exit_code, alone, deaths, "
-    f"(SELECT COUNT(*) FROM jobs AS j WHERE j.state = '{WAITING}' AND j.number <= jobs.number)"
+    f"CASE state WHEN '{WAITING}' THEN"
+    f" (SELECT COUNT(*) FROM jobs AS j WHERE j.state = '{WAITING}' AND j.number <= jobs.number) END"
 )
 
 
@@ -64,7 +65,7 @@ class Ticket:
     exit_code: int | None
     alone: int
     deaths: int
-    position: int
+    position: int | None
 
     def as_json(self) -> dict[str, Any]:
         failed = self.state == FAILED
@@ -73,7 +74,7 @@ class Ticket:
             "set": int(self.id.partition("-")[0]),
             "keys": self.keys,
             "state": self.state,
-            "position": self.position if self.state == WAITING else None,
+            "position": self.position,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
             "error": {"message": self.message, "hint": self.hint, "exit_code": self.exit_code} if failed else None,

@@ -212,6 +212,7 @@ class KeyFolders:
         (new / SERVER).mkdir(parents=True)
         (new / _PARTS).mkdir()
         atomic_write(new / SERVER / MANIFEST, manifest)
+        flush_to_disk(new)
         try:
             return _Folder(new, offered(new / SERVER, self._number))
         except LowmemError as error:

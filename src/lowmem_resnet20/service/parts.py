@@ -84,7 +84,6 @@ class Service:
 
     def stop(self) -> None:
         """Streams end and the present evaluation; jobs are kept."""
-        self.log.event("service.stopping")
         self.feed.close()
         self.runner.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from .store import Store, remove
 #: Errors of the jobs themselves: another process would meet them too.
 _LASTING = (ExitCode.KEYS, ExitCode.WEIGHTS, ExitCode.CIPHERTEXT, ExitCode.USAGE)
 _PAUSE_SECONDS = 5.0
+_SHORTAGE_SECONDS = 30.0
+_SIGNAL_SECONDS = 0.5
 _CLEANING_SECONDS = 3600.0
 _DAY_SECONDS = 86400.0
 #: For which the process of a service that was killed may go on holding what it worked on.
@@ -75,7 +78,8 @@ class Runner:
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._evaluated: frozenset[str] = frozenset()
-        self._stopping = False
+        self._killed = False  # the present one was ended for the sake of a job that was cancelled
+        self._stopping = threading.Event()
         self._cleaned = 0.0
 
     def start(self) -> None:
@@ -88,8 +92,8 @@ class Runner:
 
     def stop(self, patience: float = 5.0) -> None:
         """End the present process; its jobs go on when a service is started again."""
+        self._stopping.set()
         with self._lock:
-            self._stopping = True
             if self._worker:
                 self._worker.kill()
         self._work.set()
@@ -104,12 +108,13 @@ class Runner:
         if former == RUNNING:
             with self._lock:
                 if self._worker and job in self._evaluated:
+                    self._killed = True
                     self._worker.kill()
         self._feed.news()
         return former
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._work.clear()
             try:
                 self._clean_up()
@@ -120,8 +125,9 @@ class Runner:
                     self._work.wait(_CLEANING_SECONDS)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next job must not wait for ever
                 self._log.fault("runner.failed", error=f"{type(error).__name__}: {error}")
-                self._queue.recover()
-                self._work.wait(_PAUSE_SECONDS)
+                if not self._stopping.wait(_PAUSE_SECONDS):
+                    with suppress(sqlite3.Error):
+                        self._queue.recover()
 
     def _evaluate(self, claimed: list[Ticket]) -> None:
         batch = claimed[: self._fitting(claimed)]
@@ -132,7 +138,8 @@ class Runner:
         try:
             answer = self._converse(batch, run)
         except (LowmemError, OSError) as error:
-            if not self._stopping:
+            # A signal that ends this process may have reached that one first.
+            if not self._stopping.wait(_SIGNAL_SECONDS):
                 self._broken_off(batch, error if isinstance(error, LowmemError) else ServerError(str(error)))
         else:
             self._answered(batch, answer)
@@ -155,8 +162,8 @@ class Runner:
         folder = self._store.keys / batch[0].keys
         worker = self._start(Evaluation(self._number, folder, jobs, self._weights, resume=True), self._stderr)
         with self._lock:
-            self._worker, self._evaluated = worker, run.jobs
-            if self._stopping or self._cancelled(batch):
+            self._worker, self._evaluated, self._killed = worker, run.jobs, bool(self._cancelled(batch))
+            if self._killed or self._stopping.is_set():
                 worker.kill()
         try:
             return worker.converse(RelayProgress(lambda event: self._feed.progress(run, event)))
@@ -190,7 +197,7 @@ class Runner:
 
     def _broken_off(self, batch: list[Ticket], error: LowmemError) -> None:
         """The process as a whole has ended without an answer."""
-        if self._cancelled(batch):  # it was killed for the sake of one; the others go on at their last complete part
+        if self._killed:  # the others go on at their last complete part
             for ticket in batch:
                 self._queue.put_back(ticket.id)
             return
@@ -208,7 +215,7 @@ class Runner:
             else:
                 self._fail(ticket, error)
         if error.exit_code == ExitCode.ENVIRONMENT:  # memory, say, that another program may give back
-            self._work.wait(_PAUSE_SECONDS)
+            self._stopping.wait(_SHORTAGE_SECONDS)
 
     def _fail(self, ticket: Ticket, error: LowmemError) -> None:
         names = {

@@ -47,6 +47,7 @@ class Store:
                 )
             for folder in (self.incoming, self.uploads, self.keys, self.jobs):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            flush_to_disk(self.folder)
             for path in self.incoming.iterdir():
                 remove(path)
 
