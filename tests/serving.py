@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import uvicorn
@@ -95,7 +95,7 @@ class FakeWorker:
     failing: at which a picture fails.
     """
 
-    asked: list[Any] = []
+    asked: ClassVar[list[Any]] = []
     held = threading.Event()
     dying: tuple[bytes, ...] = ()
     failing: tuple[bytes, ...] = ()
@@ -249,7 +249,7 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def __enter__(self) -> Process:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
