@@ -137,6 +137,6 @@ def test_limits_of_an_operator(tmp_path):
         "[" * 9999,
     ):
         path.write_text(wrong)
-        with pytest.raises(UsageError, match="limits.json") as raised:
+        with pytest.raises(UsageError, match="limits") as raised:
             read_limits(path)
         assert "together" in raised.value.hint
