@@ -6,6 +6,8 @@ import logging
 import re
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 
@@ -48,12 +50,11 @@ def serve(request: Request, printer: Printer) -> None:
     settings = Settings(set_.number, weights, request.weights, _start(request), printer.stderr)
     service = Service(settings, store, log)
     with _listen(host, port) as listening:
-        _say_where(request, printer, host, listening, service)
         available = available_bytes()
         if available < set_.server_bytes:
             message = f"an evaluation takes {format_bytes(set_.server_bytes)}, and {format_bytes(available)} are free"
             printer.warning(message, "close other programs, or jobs will fail for want of memory")
-        _run(service, listening)
+        _run(service, listening, partial(_say_where, request, printer, host, listening, service.store))
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -77,22 +78,21 @@ def _listen(host: str, port: int) -> socket.socket:
         raise os_fault(error, "listen on", f"{host}:{port}") from error
 
 
-def _say_where(request: Request, printer: Printer, host: str, listening: socket.socket, service: Service) -> None:
+def _say_where(request: Request, printer: Printer, host: str, listening: socket.socket, store: Store) -> None:
     named = f"[{host}]" if ":" in host else host
     url = f"http://{named}:{listening.getsockname()[1]}"
     if request.json:
-        store = service.store
         printer.json(
             {"url": url, "token_file": str(store.token), "store": str(store.folder), "set": request.set_number}
         )
     else:
-        printer.say(f"listening on {url}\nthe token that clients need is in {service.store.token}")
+        printer.say(f"listening on {url}\nthe token that clients need is in {store.token}")
     if not host.startswith(_LOCAL):
         hint = "let a proxy that does TLS stand before it, and have it listen on 127.0.0.1"
         printer.warning("the token and all else travel unencrypted: the service has no TLS of its own", hint)
 
 
-def _run(service: Service, listening: socket.socket) -> None:
+def _run(service: Service, listening: socket.socket, say_where: Callable[[], None]) -> None:
     """Answer until a signal comes; then end what is going on, and the process."""
     logging.getLogger("uvicorn").addHandler(LibraryHandler(service.log))
     config = uvicorn.Config(
@@ -119,6 +119,7 @@ def _run(service: Service, listening: socket.socket) -> None:
 
     with on_interrupt(end):
         service.start()
+        say_where()
         server.run(sockets=[listening])
         service.stop()
         service.close()
