@@ -222,11 +222,13 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
 
-    def __init__(self, store: Path, *words: str) -> None:
+    def __init__(self, store: Path, port: int = 0, **limits: int) -> None:
         store.mkdir(exist_ok=True)
+        if limits:
+            (store / "limits.json").write_text(json.dumps(limits))
         save_weights(store.parent / "weights", weights())
-        command = [sys.executable, __file__, "serve", "6", "listen", "127.0.0.1:0", "store", str(store)]
-        command += ["weights", str(store.parent / "weights"), "json", *words]
+        command = [sys.executable, __file__, "serve", "6", "listen", f"127.0.0.1:{port}", "store", str(store)]
+        command += ["weights", str(store.parent / "weights"), "json"]
         self.log = store.parent / "log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -260,15 +262,17 @@ class Process:
 
 
 def upload_folder(client: httpx.Client, folder: Path) -> str:
-    """A real server folder, in pieces; returns its name."""
+    """A real server folder, from where the service says that it is; returns its name."""
     manifest = (folder / "manifest.json").read_bytes()
     name = name_of(manifest)
-    files = client.put(f"/v1/keys/{name}", content=manifest).json()["files"]
+    files = client.put(f"/v1/keys/{name}", content=manifest).raise_for_status().json()["files"]
     for file, state in files.items():
-        if state["received"] < state["bytes"]:
-            data = (folder / file).read_bytes()[state["received"] :]
-            url, headers = f"/v1/keys/{name}/files/{file}", {"Upload-Offset": str(state["received"])}
-            client.patch(url, content=data, headers=headers).raise_for_status()
+        data, offset = (folder / file).read_bytes(), state["received"]
+        while offset < len(data):
+            url, headers = f"/v1/keys/{name}/files/{file}", {"Upload-Offset": str(offset)}
+            answer = client.patch(url, content=data[offset:], headers=headers)
+            assert answer.status_code in (204, 409), answer.text  # 409: another client sends the same
+            offset = int(answer.headers["Upload-Offset"])
     return name
 
 
