@@ -8,9 +8,11 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from ..errors import EnvironmentFault, UsageError, on_one_line
 from ..machine.interrupt import ENDING_SIGNALS
+from ..terminal.words import PROGRAM
 
 #: Addresses that are no machine's: the cluster this machine belongs to; one of this machine alone, made for the run.
 AUTO, LOCAL = "auto", "local"
@@ -29,13 +31,10 @@ def joined(address: str) -> Iterator[None]:
     Errors: UsageError if it is no address; EnvironmentFault if there is no cluster, or one of another Ray or Python, and
     where Ray is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        message = "a cluster needs the package ray, which is not installed"
-        raise EnvironmentFault(message, "pip install 'lowmem-resnet20[ray]'") from error
     check_address(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
     options = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES} if address == LOCAL else {}
     try:
         with _in_an_empty_folder(), _unblocked_signals():
@@ -52,16 +51,19 @@ def check_address(address: str) -> None:
     """That something listens there: Ray itself would try for minutes.
 
     Ray takes this machine's own names for the address that others know it by, and so does this.
-    Errors: UsageError, EnvironmentFault.
+    Errors: UsageError; EnvironmentFault, also where Ray is not installed.
     """
-    from ray.util import get_node_ip_address
-
+    if find_spec("ray") is None:
+        message = "a cluster needs the package ray, which is not installed"
+        raise EnvironmentFault(message, f"pip install '{PROGRAM}[ray]'")
     if address in (AUTO, LOCAL):
         return
     host, _, port = address.rpartition(":")
     if "/" in address or not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
         raise UsageError(f"{address!r} is not the address of a Ray cluster", "HOST:PORT, auto or local")
     if host in ("localhost", "127.0.0.1", "[::1]"):
+        from ray.util import get_node_ip_address
+
         host = get_node_ip_address()
     try:
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
