@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -60,11 +60,14 @@ class Patience:
         return random.uniform(0.5, 1.0) * most
 
 
+PATIENCE = Patience()
+
+
 class Connection(AbstractContextManager):
     """say: tells the user that the service is lost, and found again."""
 
     def __init__(self, address: Address, say: Callable[[str], None], patience: Patience | None = None) -> None:
-        self.address, self._say, self._patience = address, say, patience or Patience()
+        self.address, self._say, self._patience = address, say, patience or PATIENCE
         self._client = _client(address)
         self._met = False
         self._failures, self._lost_since, self._told = 0, 0.0, False
@@ -96,7 +99,7 @@ class Connection(AbstractContextManager):
             except Lost as lost:
                 self._wait(lost)
 
-    def lines(self, path: str) -> Iterator[str]:
+    def lines(self, path: str) -> Generator[str, None, None]:
         """The lines of an answer as they come, on one connection.
 
         Errors: Lost if it is cut; otherwise as :meth:`ask`.

@@ -22,7 +22,8 @@ _CATCHING_UP = 1.0
 
 def events(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Name and data of each event in a text/event-stream.  Errors: ServerError if one is too long."""
-    name, data, size = "message", [], 0
+    name, size = "message", 0
+    data: list[str] = []
     for line in lines:
         if not line:
             if data:

@@ -19,7 +19,7 @@ from .said import Answer, nonsense
 PIECE_BYTES = 32 << 20
 _LONGEST_MANIFEST = 1 << 20
 _AGAIN = "copy it again from where it was made, or make new keys in another folder"
-#: A file may start again so often, and a request may be answered with another offset so often in a row.
+#: A file may start again so often, and go on no further than it was so often in a row.
 _MOST_RESTARTS, _MOST_CORRECTIONS = 2, 8
 
 
@@ -87,8 +87,9 @@ class _Upload:
         self.sent_bytes = sum(received.bytes.values())
         self.progress.start(f"sending keys to {self.connection.address.url}")
         self.progress.expect(self._steps(received))
+        all_there = self.sent_bytes == self.total_bytes  # and none has been looked at: an empty piece has that done
         for name, offset in received.bytes.items():
-            if offset < self.files[name].bytes:
+            if offset < self.files[name].bytes or all_there:
                 self._send_file(name, offset)
 
     def _steps(self, received: _Received) -> list[Step]:
@@ -105,7 +106,8 @@ class _Upload:
 
     def _send_file(self, name: str, offset: int) -> None:
         restarts = corrections = 0
-        while offset < self.files[name].bytes:
+        complete = False
+        while not complete:
             answer = self._send_piece(name, offset)
             if answer.status == 422:
                 restarts += 1
@@ -113,11 +115,11 @@ class _Upload:
                 after = 0
             else:
                 after = self._offset(name, answer)
-                corrections = corrections + 1 if answer.status == 409 else 0
+                corrections = corrections + 1 if after <= offset else 0
             if corrections > _MOST_CORRECTIONS:
                 raise nonsense("the offset of a file")
             self.sent_bytes += after - offset
-            offset = after
+            offset, complete = after, after == self.files[name].bytes
 
     def _send_piece(self, name: str, offset: int) -> Answer:
         """204: taken; 409: it goes on elsewhere; 422: the file is whole and its digest another."""
