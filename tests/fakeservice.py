@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,13 +45,15 @@ def result_of(ciphertext: bytes, payload: bytes = b"result", **facts: str) -> by
 
 
 @dataclass
-class FakeService:
+class FakeService(AbstractContextManager):
     """What it holds and says; all of it may be changed while it runs.
 
     requests: each as "METHOD path"; fault: of a request by its number, the first being 0.
     """
 
-    facts: dict[str, Any] = field(default_factory=lambda: {"version": __version__, "set": 6, "weights": "w", "limits": {}})
+    facts: dict[str, Any] = field(
+        default_factory=lambda: {"version": __version__, "set": 6, "weights": "w", "limits": {}}
+    )
     token: str = TOKEN
     events: tuple[list[Any], ...] = EVENTS
     answer: Callable[[bytes], bytes] = result_of
@@ -92,9 +95,6 @@ class FakeService:
         for job in self.jobs.values():
             job["state"] = "waiting" if job["state"] == "running" else job["state"]
         self._listen(self.port)
-
-    def __enter__(self) -> FakeService:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.held.set()
@@ -288,7 +288,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _cut(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

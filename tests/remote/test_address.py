@@ -62,7 +62,9 @@ def test_no_token_goes_in_the_clear_to_another_machine(url, monkeypatch):
     assert "ssh -L" in raised.value.hint or url.endswith(".")
 
 
-@pytest.mark.parametrize("url", ["https://user:sesame@example.org", "http://sesame@127.0.0.1", "http://127.0.0.1\\@evil.org"])
+@pytest.mark.parametrize(
+    "url", ["https://user:sesame@example.org", "http://sesame@127.0.0.1", "http://127.0.0.1\\@evil.org"]
+)
 def test_no_secret_in_an_address(url):
     with pytest.raises(UsageError, match="no user name or password") as raised:
         address_of(url, None)
@@ -91,7 +93,7 @@ def test_what_is_no_token(tmp_path, monkeypatch, content):
         address_of("http://127.0.0.1", path)
     if content.strip() and b"\x00" not in content:
         monkeypatch.setitem(os.environb, TOKEN_VARIABLE.encode(), content)
-        with pytest.raises(EnvironmentFault, match="of the environment holds no token$"):
+        with pytest.raises(EnvironmentFault, match=r"of the environment holds no token$"):
             address_of("http://127.0.0.1", None)
 
 
@@ -113,5 +115,5 @@ def test_a_token_from_a_pipe(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_a_token_that_is_not_there(tmp_path, name):
-    with pytest.raises(EnvironmentFault, match="^cannot read "):
+    with pytest.raises(EnvironmentFault, match=r"^cannot read "):
         address_of("http://127.0.0.1", tmp_path / name)

@@ -60,7 +60,9 @@ def test_patience_ends(service):
         there.ask("GET", "/v1/service")
         service.stop()
         started = time.monotonic()
-        with pytest.raises(ServerError, match=rf"^the service at {service.url} has not answered for 0\.\d s: .*refused"):
+        with pytest.raises(
+            ServerError, match=rf"^the service at {service.url} has not answered for 0\.\d s: .*refused"
+        ):
             there.ask("GET", "/v1/service")
         assert 0.2 <= time.monotonic() - started < 3
 
@@ -157,7 +159,7 @@ def test_what_a_service_says_is_shown_without_control_characters(service):
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": 7}', b'{"error": ""}'])
 def test_a_refusal_without_words_is_its_status(service, body):
     service.instead["/v1/service"] = (418, {}, body)
-    with connection(service) as there, pytest.raises(Refused, match="^the service refuses: 418 I'm a Teapot$"):
+    with connection(service) as there, pytest.raises(Refused, match=r"^the service refuses: 418 I'm a Teapot$"):
         there.ask("GET", "/v1/service")
 
 
@@ -188,9 +190,11 @@ def test_bytes_that_are_no_http(service):
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with Connection(Address(url, True), print, Patience(0.0, 0.01, 0.01)) as there:
-            with pytest.raises(ServerError, match="has not answered") as raised:
-                there.ask("GET", "/v1/service")
+        with (
+            Connection(Address(url, True), print, Patience(0.0, 0.01, 0.01)) as there,
+            pytest.raises(ServerError, match="has not answered") as raised,
+        ):
+            there.ask("GET", "/v1/service")
         assert raised.value.message.isprintable()
 
 

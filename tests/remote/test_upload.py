@@ -210,9 +210,11 @@ def test_files_of_ours_that_are_not_whole(service, folder):
 
 
 def test_keys_of_another_set(service, folder):
-    with pytest.raises(KeyFolderError, match="holds keys of set 6, not 5"):
-        with Connection(Address(service.url, True, TOKEN), print) as connection:
-            upload_keys(connection, folder, parameter_set(5), SilentProgress())
+    with (
+        Connection(Address(service.url, True, TOKEN), print) as connection,
+        pytest.raises(KeyFolderError, match="holds keys of set 6, not 5"),
+    ):
+        upload_keys(connection, folder, parameter_set(5), SilentProgress())
     assert service.requests == []
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import LowmemError
 from ..machine.interrupt import on_interrupt
 from ..terminal.progress import Progress
 from ..terminal.report import Printer
 from ..terminal.streams import shows_more_than_text
-from ..terminal.words import DEFAULT_PICTURE, PROGRAM, Request
+from ..terminal.words import COMMANDS, DEFAULT_KEYS, DEFAULT_PICTURE, OPTIONS, PROGRAM, Request
 from .address import address_of
 from .connection import Connection
 from .said import Refused
@@ -63,10 +64,16 @@ class Later:
 def fetch_words(request: Request, jobs: Sequence[str]) -> str:
     """The command that fetches the results of a request's jobs and tells what the request would have."""
     words = ["fetch", *jobs, "server", request.server]
-    for word, path in (("token", request.token), ("weights", request.weights)):
-        words += [word, str(path)] if path else []
-    words += ["keys", str(request.keys)]
+    keys = request.keys if request.keys != DEFAULT_KEYS else None
+    for word, path in (("token", request.token), ("weights", request.weights), ("keys", keys)):
+        words += [word, _written(path)] if path else []
     if request.plain:
         words += ["plain", *(["resize"] if request.resize else [])]
-        words += ["input", *map(str, request.inputs or (DEFAULT_PICTURE,))]
+        words += ["input", *map(_written, request.inputs or (DEFAULT_PICTURE,))]
     return shlex.join([PROGRAM, *words, *(["json"] if request.json else [])])
+
+
+def _written(path: Path) -> str:
+    """As a file's name is written that is also a word, or begins as an option of other programs."""
+    name = str(path)
+    return f"./{name}" if name in COMMANDS or name in OPTIONS or name.startswith("-") else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import CiphertextError, ServerError, WeightsError
@@ -13,7 +13,6 @@ from ..fhe.envelope import read_envelope
 from ..fhe.keystore import SERVER, keys_set
 from ..job import Evaluation
 from ..network.parameters import ParameterSet
-from ..network.weights import Weights
 from ..serverprocess import ServerRun
 from ..terminal.progress import Progress, SilentProgress
 from ..terminal.report import Printer
@@ -22,6 +21,9 @@ from .connecting import Later, connect
 from .jobs import Jobs
 from .said import JobState, clean, nonsense
 from .upload import upload_keys
+
+if TYPE_CHECKING:
+    from ..network.weights import Weights
 
 
 def check_service(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
