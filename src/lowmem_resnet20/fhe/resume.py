@@ -26,6 +26,11 @@ MOST_CIPHERTEXTS = 4
 _LONGEST_MANIFEST = 1 << 16
 
 
+def unfinished_folder(output: Path) -> Path:
+    """Where an evaluation leaves what it has of a result."""
+    return beside(output, ".unfinished")
+
+
 @dataclass(frozen=True)
 class Unfinished:
     """The folder of one run.  belonging, picture: of the encrypted picture that the run evaluates."""
@@ -40,7 +45,7 @@ class Unfinished:
 
     @property
     def folder(self) -> Path:
-        return beside(self.output, ".unfinished")
+        return unfinished_folder(self.output)
 
     def is_finished(self) -> bool:
         """Whether the output is the result of this very run already."""

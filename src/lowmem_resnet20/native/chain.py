@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from ..errors import KeyFolderError
 
+#: A key folder's file of it.
+CHAIN = "chain.json"
 SMALLEST_DIMENSION, LARGEST_DIMENSION = 8, 1 << 17
 #: Bits of the primes that the packed form of keys holds: of Q in 40, of P in 64.
 Q_BITS, P_BITS = 40, 61

@@ -16,7 +16,7 @@ from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
 from . import ciphertext
 from .arithmetic import SCALE_TOLERANCE
-from .chain import Chain, read_chain_file
+from .chain import CHAIN, Chain, read_chain_file
 from .ciphertext import Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
@@ -25,8 +25,6 @@ from .openfhe_files import Envelope, read_ciphertext, write_ciphertext
 from .order import ORDER
 from .readiness import make_ready
 from .refresh import Refresh, prepare
-
-CHAIN = "chain.json"
 
 
 class _ByAutomorphism(Mapping[int, NativeKey]):

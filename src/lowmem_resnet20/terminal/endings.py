@@ -16,7 +16,7 @@ from .words import PROGRAM
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
 #: What is installed only where it is asked for, by the packages it brings.
-_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx"), "ray": ("ray",)}
+_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx", "prometheus_client"), "ray": ("ray",)}
 
 
 def run(work: Callable[[], None], printer: Printer) -> ExitCode:
