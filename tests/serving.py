@@ -222,10 +222,10 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
 
-    def __init__(self, store: Path, *words: str) -> None:
+    def __init__(self, store: Path, *words: str, listen: str = "127.0.0.1:0") -> None:
         store.mkdir(exist_ok=True)
         save_weights(store.parent / "weights", weights())
-        command = [sys.executable, __file__, "serve", "6", "listen", "127.0.0.1:0", "store", str(store)]
+        command = [sys.executable, __file__, "serve", "6", "listen", listen, "store", str(store)]
         command += ["weights", str(store.parent / "weights"), "json", *words]
         self.log = store.parent / "log"
         with open(self.log, "ab") as log:

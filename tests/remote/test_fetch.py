@@ -88,7 +88,7 @@ def test_an_unknown_job(run, client, service):
 
 
 def test_a_job_that_failed(run, client, service, left):
-    service.error = {"message": f"{left[0]} is bad", "hint": "make it again", "exit_code": 6}
+    service.error = {"message": "the ciphertext is bad", "hint": "make it again", "exit_code": 6}
     service.jobs[left[0]]["state"] = "failed"
     done = run("fetch", left[0], "server", service.url)
     assert (done.code, done.out, done.err) == (6, "", f"{ERROR}{left[0]} is bad\nhint: make it again\n")

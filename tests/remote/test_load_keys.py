@@ -129,10 +129,10 @@ def test_a_service_that_takes_few_at_a_time_gets_the_rest_later(run, client, ser
 
 
 def test_a_failed_job_is_told_as_if_it_had_failed_here(run, client, service, inputs):
-    service.error = {"message": "the encryption is bad", "hint": "make it again", "exit_code": 6}
+    service.error = {"message": "the ciphertext is bad", "hint": "make it again", "exit_code": 6}
     done = remote(run, service)
     assert (done.code, done.out) == (ExitCode.CIPHERTEXT, "")
-    assert done.err == f"{ERROR}the encryption is bad\nhint: make it again\n"
+    assert done.err == f"{ERROR}the encryption of inputs/luis.png is bad\nhint: make it again\n"
     pictures = some(inputs, 2)
     done = remote(run, service, "input", *pictures, "json")
     lines = [json.loads(line) for line in done.out.splitlines()]
@@ -232,7 +232,7 @@ def test_a_result_that_does_not_come(run, client, service):
     [
         (["step", "a\x1b[2J\n", "b" * 500], ["message", "c\x07d\u202e"], ["close"]),
         ("no json", "[" * 50_000, 7, {}, [], ["step"], ["step", 1, 2], ["start", None], ["message", []], ["ended", -1]),
-        (["expect", [["a", "b", "c", 1e400], ["a", "b", "c", -1], ["a", "b"], 7, ["a", "b", "c", 10**300]]], ["ended", 10**300]),
+        (["expect", [["layer1", "block 0", "c", 0], ["a", "b", "c", 1e-320], ["a", "b", "c", 1e400], ["a", "b", "c", -1], ["a", "b"], 7, ["a", "b", "c", 10**300]]], ["ended", 10**300]),
         (["expect", [["a", "b", "c", 1.0]] * 30_000], ["ended", True], ["ended", 1.5], ["nonsense"]),
     ],
 )  # fmt: skip

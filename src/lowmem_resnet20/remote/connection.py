@@ -23,7 +23,6 @@ T = TypeVar("T")
 LONGEST_JSON = 1 << 20
 #: Of events: what a run's steps are said in, those of many pictures.
 LONGEST_LINE = 1 << 22
-_CHUNK_BYTES = 1 << 16
 #: Seconds: a service that waits says so every fifteen.
 _TIMEOUT = httpx.Timeout(60, connect=10)
 #: Statuses of a service that is not there for the moment, or has too much to do.
@@ -108,7 +107,7 @@ class Connection(AbstractContextManager):
             if response.status_code != 200:
                 self._check(_answer(response, LONGEST_JSON), (200,))
             rest = b""
-            for chunk in response.iter_raw(_CHUNK_BYTES):
+            for chunk in response.iter_raw():  # as it comes: of a size that is asked for, it would be waited for
                 *lines, rest = (rest + chunk).split(b"\n")
                 if max(map(len, (*lines, rest))) > LONGEST_LINE:
                     raise nonsense("a line of events")
@@ -205,7 +204,7 @@ def _client(address: Address) -> httpx.Client:
 def _answer(response: httpx.Response, most_bytes: int) -> Answer:
     """Errors: ServerError if it is longer."""
     body = bytearray()
-    for chunk in response.iter_raw(_CHUNK_BYTES):
+    for chunk in response.iter_raw():
         body += chunk
         if len(body) > most_bytes:
             raise ServerError(f"the service answers more than the {most_bytes} bytes that can be right")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -63,6 +62,8 @@ def run_remotely(request: Request, asked: Evaluation, progress: Progress, printe
     with connect(request, progress, printer) as connection:
         keys = upload_keys(connection, asked.folder / SERVER, set_, progress)
         started, steps_before = time.monotonic(), len(progress.times)
+        progress.start(f"at {connection.address.url}")
+        progress.step("service", "taking the pictures")
         run = _Run(Jobs(connection, set_, progress), keys, asked)
         with Later(request, printer).telling(run.posted, run.left):
             lines = run.lines()
@@ -113,5 +114,5 @@ class _Run:
             state = self._jobs.finish(name, job.output, read_envelope(job.ciphertext).facts.picture)
         except CiphertextError as error:
             state = JobState.failed(error)
-        state = replace(state, error=state.error.replace(name, str(job.ciphertext)))
-        return {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes} | state.failure()
+        line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}
+        return line | state.failure(str(job.ciphertext))

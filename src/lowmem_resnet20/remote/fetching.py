@@ -30,6 +30,7 @@ def fetch(
         connect(request, progress, printer) as connection,
         Later(request, printer).telling(lambda: names, lambda: names),
     ):
+        progress.start(f"at {connection.address.url}")
         jobs = Jobs(connection, set_, progress)
         return [_fetched(jobs, name, folder / f"{name}.ct") for name in names]
 
@@ -43,4 +44,4 @@ def _fetched(jobs: Jobs, name: str, output: Path) -> dict[str, Any]:
         if not error.of_this_alone:
             raise
         state = JobState.failed(error)
-    return {"job": name, "output": output} | state.failure()
+    return {"job": name, "output": output} | state.failure(name)

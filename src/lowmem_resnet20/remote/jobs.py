@@ -14,7 +14,7 @@ from ..network.parameters import ParameterSet
 from ..terminal.progress import Progress
 from .connection import Connection, Lost
 from .replay import Replay, events
-from .said import DONE, WAITING, JobState, job_name, json_object
+from .said import DONE, THE_CIPHERTEXT, WAITING, JobState, job_name, json_object
 
 #: So often a job that is said to be done may have no result.
 _MOST_EMPTY_ANSWERS = 3
@@ -64,14 +64,14 @@ class Jobs:
         raise Lost("it ends its answer before the job")
 
     def _show(self, state: JobState) -> None:
-        shown = f"{state.state}, number {state.position} in the queue" if state.position else state.state
         if state.state != WAITING:
             self._shown = ""
-        elif shown != self._shown:
-            if not self._shown:
-                self._progress.start(f"at {self._connection.address.url}")
-            self._shown = shown
+            return
+        self._replay.forget()
+        shown = f"waiting, number {state.position} in the queue" if state.position else "waiting"
+        if shown != self._shown:
             self._progress.step("service", shown)
+            self._shown = shown
 
     def _take(self, job: str, output: Path, picture: str) -> bool:
         """Whether there was a result, which is checked before it gets its name."""
@@ -82,16 +82,17 @@ class Jobs:
             return False
         with atomic_path(output) as temporary:
             temporary.write_bytes(answer.body)
-            _check_result(temporary, job, picture)
+            _check_result(temporary, picture)
         return True
 
 
-def _check_result(path: Path, job: str, picture: str) -> None:
+def _check_result(path: Path, picture: str) -> None:
+    sent = f"what the service sent as the result of {THE_CIPHERTEXT}"
     try:
         envelope = read_envelope(path)
     except CiphertextError as error:
-        raise CiphertextError(f"what the service sent as the result of {job} is no ciphertext, or altered") from error
+        raise CiphertextError(f"{sent} is no ciphertext, or altered") from error
     if envelope.facts.kind != LOGITS:
-        raise CiphertextError(f"what the service sent as the result of {job} is no result")
+        raise CiphertextError(f"{sent} is no result")
     if picture and envelope.facts.picture != picture:
-        raise CiphertextError(f"what the service sent as the result of {job} answers another picture")
+        raise CiphertextError(f"{sent} answers another picture")

@@ -14,8 +14,10 @@ from .said import clean, json_value, nonsense
 
 #: Of one run: more is no run of this network.
 _MOST_EVENTS, _MOST_STEPS = 200_000, 20_000
+#: Events before which any two runs have differed: in the memory that a step took, at the latest.
+_MOST_PASSED_OVER = 16
 _LONGEST_NAME = 60
-_LARGEST_STEP, _MOST_BYTES = 1e9, 1 << 50
+_SMALLEST_STEP, _LARGEST_STEP, _MOST_BYTES = 1e-6, 1e9, 1 << 50
 #: Seconds from the beginning of a connection in which events tell of what has been.
 _CATCHING_UP = 1.0
 
@@ -42,29 +44,43 @@ def events(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 class Replay:
-    """Progress of runs that are told from their beginning on every connection."""
+    """Progress of runs, each of which is told from its beginning on every connection.
+
+    What a connection repeats of the run that was shown last is passed over.  Where it differs, it is another run: then what
+    was passed over of it is shown after all.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._seen: list[int] = []
+        self._passed_over: list[str] = []
         self._at, self._connected = 0, 0.0
 
     def connect(self) -> None:
         """A connection begins."""
-        self._at, self._connected = 0, time.monotonic()
+        self._passed_over, self._at, self._connected = [], 0, time.monotonic()
+
+    def forget(self) -> None:
+        """The next run is another, however alike it begins."""
+        self._passed_over, self._at = [], 0
+        self._seen.clear()
 
     def event(self, data: str) -> None:
-        """Show an event, unless it and all before it on this connection have been shown."""
         digest = hash(data)
-        shown = self._at < len(self._seen) and self._seen[self._at] == digest
-        if not shown:
-            del self._seen[self._at :]  # another run
+        repeated = self._at < len(self._seen) and self._seen[self._at] == digest
+        if not repeated:
+            another = self._at < len(self._seen)
+            for passed_over in self._passed_over if another else ():
+                self._show(passed_over)
+            self._passed_over = []
+            del self._seen[self._at :]
             self._seen.append(digest)
+            self._show(data)
+        elif len(self._passed_over) < _MOST_PASSED_OVER:
+            self._passed_over.append(data)
         self._at += 1
         if self._at > _MOST_EVENTS:
             raise nonsense("progress")
-        if not shown:
-            self._show(data)
 
     def _show(self, data: str) -> None:
         try:
@@ -98,7 +114,7 @@ def _checked(event: Any) -> list[Any]:
 def _step(fields: Any) -> list[Any]:
     match fields:
         case [str(stage), str(name), str(kind), int(size) | float(size)]:
-            if 0 <= size < _LARGEST_STEP:
+            if _SMALLEST_STEP < size < _LARGEST_STEP:
                 names = (clean(text, _LONGEST_NAME) for text in (stage, name, kind))
                 return [*names, float(size)]
     return []

@@ -13,6 +13,8 @@ from ..errors import ExitCode, LowmemError, ServerError
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 _STATES = (WAITING, RUNNING, DONE, FAILED, CANCELLED)
+#: What a service calls the file it was sent.
+THE_CIPHERTEXT = "the ciphertext"
 _LONGEST_TEXT = 400
 _MOST_SECONDS, _MOST_BYTES = 1e9, 1 << 60
 
@@ -69,9 +71,10 @@ class JobState:
     def final(self) -> bool:
         return self.state in (DONE, FAILED, CANCELLED)
 
-    def failure(self) -> dict[str, Any]:
-        """What a server's line says of a job that failed; nothing of another."""
-        return {"error": self.error, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
+    def failure(self, called: str) -> dict[str, Any]:
+        """What a server's line says of a job that failed; nothing of another.  called: its picture, by whoever reads it."""
+        message = self.error.replace(THE_CIPHERTEXT, called)
+        return {"error": message, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
 
     @classmethod
     def failed(cls, error: LowmemError) -> JobState:
@@ -90,7 +93,7 @@ class JobState:
             return told
         error = fields.get("error")
         error = error if isinstance(error, dict) else {}
-        unsaid = f"the service failed on {job}" if state == FAILED else f"{job} was cancelled at the service"
+        unsaid = f"the service {'failed on' if state == FAILED else 'has cancelled'} {THE_CIPHERTEXT}"
         message, hint = clean(error.get("message")) or unsaid, clean(error.get("hint"))
         return cls(state, 0, seconds, told.peak_bytes, message, hint, _exit_code(error.get("exit_code")))
 

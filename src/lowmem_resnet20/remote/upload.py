@@ -15,7 +15,7 @@ from ..terminal.progress import Progress, Step, format_bytes
 from .connection import Connection
 from .said import Answer, nonsense
 
-#: So much is sent in one request, and lost where a connection is cut.
+#: So much is sent in one request, and lost where a connection is cut; and shown as a step, or a little more.
 PIECE_BYTES = 32 << 20
 _LONGEST_MANIFEST = 1 << 20
 _AGAIN = "copy it again from where it was made, or make new keys in another folder"
@@ -60,7 +60,7 @@ class _Upload:
         self.connection, self.folder, self.files = connection, folder, manifest.files
         self.name, self.path, self.progress = name, f"/v1/keys/{name}", progress
         self.total_bytes = sum(record.bytes for record in self.files.values())
-        self.sent_bytes = 0
+        self.sent_bytes = self.shown_bytes = 0
 
     def announce(self, manifest: bytes) -> _Received:
         """Tell of the keys; the answer says what is there already."""
@@ -87,22 +87,35 @@ class _Upload:
         self.sent_bytes = sum(received.bytes.values())
         self.progress.start(f"sending keys to {self.connection.address.url}")
         self.progress.expect(self._steps(received))
+        self.shown_bytes = self.sent_bytes
+        self.progress.step(*self._shown(self.sent_bytes))
         all_there = self.sent_bytes == self.total_bytes  # and none has been looked at: an empty piece has that done
         for name, offset in received.bytes.items():
             if offset < self.files[name].bytes or all_there:
                 self._send_file(name, offset)
 
     def _steps(self, received: _Received) -> list[Step]:
-        steps, sent = [], self.sent_bytes
+        """Each of a piece, or of several where files are small: their time would tell nothing of the others'."""
+        starts, sent = [self.sent_bytes], self.sent_bytes
         for name, offset in received.bytes.items():
             for start in range(offset, self.files[name].bytes, PIECE_BYTES):
-                size = min(PIECE_BYTES, self.files[name].bytes - start)
-                steps.append(Step(*self._shown(sent), "sending", size))
-                sent += size
-        return steps
+                if sent - starts[-1] >= PIECE_BYTES:
+                    starts.append(sent)
+                sent += min(PIECE_BYTES, self.files[name].bytes - start)
+        return [
+            Step(*self._shown(start), "sending", end - start)
+            for start, end in zip(starts, [*starts[1:], sent], strict=True)
+            if start < end
+        ]
 
     def _shown(self, sent_bytes: int) -> tuple[str, str]:
         return "keys", f"{format_bytes(sent_bytes)} of {format_bytes(self.total_bytes)}"
+
+    def _show(self) -> None:
+        """Another step, where enough has been sent since the last."""
+        if self.sent_bytes - self.shown_bytes >= PIECE_BYTES:
+            self.shown_bytes = self.sent_bytes
+            self.progress.step(*self._shown(self.sent_bytes))
 
     def _send_file(self, name: str, offset: int) -> None:
         restarts = corrections = 0
@@ -123,7 +136,7 @@ class _Upload:
 
     def _send_piece(self, name: str, offset: int) -> Answer:
         """204: taken; 409: it goes on elsewhere; 422: the file is whole and its digest another."""
-        self.progress.step(*self._shown(self.sent_bytes))
+        self._show()
         with os_errors("read", self.folder / name), open(self.folder / name, "rb") as file:
             file.seek(offset)
             piece = file.read(min(PIECE_BYTES, self.files[name].bytes - offset))
