@@ -179,7 +179,7 @@ class Client(threading.Thread):
 def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytestconfig):
     """None is lost, none swapped.  With --full a hundred jobs of eight clients, and three kills."""
     full = pytestconfig.getoption("--full")
-    jobs, clients, kills = (100, 8, 3) if full else (9, 3, 1)
+    jobs, clients, kills = (100, 8, 3) if full else (6, 3, 1)
     owners = [
         Owner(folder, seed) for seed in range(4 if full else 2) if (folder := tmp_path / f"owner{seed}").mkdir() is None
     ]
