@@ -10,6 +10,7 @@ is larger than the set can make it: the server has its folder from a stranger.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -236,7 +237,7 @@ def _checked(fields: dict) -> Manifest:
         and all(name in files for name in manifest.rotations)
         and all(name in manifest.rotations for names in manifest.stages.values() for name in names)
         and not {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY} & set(manifest.rotations)
-        and all(stage.isascii() and stage.isdigit() for stage in (*manifest.stages, *manifest.bootstrapping))
+        and all(re.fullmatch("[1-9]", stage) for stage in (*manifest.stages, *manifest.bootstrapping))
         and all(len(set(steps)) == len(steps) for steps in manifest.rotations.values())
         and all(name == Path(name).name and name not in ("", ".", "..") for name in names)
     )
