@@ -304,6 +304,16 @@ def test_the_servers_side(faked):
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
 
 
+@pytest.mark.parametrize(
+    "asked", [b"", b"null", b"7", b"[]", b'"jobs"', b"{}", b"[" * 100_000, b"\xff", b'{"jobs": 1}']
+)
+def test_a_request_that_is_none(faked, monkeypatch, capsys, asked):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked), "utf-8"))
+    assert worker.main() == ExitCode.ENVIRONMENT
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lowmem-resnet20: error: the server was not given a request: ")
+
+
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
     jobs = [Job(Path(f"{name}.ct"), Path(f"results/{name}.ct")) for name in ("a", "bad", "c")]
     lines, _ = serve(*jobs, resume=True)

@@ -175,7 +175,7 @@ class _Picture:
     """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
     label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encryption.
+    ciphertexts so far; picture: id of the encryption; form: what the engine writes its ciphertexts in.
     """
 
     outcome: Outcome
@@ -185,6 +185,7 @@ class _Picture:
     ahead: list[Part[Any]] = field(default_factory=list)
     state: tuple[Any, ...] = ()
     picture: str = ""
+    form: Any = None
     unfinished: Unfinished | None = None
 
     def read(self, resume: bool) -> None:
@@ -196,7 +197,7 @@ class _Picture:
         ciphertexts = tuple(self.opened.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
         for ciphertext in ciphertexts:
             self._check(ciphertext)
-        self.picture = envelope.facts.picture
+        self.picture, self.form = envelope.facts.picture, self.opened.engine.form(payloads[0])
         unfinished = Unfinished(job.output, self.opened.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
@@ -237,9 +238,9 @@ class _Picture:
             self.state = part.run(self.state)
             self.ahead.pop(0)
             if self.ahead:
-                self.unfinished.save(part.name, [self.opened.engine.write(x) for x in self.state])
+                self.unfinished.save(part.name, [self.opened.engine.write(x, self.form) for x in self.state])
         if not self.ahead:
-            logits = self.opened.engine.write_answer(self.state[0])
+            logits = self.opened.engine.write_answer(self.state[0], self.form)
             write_envelope(self.outcome.job.output, logits, Facts.of(self.opened.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
@@ -257,7 +258,8 @@ class _Picture:
         """A value of the network, left as a checkpoint where there is a folder."""
         if self.outcome.job.checkpoints is not None:
             facts = Facts.of(self.opened.belonging, CHECKPOINT, self.picture, name)
-            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", self.opened.engine.write_answer(x), facts)
+            payload = self.opened.engine.write_answer(x, self.form)
+            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", payload, facts)
 
     @contextmanager
     def trying(self) -> Iterator[None]:

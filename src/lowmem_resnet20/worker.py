@@ -62,10 +62,9 @@ def main() -> int:
 
 
 def _answer(printer: Printer) -> None:
-    text = sys.stdin.read(_LONGEST_REQUEST)
     try:
-        request = Evaluation.from_json(text)
-    except (ValueError, TypeError, KeyError) as error:
+        request = Evaluation.from_json(sys.stdin.read(_LONGEST_REQUEST))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EnvironmentFault(f"the server was not given a request: {error}") from error
     try:
         evaluate(request, printer)

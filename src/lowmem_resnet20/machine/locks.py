@@ -41,10 +41,13 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Make the folder if it is missing, and lock it; False if another process holds it.  Errors: OSError."""
+        """Make the folder if it is missing, and lock it; False if another process holds it.
+
+        Errors: OSError, also where a link has its name: who may put one there must not choose the folder.
+        """
         while True:
             self.folder.mkdir(exist_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 locked = lock(descriptor) is not False
                 same = _is_open_folder(self.folder, descriptor)
