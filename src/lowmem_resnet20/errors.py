@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ExitCode(IntEnum):
-    """Documented in the README; never renumbered."""
+    """Documented in USAGE.md; never renumbered."""
 
     OK = 0
     FAILURE = 1
