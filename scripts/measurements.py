@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "scripts" / "measurements.json"
 #: Where texts are.
 TEXTS = ("*.md", "*/README.md", "src/*/README.md")
+#: Columns of a text's lines.
+WIDTH = 118
 _PLACE = re.compile(r"(<!-- measured: ([a-z ]+) -->\n)(.*?)(<!-- /measured -->)", re.DOTALL)
 
 
@@ -70,7 +73,8 @@ def table(name: str, sections: dict[str, Any]) -> str:
     lines = [described.headings(rows), *described.cells(rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{body}\n{source(described.command, section)}\n"
+    told = textwrap.fill(source(described.command, section), WIDTH, break_on_hyphens=False, break_long_words=False)
+    return f"{body}\n{told}\n"
 
 
 def source(command: str, section: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -73,6 +74,7 @@ _SETS: dict[str, Callable[[Any], str]] = {
 }
 _SETS_IN_SHORT: dict[str, Callable[[Any], str]] = {
     **_SET,
+    "log2 QP": lambda row: str(parameter_set(row["set"], row["engine"]).log2_qp),
     "key generation": lambda row: (
         f"{format_seconds(row['keys']['seconds'])}, {format_bytes(row['keys']['peak_bytes'])}"
     ),
@@ -81,8 +83,12 @@ _SETS_IN_SHORT: dict[str, Callable[[Any], str]] = {
     "server memory": _SETS["server's peak"],
     "up, down": lambda row: f"{_SETS['upload'](row)}, {_SETS['download'](row)}",
     "logit error": _error,
-    "class as plain's": _SETS["class as plain's"],
 }
+
+
+def _of_default_engines(rows: Rows) -> Rows:
+    """Those that a set's number alone stands for, in the sets' order."""
+    return {name: rows[name] for name in sorted(rows) if name.isdecimal()}
 
 
 # --- refreshes --------------------------------------------------------------------------------------------
@@ -143,7 +149,12 @@ def _spent(spent: Mapping[str, Any] | None) -> str:
 
 TABLES = {
     "sets": Table("sets", "scripts/measure.py --all", *columns(_SETS)),
-    "sets in short": Table("sets", "scripts/measure.py --all", *columns(_SETS_IN_SHORT)),
+    "sets in short": Table(
+        "sets",
+        "scripts/measure.py --all",
+        lambda rows: list(_SETS_IN_SHORT),
+        lambda rows: [[cell(row) for cell in _SETS_IN_SHORT.values()] for row in _of_default_engines(rows).values()],
+    ),
     "refreshes": Table("refreshes", "scripts/refreshbits.py --record", *columns(_REFRESHES)),
     "accuracy": Table("accuracy", "scripts/accuracy.py PICTURES --record", *columns(_ACCURACY)),
     "operations": Table(
