@@ -247,7 +247,7 @@ def test_verbose_2_shows_the_precision(run, faked, server):
     server(WORKS)
     done = run("load_keys", "1", "verbose", "2")
     assert done.out == RESULT
-    assert done.err.startswith("conv1\nconv1.refresh\n")
+    assert "\nconv1\nconv1.refresh\ntime: " in done.err
     [inspected] = [call for call in faked if call[0] == "inspect_checkpoints"]
     assert str(inspected[3]) == request()["jobs"][0]["checkpoints"]
     assert not inspected[3].exists()
