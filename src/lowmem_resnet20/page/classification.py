@@ -27,7 +27,7 @@ from ..terminal import endings
 from ..terminal.progress import make_progress, timed
 from ..terminal.report import Classification, Printer
 from ..terminal.words import Request
-from .drawing import png_of_bytes
+from .drawing import place_of_numbers, png_of_numbers
 from .layers import LayerProgress
 from .session import DECRYPTING, DONE, EVALUATING, FAILED, STOPPED, Ciphertext, Picture, Run, Session, Told, told
 
@@ -156,6 +156,6 @@ def _names(group: Group) -> str:
 def _shown(path: Path) -> Ciphertext:
     """A view of an encrypted picture's file."""
     payload = read_envelope(path).payload
-    offset = len(payload) // 2 // _EXCERPT * _EXCERPT
-    excerpt = payload[offset : offset + _EXCERPT]
-    return Ciphertext(path.stat().st_size, excerpt, offset, png_of_bytes(payload))
+    place = place_of_numbers(payload)
+    excerpt = payload[place : place + _EXCERPT]
+    return Ciphertext(path.stat().st_size, excerpt, place, png_of_numbers(payload, place))

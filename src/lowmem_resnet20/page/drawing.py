@@ -18,19 +18,27 @@ def png_of_pixels(pixels: np.ndarray) -> bytes:
     return _png(np.rint(255 * pixels).astype(np.uint8).transpose(1, 2, 0))
 
 
-def png_of_bytes(payload: bytes) -> bytes:
-    """Of numbers from the middle of a ciphertext, the three lowest bytes of each as red, green and blue.
+def place_of_numbers(payload: bytes) -> int:
+    """Where so many numbers as the view shows stand one after the other in a ciphertext, the first at its beginning.
 
-    OpenFHE writes 64 bits a number, of which the highest are 0 in all, for its primes are shorter: so it can be told
-    where a number begins.
+    OpenFHE writes 64 bits a number, of which the highest are 0 in all, for its primes are shorter: by that it is told
+    where a number begins.  Where none is found, the payload's own beginning.
     """
     count = NOISE_WIDTH**2
-    some = np.frombuffer(payload, np.uint8, offset=max(len(payload) // 2 - _WORD * count // 2, 0))
-    some = np.resize(some[: _WORD * count], _WORD * (count + 1))
-    zeros = (some.reshape(-1, _WORD) == 0).mean(0) > 0.5
-    begins = next((i for i in range(_WORD) if zeros[i - 1] and not zeros[i]), 0)
-    numbers = some[begins : begins + _WORD * count].reshape(NOISE_WIDTH, NOISE_WIDTH, _WORD)
-    return _png(numbers[:, :, :3])
+    for start in range(len(payload) // 8, len(payload) - _WORD * (count + 1), _WORD * count):
+        some = np.frombuffer(payload, np.uint8, _WORD * count, start).reshape(count, _WORD)
+        zero = (some == 0).all(0)
+        begins = [i for i in range(_WORD) if zero[i - 1] and not zero[i]]
+        if len(begins) == 1:
+            return start + begins[0]
+    return 0
+
+
+def png_of_numbers(payload: bytes, place: int) -> bytes:
+    """Of the numbers from ``place`` on, the three lowest bytes of each as red, green and blue."""
+    count = NOISE_WIDTH**2
+    some = np.resize(np.frombuffer(payload, np.uint8, offset=place)[: _WORD * count], _WORD * count)
+    return _png(some.reshape(NOISE_WIDTH, NOISE_WIDTH, _WORD)[:, :, :3])
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -55,7 +55,8 @@ class LayerProgress(Progress):
         super().step(stage, name)
         self._also.step(stage, name)
         if self._run:
-            self._run.now, self._run.doing = self._place(stage, name), f"{stage}: {name}"
+            place = self._place(stage, name)
+            self._run.now, self._run.doing = place, f"{stage}: {name}" if place is None else name
             self._changed(self._run)
 
     def message(self, text: str) -> None:

@@ -22,15 +22,22 @@ function duration(seconds) {
 
 const megabytes = (bytes) => (bytes < 1e5 ? counted(bytes, "byte") : `${(bytes / 1e6).toFixed(1)} MB`);
 
+const STATES = {
+  encrypting: "Being encrypted",
+  evaluating: "Being evaluated",
+  decrypting: "Being decrypted",
+  failed: "Failed",
+  stopped: "Stopped",
+};
+
 function ahead(picture) {
   return [...pictures.values()].filter((other) => other.state === "waiting" && other.id < picture.id).length;
 }
 
 function stateOf(picture) {
   if (picture.state === "done") return picture.class;
-  if (picture.state === "waiting") return ahead(picture) ? `waiting, ${ahead(picture)} before it` : "waiting";
-  return { encrypting: "being encrypted", evaluating: "being evaluated", decrypting: "being decrypted" }[picture.state]
-    ?? picture.state;
+  if (picture.state === "waiting") return ahead(picture) ? `Waiting, ${ahead(picture)} before it` : "Waiting";
+  return STATES[picture.state];
 }
 
 // --- the program ---------------------------------------------------------------------------------------------------
@@ -44,6 +51,7 @@ async function connect() {
   events.onopen = () => told("");
   events.onerror = () => {
     const refused = events.readyState === EventSource.CLOSED;
+    if (refused) get("about").textContent = "";
     told(refused
       ? "Open the address that the program printed: it alone opens this page."
       : "The program does not answer. It may have been ended.");
@@ -134,6 +142,7 @@ function announce(picture) {
 function introduce() {
   const where = about.server ? `the server ${about.server}` : "a process of its own on this machine, without the secret key";
   get("about").textContent = `Parameter set ${about.set}, keys in ${about.keys}. Evaluated by ${where}.`;
+  set("leaves-title", about.server ? "What leaves this machine" : "What the server gets");
   get("files").disabled = false;
   show();
 }
@@ -175,9 +184,8 @@ function showList() {
 
 function followed() {
   const all = [...pictures.values()];
-  const running = all.find((picture) => ["encrypting", "evaluating", "decrypting"].includes(picture.state));
   const ended = all.filter((picture) => ["done", "failed", "stopped"].includes(picture.state));
-  return (running ?? ended.at(-1) ?? all[0])?.id ?? null;
+  return (all.find(running) ?? ended.at(-1) ?? all[0])?.id ?? null;
 }
 
 function show() {
@@ -210,14 +218,20 @@ function setImage(id, source, alternative) {
   get(id).alt = alternative;
 }
 
-const REMOVAL = { waiting: "Remove", done: "Remove", failed: "Remove", stopped: "Remove" };
+const running = (picture) => ["encrypting", "evaluating", "decrypting"].includes(picture.state);
+
+function showButton(id, word, name, there) {
+  set(id, word);
+  get(id).setAttribute("aria-label", `${word} ${name}`);
+  get(id).hidden = !there;
+}
 
 function showHead(picture) {
   set("name", picture.name);
   set("outcome", picture.state === "done" ? picture.class : stateOf(picture));
   get("outcome").className = picture.state;
-  set("remove", REMOVAL[picture.state] ?? "Stop");
-  get("remove").setAttribute("aria-label", `${REMOVAL[picture.state] ?? "Stop"} ${picture.name}`);
+  showButton("remove", running(picture) ? "Stop" : "Remove", picture.name, !(running(picture) && about.server));
+  showButton("again", "Try again", picture.name, ["failed", "stopped"].includes(picture.state));
   const problems = picture.warnings.map((warning) => message(warning, "Warning"));
   if (picture.error) problems.unshift(message(picture.error, "Error"));
   get("warnings").replaceChildren(...problems);
@@ -235,8 +249,8 @@ function showCiphertext(run) {
   const { bytes, excerpt, offset } = run.sent;
   const together = run.pictures > 1 ? `, with ${counted(run.pictures - 1, "other picture")} in it` : "";
   const back = run.received ? ` ${megabytes(run.received)} come back.` : "";
-  set("sizes", `A ciphertext of ${megabytes(bytes)}${together}.${back} Some of its bytes:`);
-  setImage("noise", `runs/${run.id}.png`, "Bytes of the ciphertext as shades of grey: noise without any form");
+  set("sizes", `A ciphertext of ${megabytes(bytes)}${together}.${back} Some of its numbers, as colours and as bytes:`);
+  setImage("noise", `runs/${run.id}.png`, "Numbers of the ciphertext as colours: noise without any form");
   const rows = excerpt.match(/.{1,16}/g).map((row) => row.match(/../g).join(" "));
   set("hex", rows.map((row, i) => `${(offset + 8 * i).toString(16).padStart(8, "0")}  ${row}`).join("\n"));
 }
@@ -253,9 +267,14 @@ function stages() {
   return rows;
 }
 
+// About what a step takes, beside the others: a refresh is a bootstrapping.
+const weight = (name) => (name.endsWith(" refresh") ? 4 : name.endsWith(" gather") ? 3 : 1);
+const total = (steps) => steps.reduce((sum, { name }) => sum + weight(name), 0);
+
 function buildLayers() {
   const list = get("progress");
   if (list.childElementCount) return;
+  const longest = Math.max(...[...stages().values()].map(total));
   for (const [row, steps] of stages()) {
     const line = element("div", "", "stage");
     const number = row.match(/^layer(\d+)$/)?.[1];
@@ -263,8 +282,10 @@ function buildLayers() {
     const label = element("span", LABELS[row] ?? `Stage ${number}`, "label");
     if (shape) label.append(element("span", `${shape.channels} × ${shape.width} × ${shape.width}`, "shape"));
     const cells = element("span", "", "cells");
+    cells.style.width = `${(100 * total(steps)) / longest}%`;
     for (const { index, name } of steps) {
-      const cell = element("i", "", name.endsWith(" refresh") ? "cell long" : "cell");
+      const cell = element("i", "", "cell");
+      cell.style.flexGrow = weight(name);
       cell.dataset.index = index;
       cell.title = name;
       cells.append(cell);
@@ -380,9 +401,15 @@ get("dismiss").addEventListener("click", () => {
 });
 
 get("remove").addEventListener("click", async () => {
+  const leaves = !running(pictures.get(shown));
   const next = get("pictures").querySelector('[aria-current="true"]')?.parentElement.nextElementSibling;
   await fetch(`pictures/${shown}`, { method: "DELETE" });
-  (next?.querySelector("button") ?? get("files")).focus();
+  if (leaves) (next?.querySelector("button") ?? get("files")).focus();
+});
+
+get("again").addEventListener("click", async () => {
+  await fetch(`pictures/${shown}/again`, { method: "POST" });
+  get("picture").focus();
 });
 
 setInterval(() => {
