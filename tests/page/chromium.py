@@ -126,11 +126,11 @@ class Tab:
 def chromium(folder: Path) -> Iterator[Callable[[], Tab]]:
     """A browser with an empty profile in ``folder``; gives what opens a tab."""
     assert PROGRAM
-    log = open(folder / "log", "w+")
-    process = subprocess.Popen(
-        [PROGRAM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-        stdout=log, stderr=log, env=os.environ | {"HOME": str(folder)},
-    )  # fmt: skip
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            [PROGRAM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            stdout=log, stderr=log, env=os.environ | {"HOME": str(folder)},
+        )  # fmt: skip
     tabs: list[websocket.WebSocket] = []
     try:
         port = _port(folder / "log", process)
@@ -152,7 +152,6 @@ def chromium(folder: Path) -> Iterator[Callable[[], Tab]]:
             connection.close()
         process.terminate()
         process.wait()
-        log.close()
 
 
 def _browser(log: Path) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +38,7 @@ openpage.install()
 worker.load_weights = openpage.networks.load_weights
 sys.exit(worker.main())
 """
-_PROGRAM = """
+PROGRAM = """
 import sys
 import openpage
 from lowmem_resnet20.cli import main
@@ -63,9 +63,9 @@ def install_worker() -> None:
     )
 
 
-def make_keys(folder: Path, set_: ParameterSet) -> None:
+def make_keys(folder: Path, set_: ParameterSet, seal: Callable[[bytes], bytes] = bytes) -> None:
     """In folder/expN, and the weights beside them."""
-    client.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress())
+    client.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress(), seal)
     save_weights(folder / "weights", WEIGHTS)
 
 
@@ -101,7 +101,7 @@ def environment() -> dict[str, str]:
 def open_page(folder: Path, number: int, *words: str) -> Iterator[Program]:
     """Started with the keys in ``folder``; killed at the end if it still runs."""
     given = ["page", str(number), "keys", str(folder), "weights", str(folder / "weights"), *words]
-    command = [sys.executable, "-c", _PROGRAM, *given]
+    command = [sys.executable, "-c", PROGRAM, *given]
     process = subprocess.Popen(
         command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""What the page shows: pictures and their runs, shared by the thread that serves the page and the one that classifies.
+"""What the page shows, pictures and their runs, shared by the thread that serves it and the one that classifies.
 
 Whoever listens is told which of them have changed, and takes them as they are by then: nothing piles up for a tab that
 is slow, and one that comes later sees the same.
