@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "lowmem_resnet20"
 FOLDERS = ("src", "weights", "inputs", "keys", "scripts", "tests")
 TEXTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
-DRAWINGS = sorted((ROOT / "src").rglob("*.svg"))
+DRAWINGS = sorted((ROOT / "src").rglob("figures/*.svg"))
 
 #: Names in the texts of what is not in the repository: what commands make, what users have, what is elsewhere.
 ELSEWHERE = {

@@ -96,7 +96,8 @@ def miniature(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr(measurements, "ROOT", tmp_path)
     monkeypatch.setattr(Origin, "here", lambda parts: HERE)
     monkeypatch.setattr(quiet, "others", dict)
-    (tmp_path / "README.md").write_text("# A\n\n<!-- measured: sets in short -->\n<!-- /measured -->\nafter\n")
+    tables = "".join(f"<!-- measured: {name} -->\n<!-- /measured -->\n" for name in ("sets", "sets in short"))
+    (tmp_path / "README.md").write_text(f"before\n{tables}after\n")
     return tmp_path
 
 
@@ -159,8 +160,15 @@ def test_rows_are_added_measured_anew_and_taken_up_again(miniature, monkeypatch,
     assert run("--only", "1", "6-avx2") == (["6-avx2", "1"], {"1", "6-avx2"})
     assert run("--only", "5") == (["5"], {"1", "5", "6-avx2"})
     assert run("--only", "1", "5", "6", "--resume") == (["6"], {"1", "5", "6", "6-avx2"})
-    shown = (miniature / "README.md").read_text()  # in short: the sets by their default engines
-    assert "| 6 | native | 1214 | 8.0 s, 1.00 GiB |" in shown and "AVX2 only" not in shown
+    lines = (miniature / "README.md").read_text().splitlines()
+    cells = "8.0 s | 1.00 GiB | 2.00 GiB | 9.0 s | 1 min 0 s | 3 | 3.00 GiB | 5.2 MB | 2.1 MB | 0.099 | 1 of 1 | 1.0%"
+    assert f"| 6 | native, AVX2 only | {cells} |" in lines
+    short = [line.split(" | ")[:2] for line in lines[lines.index("<!-- measured: sets in short -->") :]]
+    assert [cells for cells in short if len(cells) > 1][2:] == [
+        ["| 1", "OpenFHE"],
+        ["| 5", "native"],
+        ["| 6", "native"],
+    ]
     stop_at = "4"
     (miniature / "lowmem-resnet20-measured").mkdir()
     (miniature / "lowmem-resnet20-measured" / "of one that was killed").touch()
