@@ -28,6 +28,7 @@ DRAWINGS = sorted((ROOT / "src").rglob("figures/*.svg"))
 ELSEWHERE = {
     "RESULT.unfinished",
     "cifar10_NN_LABEL.png",
+    "docs/static_docs/Security.md",
     "foolbox/data",
     "jobs.sqlite",
     "jobs/ID/",
@@ -347,6 +348,13 @@ def test_the_readme_states_the_accuracy_that_is_measured():
     assert measured.pop("plain") == f"{right} ({part}%)" and f"{int(right) / int(of):.1%}" == f"{part}%"
     counts = [int(cell.split()[0]) for cell in measured.values()]
     assert (min(counts), max(counts)) == (int(least), int(most))
+
+
+def test_the_readme_states_the_cheapest_attack():
+    """In the table of SECURITY.md, where a longer modulus is the cheaper one to attack."""
+    [told] = re.findall(r"takes 2\^([\d.]+) operations", (ROOT / "README.md").read_text())
+    table = rows(ROOT / "SECURITY.md", "set", "log2 QP", "primal hybrid, MATZOV")
+    assert float(told) == min(float(row["primal hybrid, MATZOV"]) for row in table if int(row["log2 QP"]) > 1500)
 
 
 def test_the_citation_is_of_this_version():
