@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import uvicorn
@@ -95,7 +95,7 @@ class FakeWorker:
     failing: at which a picture fails.
     """
 
-    asked: list[Any] = []
+    asked: ClassVar[list[Any]] = []
     held = threading.Event()
     dying: tuple[bytes, ...] = ()
     failing: tuple[bytes, ...] = ()
@@ -222,10 +222,12 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
 
-    def __init__(self, store: Path, *words: str, listen: str = "127.0.0.1:0") -> None:
+    def __init__(self, store: Path, *words: str, port: int = 0, **limits: int) -> None:
         store.mkdir(exist_ok=True)
+        if limits:
+            (store / "limits.json").write_text(json.dumps(limits))
         save_weights(store.parent / "weights", weights())
-        command = [sys.executable, __file__, "serve", "6", "listen", listen, "store", str(store)]
+        command = [sys.executable, __file__, "serve", "6", "listen", f"127.0.0.1:{port}", "store", str(store)]
         command += ["weights", str(store.parent / "weights"), "json", *words]
         self.log = store.parent / "log"
         with open(self.log, "ab") as log:
@@ -249,7 +251,7 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def __enter__(self) -> Process:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -260,15 +262,17 @@ class Process:
 
 
 def upload_folder(client: httpx.Client, folder: Path) -> str:
-    """A real server folder, in pieces; returns its name."""
+    """A real server folder, from where the service says that it is; returns its name."""
     manifest = (folder / "manifest.json").read_bytes()
     name = name_of(manifest)
-    files = client.put(f"/v1/keys/{name}", content=manifest).json()["files"]
+    files = client.put(f"/v1/keys/{name}", content=manifest).raise_for_status().json()["files"]
     for file, state in files.items():
-        if state["received"] < state["bytes"]:
-            data = (folder / file).read_bytes()[state["received"] :]
-            url, headers = f"/v1/keys/{name}/files/{file}", {"Upload-Offset": str(state["received"])}
-            client.patch(url, content=data, headers=headers).raise_for_status()
+        data, offset = (folder / file).read_bytes(), state["received"]
+        while offset < len(data):
+            url, headers = f"/v1/keys/{name}/files/{file}", {"Upload-Offset": str(offset)}
+            answer = client.patch(url, content=data[offset:], headers=headers)
+            assert answer.status_code in (204, 409), answer.text  # 409: another client sends the same
+            offset = int(answer.headers["Upload-Offset"])
     return name
 
 

@@ -1,4 +1,4 @@
-"""Where pictures are evaluated: by a process of this machine, by a service, or on a cluster."""
+"""Where pictures are evaluated: by a server process of this machine, which may have a cluster do it, or by a service."""
 
 from __future__ import annotations
 
@@ -37,10 +37,6 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
             from .remote.evaluation import run_remotely
 
             return run_remotely(request, asked, progress, printer)
-        if request.ray:
-            from .cluster import run_on_cluster
-
-            return run_on_cluster(request.ray, asked, progress, printer.stderr)
         from .serverprocess import run_server
 
         return run_server(asked, progress, printer.stderr)

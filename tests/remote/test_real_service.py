@@ -50,8 +50,8 @@ def miniature(monkeypatch, made) -> Path:
     return made
 
 
-def start(store: Path, listen: str = "127.0.0.1:0") -> Process:
-    return Process(store, listen=listen)
+def start(store: Path, port: int = 0) -> Process:
+    return Process(store, port=port)
 
 
 def words_for(process: Process) -> list[str]:
@@ -99,8 +99,8 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
     """During the upload, and while it evaluates: the command goes on by itself, and the picture is classified."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
-    processes = [start(tmp_path / "store", listen)]
+        port = free.getsockname()[1]
+    processes = [start(tmp_path / "store", port)]
 
     def kill_and_start() -> None:
         store = tmp_path / "store"
@@ -111,7 +111,7 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
             while not reached():
                 time.sleep(0.005)
             processes[-1].end()
-            processes.append(start(store, listen))
+            processes.append(start(store, port))
 
     killer = threading.Thread(target=kill_and_start)
     killer.start()

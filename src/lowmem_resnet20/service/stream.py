@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from ..terminal.relay import Event
 from .feed import Feed, Run
 from .jobs import OVER, Queue, Ticket
 
@@ -48,12 +49,16 @@ class _Follower:
 
     def catch_up(self, ticket: Ticket) -> list[str]:
         """What is new, in order: of a job that is over, its state comes last."""
-        texts = [self._text("state", ticket.as_json())] if ticket != self._told else []
+        states = [("state", ticket.as_json())] if ticket != self._told else []
+        if self._told or ticket.state not in OVER:  # who comes when all is over is told how it ended
+            progress = [("progress", event) for event in self._new_progress()]
+        else:
+            progress = []
         self._told = ticket
-        progress = self._new_progress()
-        return [*progress, *texts] if ticket.state in OVER else [*texts, *progress]
+        new = [*progress, *states] if ticket.state in OVER else [*states, *progress]
+        return [self._text(kind, data) for kind, data in new]
 
-    def _new_progress(self) -> list[str]:
+    def _new_progress(self) -> list[Event]:
         present = self._feed.run_of(self._job)
         if present is not None and present is not self._run:
             self._run, self._progress = present, 0
@@ -61,7 +66,7 @@ class _Follower:
             return []
         new = self._run.events[self._progress :]
         self._progress += len(new)
-        return [self._text("progress", event) for event in new]
+        return new
 
     def _text(self, kind: str, data: Any) -> str:
         return f"id: {next(self._numbers)}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
