@@ -100,6 +100,11 @@ def test_altered_file(folder):
     [
         {"files": {"../secret": {"bytes": 1, "sha256": "0"}}},
         {"files": {"a.key": {"bytes": "1", "sha256": "0"}}},
+        {"files": {"manifest.json": {"bytes": 1, "sha256": "0"}}},
+        {"files": {"a\0.key": {"bytes": 1, "sha256": "0"}}},
+        {"files": {"\ud800.key": {"bytes": 1, "sha256": "0"}}},
+        {"files": {f"{'a' * 300}.key": {"bytes": 1, "sha256": "0"}}},
+        {"stages": {"9" * 5000: []}},
         {"files": []},
         {"rotations": {"c.key": [1]}},
         {"rotations": {"a.key": ["1"]}},
