@@ -36,6 +36,18 @@ CUT, ANSWER_LOST, HALF_AN_ANSWER, NOT_NOW = "cut", "answer lost", "half an answe
 FAULTS = (CUT, ANSWER_LOST, HALF_AN_ANSWER, NOT_NOW)
 
 
+def first_of_each(fault: str) -> Callable[[int, str], str | None]:
+    """What happens to every request when it comes for the first time."""
+    seen: set[str] = set()
+
+    def happens(number: int, request: str) -> str | None:
+        known = request in seen
+        seen.add(request)
+        return None if known else fault
+
+    return happens
+
+
 def result_of(ciphertext: bytes, payload: bytes = b"result", **facts: str) -> bytes:
     """A file of logits that answers an encrypted picture; ``facts``: otherwise than right."""
     line = json.loads(ciphertext[len(MAGIC) :].split(b"\n")[0])
@@ -69,7 +81,7 @@ class FakeService(AbstractContextManager):
         self.files: dict[tuple[str, str], bytearray] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.authorizations: list[str | None] = []
-        self.bytes_received = 0
+        self.bytes_of_pieces = self.bytes_of_cut_pieces = 0
         self.held.set()
         self.lock = threading.RLock()
         self._listen(0)
@@ -207,9 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
             service = self.server.service
             with service.lock:
                 service.append(found[1], found[2], int(self.headers["Upload-Offset"]), body)
+                service.bytes_of_cut_pieces += len(body)
 
     def _route(self, service: FakeService, body: bytes) -> None:
-        service.bytes_received += len(body)
         if self.path in service.instead:
             return self._send(*service.instead[self.path])
         if self.headers["Authorization"] != f"Bearer {service.token}":
@@ -217,9 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/service":
             return self._answer(200, service.facts)
         if found := re.fullmatch(r"/v1/keys/(\w+)", self.path):
-            status = service.offer(found[1], body)
+            status = service.offer(found[1], body) if self.command == "PUT" else 200
             return self._answer(status, service.status(found[1]))
         if found := re.fullmatch(r"/v1/keys/(\w+)/files/([^/]+)", self.path):
+            service.bytes_of_pieces += len(body)
             status, offset = service.append(found[1], found[2], int(self.headers["Upload-Offset"]), body)
             return self._send(status, {"Upload-Offset": str(offset)}, b"")
         if found := re.fullmatch(r"/v1/jobs\?keys=(\w+)", self.path):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fakes
-from fakeservice import FAULTS, TOKEN, FakeService, result_of
+from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from lowmem_resnet20.terminal.report import vector
@@ -53,7 +53,7 @@ def test_one_result(run, client, service, left):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_any_request_may_be_cut(run, client, service, left, fault):
     waits_again(service)
-    service.fault = lambda number, request: fault if number % 2 == 0 else None
+    service.fault = first_of_each(fault)
     done = run("fetch", left[0], "server", service.url)
     assert (done.code, done.out) == (ExitCode.OK, RESULT)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import fakes
-from fakeservice import EVENTS, FAULTS, FakeService, result_of
+from fakeservice import EVENTS, FAULTS, FakeService, first_of_each, result_of
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.remote import connection
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
@@ -65,8 +65,8 @@ def test_its_progress_is_shown_as_if_it_were_local(run, client, service):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_request_may_be_cut(run, client, service, fault):
-    """Every second one is, so that each has to be sent again; the picture is evaluated once, and what was shown is not shown again."""
-    service.fault = lambda number, request: fault if number % 2 == 0 else None
+    """Every one is, once; the picture is evaluated once, and what was shown is not shown again."""
+    service.fault = first_of_each(fault)
     done = remote(run, service, "verbose", "1")
     assert (done.code, done.out) == (ExitCode.OK, RESULT)
     assert len(service.jobs) == 1 and len(service.requests) >= 14

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving import NUMBER, SET, FakeWorker, Served, ciphertext, key_files, manifest_of, name_of
+from lowmem_resnet20.machine.files import sha256
+from lowmem_resnet20.service import keyfolders
+from serving import NUMBER, SET, FakeWorker, Served, ciphertext, key_files, manifest_of, name_of, upload_folder
 
 LARGE = "relinearisation.key"
 
@@ -263,6 +266,40 @@ def test_two_senders_of_one_file_do_not_mix(served):
     served.send(name, LARGE, 10, data[10:20], 409)
     served.send(name, LARGE, 20, data[20:])
     assert status(served, name)["files"][LARGE]["received"] == len(data)
+
+
+def test_two_that_finish_one_file_at_once(served, monkeypatch):
+    """The second finds it settled, while the first reads it."""
+    folders, others = served.service.folders, []
+    manifest = manifest_of(served.files)
+    name = name_of(manifest)
+    put(served, manifest)
+    folders.append(name, LARGE, 0, served.files[LARGE])
+
+    def overtaken(path):
+        if not others:
+            others.append(path)
+            folders.finish(name, LARGE)
+        return sha256(path)
+
+    monkeypatch.setattr(keyfolders, "sha256", overtaken)
+    assert folders.finish(name, LARGE) is False
+    assert others and status(served, name)["files"][LARGE]["received"] == len(served.files[LARGE])
+    assert (served.service.store.uploads / name / "server" / LARGE).read_bytes() == served.files[LARGE]
+
+
+def test_many_who_send_the_same_keys_at_once(served):
+    """Each is told where to go on; none gets another answer, and the folder is whole."""
+    files = key_files() | {LARGE: bytes(range(256)) * (SET.switching_key_bytes // 256)}
+    manifest = manifest_of(files)
+    folder = served.service.store.folder.parent / "server"
+    folder.mkdir()
+    for file, data in (files | {"manifest.json": manifest}).items():
+        (folder / file).write_bytes(data)
+    with ThreadPoolExecutor(6) as pool:
+        names = set(pool.map(lambda _: upload_folder(served.client, folder), range(6)))
+    assert names == {name_of(manifest)} and status(served, name_of(manifest))["complete"]
+    assert not [line for line in served.log() if line["event"] == "fault"]
 
 
 def test_an_upload_that_stands_still_is_removed_after_a_time(served):

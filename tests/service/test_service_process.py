@@ -209,6 +209,7 @@ def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytest
         states = [job["state"] for job in client.get("/v1/jobs").json()["jobs"]]
     assert [thread.failure for thread in threads] == [None] * clients
     assert states == ["done"] * jobs
+    assert not [line for line in process.log.read_text().splitlines() if '"event": "fault"' in line]
     worst = 0.0
     for i, thread in enumerate(threads):
         nearest = [owners[i % len(owners)].nearest(result) for result in thread.results]

@@ -88,15 +88,35 @@ class Connection(AbstractContextManager):
 
         Errors: Refused for another status, ServerError for a service that stays away, or says more than ``most_bytes``.
         """
-        return self.persist(partial(self._exchange, method, path, content, headers or {}, most_bytes, accept))
+        once = partial(self.once, method, path, content=content, headers=headers, most_bytes=most_bytes, accept=accept)
+        return self.persist(once)
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int = LONGEST_JSON,
+        accept: tuple[int, ...] = (200,),
+    ) -> Answer:
+        """As :meth:`ask`, of a request that is sent once.  Errors: Lost too."""
+        with self._response(method, path, content, headers or {}) as response:
+            answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
+        self._check(answer, accept)
+        return answer
 
     def persist(self, exchange: Callable[[], T]) -> T:
         """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts."""
         while True:
             try:
-                return exchange()
+                result = exchange()
             except Lost as lost:
                 self._wait(lost)
+            else:
+                self._heard()
+                return result
 
     def lines(self, path: str) -> Generator[str, None, None]:
         """The lines of an answer as they come, on one connection.
@@ -114,21 +134,6 @@ class Connection(AbstractContextManager):
                 for line in lines:
                     self._heard()
                     yield line.decode("utf-8", "replace").removesuffix("\r")
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        content: bytes,
-        headers: Mapping[str, str],
-        most_bytes: int,
-        accept: tuple[int, ...],
-    ) -> Answer:
-        with self._response(method, path, content, headers) as response:
-            answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
-        self._check(answer, accept)
-        self._heard()
-        return answer
 
     @contextmanager
     def _response(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Iterator[httpx.Response]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,20 +14,13 @@ from ..terminal.progress import Progress, Step, format_bytes
 from .connection import Connection
 from .said import Answer, nonsense
 
-#: So much is sent in one request, and lost where a connection is cut; and shown as a step, or a little more.
+#: So much is sent in one request; and shown as a step, or a little more.
 PIECE_BYTES = 32 << 20
 _LONGEST_MANIFEST = 1 << 20
 _AGAIN = "copy it again from where it was made, or make new keys in another folder"
 #: A file may start again so often, and go on no further than it was so often in a row.
 _MOST_RESTARTS, _MOST_CORRECTIONS = 2, 8
-
-
-@dataclass(frozen=True)
-class _Received:
-    """complete: the service has the folder; bytes: by file, how many it has."""
-
-    complete: bool
-    bytes: dict[str, int]
+_CORRECTED, _DAMAGED = 409, 422
 
 
 def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progress: Progress) -> str:
@@ -42,123 +34,168 @@ def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progre
     path = folder / MANIFEST
     gone = KeyFolderError(f"{path} is no manifest of this program", _AGAIN)
     content = read_bounded(path, _LONGEST_MANIFEST, gone, gone)
-    upload = _Upload(connection, folder, manifest, hashlib.sha256(content).hexdigest(), progress)
+    keys = _Keys(connection, folder, manifest, hashlib.sha256(content).hexdigest())
     for _ in range(_MOST_RESTARTS + 1):
-        received = upload.announce(content)
-        if received.complete:
-            return upload.name
-        upload.send(received)
-    if upload.announce(content).complete:
-        return upload.name
+        if keys.announce(content):
+            return keys.name
+        keys.send(progress)
+    if keys.announce(content):
+        return keys.name
     raise ServerError("the service has been sent all keys, and still has them not complete")
 
 
-class _Upload:
-    """One key folder on its way."""
+class _Keys:
+    """A key folder of ours, and what the service has of it.  name: by which it knows it."""
 
-    def __init__(self, connection: Connection, folder: Path, manifest: Manifest, name: str, progress: Progress) -> None:
+    def __init__(self, connection: Connection, folder: Path, manifest: Manifest, name: str) -> None:
         self.connection, self.folder, self.files = connection, folder, manifest.files
-        self.name, self.path, self.progress = name, f"/v1/keys/{name}", progress
-        self.total_bytes = sum(record.bytes for record in self.files.values())
-        self.sent_bytes = self.shown_bytes = 0
+        self.name, self.path = name, f"/v1/keys/{name}"
+        self.received = dict.fromkeys(self.files, 0)
 
-    def announce(self, manifest: bytes) -> _Received:
-        """Tell of the keys; the answer says what is there already."""
-        return self._received(self.connection.ask("PUT", self.path, content=manifest, accept=(200, 201)))
+    @property
+    def received_bytes(self) -> int:
+        return sum(self.received.values())
 
-    def _received(self, answer: Answer) -> _Received:
+    def announce(self, manifest: bytes) -> bool:
+        """Tell of the keys; returns whether the service has all of them."""
+        return self._take(self.connection.ask("PUT", self.path, content=manifest, accept=(200, 201)))
+
+    def look(self) -> None:
+        """Ask how much is there.  Errors: Lost too."""
+        self._take(self.connection.once("GET", self.path))
+
+    def send(self, progress: Progress) -> None:
+        """The missing parts of all files, whose sizes are looked at before the first is sent.
+
+        Where the service has all bytes and has not looked at them, an empty piece of each file has it do so.
+        """
+        for name, record in self.files.items():
+            _check_size(self.folder / name, record)
+        shown = _Shown(self, progress)
+        all_there = self.received_bytes == shown.total_bytes
+        for name, record in self.files.items():
+            if all_there or self.received[name] < record.bytes:
+                _File(self, name, shown).send()
+
+    def _take(self, answer: Answer) -> bool:
         fields = answer.fields()
         files = fields.get("files")
         if not isinstance(fields.get("complete"), bool) or not isinstance(files, dict):
             raise nonsense("the state of keys")
-        return _Received(fields["complete"], {name: self._count(name, files.get(name)) for name in self.files})
+        self.received = {name: self._count(name, files.get(name)) for name in self.files}
+        return fields["complete"]
 
     def _count(self, name: str, told: object) -> int:
         """Of a file, of which the service tells ``{"bytes": .., "received": ..}``."""
-        received = told.get("received") if isinstance(told, dict) else 0
+        received = told.get("received") if isinstance(told, dict) else None
         if type(received) is not int or not 0 <= received <= self.files[name].bytes:
             raise nonsense("the state of keys")
         return received
 
-    def send(self, received: _Received) -> None:
-        """The missing parts of all files, whose sizes are looked at before the first is sent."""
-        for name, record in self.files.items():
-            _check_size(self.folder / name, record)
-        self.sent_bytes = sum(received.bytes.values())
-        self.progress.start(f"sending keys to {self.connection.address.url}")
-        self.progress.expect(self._steps(received))
-        self.shown_bytes = self.sent_bytes
-        self.progress.step(*self._shown(self.sent_bytes))
-        all_there = self.sent_bytes == self.total_bytes  # and none has been looked at: an empty piece has that done
-        for name, offset in received.bytes.items():
-            if offset < self.files[name].bytes or all_there:
-                self._send_file(name, offset)
 
-    def _steps(self, received: _Received) -> list[Step]:
-        """Each of a piece, or of several where files are small: their time would tell nothing of the others'."""
-        starts, sent = [self.sent_bytes], self.sent_bytes
-        for name, offset in received.bytes.items():
-            for start in range(offset, self.files[name].bytes, PIECE_BYTES):
+class _Shown:
+    """How far the upload has come, for the user: in steps of a piece, or of several where files are small, for the time
+    of a small one would tell nothing of the others'."""
+
+    def __init__(self, keys: _Keys, progress: Progress) -> None:
+        self._keys, self._progress = keys, progress
+        self.total_bytes = sum(record.bytes for record in keys.files.values())
+        progress.start(f"sending keys to {keys.connection.address.url}")
+        progress.expect(self._steps())
+        self._begin()
+
+    def go_on(self) -> None:
+        if self._keys.received_bytes - self._began >= PIECE_BYTES:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._began = self._keys.received_bytes
+        self._progress.step(*self._named(self._began))
+
+    def _named(self, sent_bytes: int) -> tuple[str, str]:
+        return "keys", f"{format_bytes(sent_bytes)} of {format_bytes(self.total_bytes)}"
+
+    def _steps(self) -> list[Step]:
+        sent = self._keys.received_bytes
+        starts = [sent]
+        for name, record in self._keys.files.items():
+            for start in range(self._keys.received[name], record.bytes, PIECE_BYTES):
                 if sent - starts[-1] >= PIECE_BYTES:
                     starts.append(sent)
-                sent += min(PIECE_BYTES, self.files[name].bytes - start)
+                sent += min(PIECE_BYTES, record.bytes - start)
+        ends = [*starts[1:], sent]
         return [
-            Step(*self._shown(start), "sending", end - start)
-            for start, end in zip(starts, [*starts[1:], sent], strict=True)
+            Step(*self._named(start), "sending", end - start)
+            for start, end in zip(starts, ends, strict=True)
             if start < end
         ]
 
-    def _shown(self, sent_bytes: int) -> tuple[str, str]:
-        return "keys", f"{format_bytes(sent_bytes)} of {format_bytes(self.total_bytes)}"
 
-    def _show(self) -> None:
-        """Another step, where enough has been sent since the last."""
-        if self.sent_bytes - self.shown_bytes >= PIECE_BYTES:
-            self.shown_bytes = self.sent_bytes
-            self.progress.step(*self._shown(self.sent_bytes))
+class _File:
+    """One file on its way."""
 
-    def _send_file(self, name: str, offset: int) -> None:
-        restarts = corrections = 0
+    def __init__(self, keys: _Keys, name: str, shown: _Shown) -> None:
+        self._keys, self._name, self._shown = keys, name, shown
+        self._record, self._path = keys.files[name], keys.folder / name
+        self._restarts = self._corrections = 0
+        self._sure = True  # of how much the service has
+
+    def send(self) -> None:
         complete = False
         while not complete:
-            answer = self._send_piece(name, offset)
-            if answer.status == 422:
-                restarts += 1
-                self._check_digest(name, restarts)
-                after = 0
-            else:
-                after = self._offset(name, answer)
-                corrections = corrections + 1 if after <= offset else 0
-            if corrections > _MOST_CORRECTIONS:
-                raise nonsense("the offset of a file")
-            self.sent_bytes += after - offset
-            offset, complete = after, after == self.files[name].bytes
+            self._shown.go_on()
+            complete = self._keys.connection.persist(self._send_piece)
 
-    def _send_piece(self, name: str, offset: int) -> Answer:
-        """204: taken; 409: it goes on elsewhere; 422: the file is whole and its digest another."""
-        self._show()
-        with os_errors("read", self.folder / name), open(self.folder / name, "rb") as file:
-            file.seek(offset)
-            piece = file.read(min(PIECE_BYTES, self.files[name].bytes - offset))
+    def _send_piece(self) -> bool:
+        """Returns whether it was the last.  After a cut the service is asked first where to go on.  Errors: Lost too."""
+        if not self._sure:
+            self._keys.look()
+            if self._keys.received[self._name] == self._record.bytes:
+                return True
+        offset = self._keys.received[self._name]
+        piece = self._read(offset)
         headers = {"Upload-Offset": str(offset), "Content-Type": "application/octet-stream"}
-        path = f"{self.path}/files/{quote(name, safe='')}"
-        answer = self.connection.ask("PATCH", path, content=piece, headers=headers, accept=(204, 409, 422))
-        if answer.status == 204 and self._offset(name, answer) != offset + len(piece):
-            raise nonsense("the offset of a file")
-        return answer
+        path = f"{self._keys.path}/files/{quote(self._name, safe='')}"
+        self._sure = False
+        answer = self._keys.connection.once(
+            "PATCH", path, content=piece, headers=headers, accept=(204, _CORRECTED, _DAMAGED)
+        )
+        self._sure = True
+        return self._go_on_from(self._after(answer, offset, len(piece)), offset)
 
-    def _offset(self, name: str, answer: Answer) -> int:
+    def _read(self, offset: int) -> bytes:
+        with os_errors("read", self._path), open(self._path, "rb") as file:
+            file.seek(offset)
+            return file.read(min(PIECE_BYTES, self._record.bytes - offset))
+
+    def _after(self, answer: Answer, offset: int, count: int) -> int:
+        """Where the service wants the next piece from."""
+        if answer.status == _DAMAGED:
+            self._check_digest()
+            return 0
         told = answer.headers.get("upload-offset", "")
-        if not (told.isascii() and told.isdigit() and len(told) < 16 and int(told) <= self.files[name].bytes):
-            raise answer.refusal() if answer.status == 409 else nonsense("the offset of a file")
+        if not (told.isascii() and told.isdigit() and len(told) < 16 and int(told) <= self._record.bytes):
+            raise answer.refusal() if answer.status == _CORRECTED else nonsense("the offset of a file")
+        if answer.status != _CORRECTED and int(told) != offset + count:
+            raise nonsense("the offset of a file")
         return int(told)
 
-    def _check_digest(self, name: str, restarts: int) -> None:
+    def _go_on_from(self, after: int, before: int) -> bool:
+        self._keys.received[self._name] = after
+        self._corrections = self._corrections + 1 if after <= before else 0
+        if self._corrections > _MOST_CORRECTIONS:
+            raise nonsense("the offset of a file")
+        return after == self._record.bytes
+
+    def _check_digest(self) -> None:
         """The service has found another: whose fault it is."""
-        if sha256(self.folder / name) != self.files[name].sha256:
-            raise KeyFolderError(f"{self.folder / name} has been altered", _AGAIN)
-        if restarts > _MOST_RESTARTS:
-            raise ServerError(f"what the service has of {name} is not what it was sent, {restarts} times over")
+        self._restarts += 1
+        if sha256(self._path) != self._record.sha256:
+            raise KeyFolderError(f"{self._path} has been altered", _AGAIN)
+        if self._restarts > _MOST_RESTARTS:
+            raise ServerError(
+                f"what the service has of {self._name} is not what it was sent, {self._restarts} times over"
+            )
 
 
 def _check_size(path: Path, record: FileRecord) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LowmemError
+from ..errors import EnvironmentFault, LowmemError
 from ..fhe.keystore import MANIFEST, SERVER, FileRecord, Manifest
 from ..machine.files import atomic_write, flush_to_disk, sha256
 from .keyfiles import kept, offered
@@ -159,7 +159,7 @@ class KeyFolders:
         with suppress(FileNotFoundError):  # another request has finished it, or the keys were deleted
             flush_to_disk(part)
             if part.stat().st_size == record.bytes:
-                digest = sha256(part)
+                digest = _digest(part)
                 with self._store.changes:
                     self._settle(folder, file, sound=digest == record.sha256)
         with self._store.changes:
@@ -243,3 +243,13 @@ class KeyFolders:
         os.rename(folder.path, self._store.keys / folder.path.name)
         flush_to_disk(self._store.keys)
         flush_to_disk(self._store.uploads)
+
+
+def _digest(part: Path) -> str:
+    """Errors: FileNotFoundError if it has gone; EnvironmentFault."""
+    try:
+        return sha256(part)
+    except EnvironmentFault as fault:
+        if isinstance(fault.__cause__, FileNotFoundError):
+            raise fault.__cause__ from None
+        raise
