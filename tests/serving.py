@@ -224,13 +224,13 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
 
-    def __init__(self, store: Path, port: int = 0, **limits: int) -> None:
+    def __init__(self, store: Path, *words: str, port: int = 0, **limits: int) -> None:
         store.mkdir(exist_ok=True)
         if limits:
             (store / "limits.json").write_text(json.dumps(limits))
         save_weights(store.parent / "weights", weights())
         command = [sys.executable, __file__, "serve", "6", "listen", f"127.0.0.1:{port}", "store", str(store)]
-        command += ["weights", str(store.parent / "weights"), "json"]
+        command += ["weights", str(store.parent / "weights"), "json", *words]
         self.log = store.parent / "log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)

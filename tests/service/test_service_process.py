@@ -188,7 +188,7 @@ def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytest
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     store, started = tmp_path / "store", time.monotonic()
-    process = Process(store, port, together=16)
+    process = Process(store, port=port, together=16)
     threads = [
         Client(process.told["url"], process.token, owners[i % len(owners)].keys, contents[i]) for i in range(clients)
     ]
@@ -202,7 +202,7 @@ def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytest
         time.sleep(random.uniform(0.5, 4))
         process.end(signal.SIGKILL)
         killed.append(sum(len(thread.results) for thread in threads))
-        process = Process(store, port)
+        process = Process(store, port=port)
     for thread in threads:
         thread.join(10 * PATIENCE)
     with process, process.client() as client:
