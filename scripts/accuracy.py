@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Accuracy of the network: plain, as the encrypted one computes it, and with encryption's noise.
 
-    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...]
+    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...] [--record]
 
 PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
 folders of pictures in sub-folders named by class.  Sets are the native evaluator's where it has them, else
@@ -40,7 +40,13 @@ from lowmem_resnet20.network.ranges import are_logits
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group
 from lowmem_resnet20.network.scaling import Scaled, scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from measurements import record, rows_of
+from origin import IN_THE_CLEAR, Origin, stamp
 from pictureset import Pictures, read_pictures
+
+SECTION = "accuracy"
+#: How a set is computed in the clear.
+APPROXIMATED, NOISY = "ReLU approximated", "with noise"
 
 
 def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:
@@ -136,18 +142,16 @@ def plain_logits(weights: Weights, pictures: Pictures) -> np.ndarray:
 
 def report(
     console: Console, title: str, pictures: Pictures, plain: np.ndarray, weights: Weights, sets: list[ParameterSet]
-) -> None:
+) -> dict[str, Score]:
+    """Print the tables; returns the scores by what computed the logits."""
     headings = "right", "accuracy", "refused", "worst logit", "mean logit", "class differs"
     table = Table("", *headings, title=title)
-    differing: dict[str, list[str]] = {}
-    rows = [("plain", plain)]
+    logits_of = {"plain": plain}
     for set_ in sets:
-        for noise in (0.0, set_.refresh_deviation):
-            name = f"set {set_.number}, {'with noise' if noise else 'ReLU approximated'}"
-            rows.append((name, evaluate_all(set_, weights, pictures, noise)))
-    for name, logits in rows:
-        score = Score.of(weights, logits, plain, pictures.y)
-        differing[name] = [pictures.names[i] for i in score.differing]
+        for noise, name in ((0.0, APPROXIMATED), (set_.refresh_deviation, NOISY)):
+            logits_of[f"{label(set_)}, {name}"] = evaluate_all(set_, weights, pictures, noise)
+    scores = {name: Score.of(weights, logits, plain, pictures.y) for name, logits in logits_of.items()}
+    for name, score in scores.items():
         table.add_row(
             name,
             f"{score.right} of {len(plain)}",
@@ -159,9 +163,26 @@ def report(
         )
     console.print(table)
     console.print(confusion(pictures.y, plain.argmax(1)))
-    for name, names in differing.items():
-        if names:
-            console.print(f"{name}: class differs on {', '.join(names)}")
+    for name, score in scores.items():
+        if score.differing:
+            console.print(f"{name}: class differs on {', '.join(pictures.names[i] for i in score.differing)}")
+    return scores
+
+
+def label(set_: ParameterSet) -> str:
+    return f"set {set_.number}, {set_.engine}"
+
+
+def write_down(path: Path, sets: list[ParameterSet], scores: dict[str, Score], count: int) -> None:
+    """Into the file of measurements: of each set the score with noise, and the worst logit without."""
+    origin, rows = Origin.here(IN_THE_CLEAR), {}
+    for network in ("plain", *map(label, sets)):
+        noisy = scores.get(f"{network}, {NOISY}", scores["plain"])
+        alone = scores.get(f"{network}, {APPROXIMATED}", scores["plain"])
+        figures = {"right": noisy.right, "of": count, "differing": len(noisy.differing)}
+        figures |= {"worst": noisy.worst, "mean": noisy.mean, "worst_without_noise": alone.worst}
+        rows[f"{path.name}: {network}"] = {"pictures": path.name, "network": network} | figures | stamp()
+    record(SECTION, origin, rows_of(SECTION, origin) | rows)
 
 
 def bounds(console: Console, weights: Weights, other: Weights | None) -> None:
@@ -185,6 +206,7 @@ def main() -> None:
     parser.add_argument("--compare-bounds", type=Path, metavar="FILE", help="show another weight file's bounds beside")
     parser.add_argument("--encrypted", type=int, nargs="*", default=[], metavar="I", help="encrypt these for real")
     parser.add_argument("--count", type=int, help="only COUNT pictures of each")
+    parser.add_argument("--record", action="store_true", help="write the figures down, see scripts/measurements.py")
     args = parser.parse_args()
     console = Console(width=120)
     weights = load_weights(args.weights)
@@ -192,7 +214,9 @@ def main() -> None:
     for path in args.pictures:
         pictures = read_pictures(path, args.count)
         plain = plain_logits(weights, pictures)
-        report(console, str(path), pictures, plain, weights, sets)
+        scores = report(console, str(path), pictures, plain, weights, sets)
+        if args.record:
+            write_down(path, sets, scores, len(plain))
         if args.encrypted:
             report_encrypted(console, pictures, plain, sets, args.weights, args.encrypted)
     bounds(console, weights, load_weights(args.compare_bounds) if args.compare_bounds else None)

@@ -17,35 +17,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.fhe.ciphertexts import payload_of
-from lowmem_resnet20.fhe.context import new_context, set_up_bootstrapping
-from lowmem_resnet20.fhe.library import BINARY, openfhe
-from lowmem_resnet20.fhe.native_keys import make_native_keys
-from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
-from lowmem_resnet20.fhe.secret import client_context, make_shared_bootstrapping_keys
-from lowmem_resnet20.machine.memory import resident_bytes
-from lowmem_resnet20.native.keyplan import key_bytes, longest, refresh_plan
-from lowmem_resnet20.native.keys import MappedKeys, Order, openfhe_index
-from lowmem_resnet20.native.order import ORDER, memory_order
-from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import PLANS, Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.terminal.progress import format_bytes
+from refreshing import in_a_process, prepare_refresh
 
 
 def variation(set_: ParameterSet, changes: dict[str, str]) -> ParameterSet:
@@ -80,32 +67,20 @@ def transforms(text: str) -> RefreshPlan:
     return PLANS[text]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What one refresh needs, made ready.  encrypt, refresh, decrypt: the three steps of one, of (slots,) values; keys:
-    their number; key_bytes, transform_bytes: memory or disk they take; seconds: to encode the transforms."""
-
-    encrypt: Callable[[np.ndarray], Any]
-    refresh: Callable[[Any], Any]
-    decrypt: Callable[[Any], np.ndarray]
-    keys: int
-    key_bytes: int
-    transform_bytes: Callable[[], int]
-    seconds: float
-
-
 def measure(set_: ParameterSet, stage: int, repeats: int) -> dict[str, str]:
     """Refresh one ciphertext of a stage's slots; returns the columns of the table."""
     slots = set_.stage_slots(stage)
     with TemporaryDirectory() as folder:
-        prepared = prepare_native(set_, slots, Path(folder)) if set_.engine == NATIVE else prepare_openfhe(set_, slots)
+        if set_.engine == NATIVE:
+            transforms(set_.refresh.transforms)  # in this process too
+        prepared = prepare_refresh(set_, slots, Path(folder))
         reach = set_.refresh.reach
         values = np.random.default_rng(0).uniform(-reach, reach, slots)
         times = []
         for _ in range(repeats + 1):
             ciphertext = prepared.encrypt(values)
             begun = time.monotonic()
-            result = prepared.refresh(ciphertext)
+            result = prepared.relu(ciphertext, lambda x: None)
             times.append(time.monotonic() - begun)
         error = (prepared.decrypt(result)[:slots] - np.maximum(values, 0)) / reach
     return {
@@ -119,91 +94,6 @@ def measure(set_: ParameterSet, stage: int, repeats: int) -> dict[str, str]:
         "rms error": f"{np.sqrt(np.mean(error**2)):.1e}",
         "worst": f"{np.abs(error).max():.1e}",
     }
-
-
-def prepare_openfhe(set_: ParameterSet, slots: int) -> Prepared:
-    """OpenFHE's bootstrapping."""
-    context = new_context(set_)
-    pair = context.KeyGen()
-    context.EvalMultKeyGen(pair.secretKey)
-    started = resident_bytes()
-    set_up_bootstrapping(context, set_, slots, precompute=False)
-    context.EvalBootstrapKeyGen(pair.secretKey, slots)
-    keys = resident_bytes() - started
-    count = len(context.GetExistingEvalAutomorphismKeyIndices(pair.secretKey.GetKeyTag()))
-    context.ClearBootstrapPrecom()
-    started, begun = resident_bytes(), time.monotonic()
-    set_up_bootstrapping(context, set_, slots, precompute=True)
-    set_up, encoded = time.monotonic() - begun, resident_bytes() - started
-    level = set_.multiplicative_depth - set_.reserve_levels
-    evaluator = OpenfheEvaluator(set_, context, lambda stage: None)
-
-    def encrypt(values: np.ndarray) -> Any:
-        return context.Encrypt(pair.publicKey, context.MakeCKKSPackedPlaintext(values, 1, level, None, slots))
-
-    return Prepared(
-        encrypt,
-        lambda x: set_.refresh.relu(evaluator, x, 1.0, lambda x: None),
-        lambda x: np.array(context.Decrypt(x, pair.secretKey).GetRealPackedValueArray()),
-        count,
-        keys,
-        lambda: encoded,
-        set_up,
-    )
-
-
-def prepare_native(set_: ParameterSet, slots: int, folder: Path) -> Prepared:
-    """The native evaluator's refresh, with keys in ``folder``."""
-    from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
-    from lowmem_resnet20.native.evaluator import NativeEvaluator
-    from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
-    from lowmem_resnet20.native.readiness import make_ready
-    from lowmem_resnet20.native.refresh import Refresh, prepare
-
-    transforms(set_.refresh.transforms)  # in this process too
-    plan, n, towers = refresh_plan(set_), set_.ring_dimension, set_.multiplicative_depth + 1
-    context = client_context(new_context(set_))
-    pair = context.KeyGen()
-    degrees = {set_.refresh.degree, set_.refresh.identity_degree}
-    needed = longest({degree: refresh_keys(plan, n, slots, towers, degree) for degree in degrees})
-    bootstrapping = lambda: make_shared_bootstrapping_keys(context, set_, pair.secretKey)
-    order = Order(ORDER, memory_order(n))
-    chain = make_native_keys(context, pair.secretKey, needed, folder, order, bootstrapping, lambda name: None)
-    make_ready(lambda: None)
-    mapped = MappedKeys(folder, needed, chain, ORDER)
-    keys = {openfhe_index(name, n): mapped[name] for name in mapped}
-    arithmetic = NativeArithmetic(chain, keys)
-    begun = time.monotonic()
-    refresh = Refresh(arithmetic, plan, prepare(plan, n, slots))
-    set_up = time.monotonic() - begun
-    evaluator = NativeEvaluator(set_, arithmetic, lambda stage: refresh)
-    evaluator.enter_stage(1)
-    level = set_.multiplicative_depth - set_.reserve_levels
-    envelopes = []
-
-    def encrypt(values: np.ndarray) -> Ciphertext:
-        plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)
-        file = read_ciphertext(payload_of(context.Encrypt(pair.publicKey, plaintext)), chain)
-        envelopes[:] = [file.envelope]
-        residues = arithmetic.ring.from_openfhe(file.residues)
-        return Ciphertext(residues, file.residues.shape[1], file.scale, file.slots)
-
-    def decrypt(x: Ciphertext) -> np.ndarray:
-        residues = arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
-        level = towers - x.towers
-        payload = write_ciphertext(envelopes[0], residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
-        decrypted = context.Decrypt(openfhe.DeserializeCiphertextString(payload, BINARY), pair.secretKey)
-        return np.array(decrypted.GetRealPackedValueArray())
-
-    return Prepared(
-        encrypt,
-        lambda x: set_.refresh.relu(evaluator, x, 1.0, lambda x: None),
-        decrypt,
-        len(needed),
-        sum(key_bytes(set_, name, count) for name, count in needed.items()),
-        lambda: arithmetic.plaintext_bytes,
-        set_up,
-    )
 
 
 def main() -> None:
@@ -227,8 +117,7 @@ def main() -> None:
         except PlanError as error:
             console.print(f"{changes}: {error}")
             continue
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            columns = pool.apply(measure, (set_, args.stage, args.repeats))
+        columns = in_a_process(measure, set_, args.stage, args.repeats)
         table = table or Table(*names, *columns, title=f"set {args.set}, {set_.engine}, stage {args.stage}")
         table.add_row(*values, *columns.values())
         console.print(" ".join(f"{k} {v}," for k, v in (changes | columns).items()))

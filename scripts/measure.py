@@ -1,14 +1,21 @@
 #!/usr/bin/env python
-"""Time, memory, sizes and precision of parameter sets at full size: the figures of the README.
+"""Time, memory, sizes and error of every parameter set at full size, all measured in the same way.
 
-    scripts/measure.py 6 7 --pictures inputs/*.png
-    scripts/measure.py 5 6 --engine openfhe --keys keys/openfhe
+    scripts/measure.py --all [--resume]          every row, the shortest first; about an hour
+    scripts/measure.py --only 5 6-avx2 7-openfhe
 
-For each set, keys are made in keys/ if they are missing; those that are there name the evaluator themselves.  The first
-picture is classified alone, or, by a set that evaluates groups, with as many others as make a group, and its checkpoints
-are inspected; the other pictures together in a second run; both by the command line, as a user does.  A picture's time is
-its share of its group's.  Sets run one after the other, and nothing else should run meanwhile.  A line is printed as each
-step ends, a table in Markdown at the end.
+A row is a set with an engine: 1 to 4 are OpenFHE's, 5 to 7 are native, 6-avx2 is native without AVX-512.  Its keys are
+made in a folder below ``--work`` and removed before the next row's; of native rows the kernels are compiled before, into
+that folder too.  A picture is encrypted, evaluated and decrypted by the three commands that two machines use, by sets
+of groups eight pictures together.  Its time is that of the server's process from start to end: the median of three, of a
+set that takes more than two minutes of one (``--runs`` says otherwise), of a group an eighth.
+
+Nothing else should run: the script waits a minute for that and then ends, and notes what others took of the processors
+(``--anyway`` goes on).  What is set in the environment for OpenMP's and numba's threads and target is left out.
+
+After each row scripts/measurements.json is written and the tables in the texts.  A call adds to the rows that are there
+if code, weights, machine and versions are the same, otherwise those go; ``--all`` begins anew, but with ``--resume``
+rows that are there are kept, so a call that was killed goes on.
 """
 
 from __future__ import annotations
@@ -16,127 +23,205 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import statistics
+import shutil
 import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, NoReturn
 
-from lowmem_resnet20 import client
-from lowmem_resnet20.errors import KeyFolderError
-from lowmem_resnet20.fhe.keystore import SERVER, keys_set
-from lowmem_resnet20.fhe.version import openfhe_version
-from lowmem_resnet20.inspection import inspect_checkpoints
-from lowmem_resnet20.model.picture import read_picture
-from lowmem_resnet20.network.engines import ENGINES
-from lowmem_resnet20.network.weights import default_weights_path, load_weights
-from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
+import quiet
+from lowmem_resnet20.fhe.keystore import SERVER
+from lowmem_resnet20.network.engines import NATIVE, OPENFHE
+from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.terminal.progress import format_bytes
+from measurements import FILE, ROOT, record, rows_of
+from origin import OF_AN_EVALUATION, Origin, stamp
+
+SECTION = "sets"
+#: Classified by every set; by one of groups the first so many.
+PICTURES = ("vale.jpg", *(f"{name}.png" for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog")))
+#: Of an evaluation that takes longer one is enough, of others so many.
+LONG_SECONDS, RUNS = 120, 3
+#: Seconds to wait for others to end.
+PATIENCE = 60
+#: Part of the processors from which on others have disturbed a row.
+DISTURBED = 0.05
+#: Left out of the environment: what would have a row measured otherwise.
+SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+#: A processor without AVX-512.
+AVX2_ONLY = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt",
+}
 
 
-@dataclass
-class Figures:
-    """What was measured of one set: results of the command line, the first ``together`` of pictures that were classified
-    alone or in a group of their own, and the precision of the first picture's refreshes."""
+@dataclass(frozen=True)
+class Row:
+    """What is measured.  minutes, gibibytes: about what it takes of time, on two cores, and of disk; compiled_for: what
+    kernels are compiled for, if not for this processor, by these settings."""
 
+    name: str
     number: int
     engine: str
-    keys: dict = field(default_factory=dict)
-    server_bytes: int = 0
-    results: list[dict] = field(default_factory=list)
-    bits: float = 0.0
-    together: int = 1
-
-    def row(self) -> list[str]:
-        keys = [format_seconds(self.keys["seconds"]), format_bytes(self.keys["peak_bytes"])] if self.keys else ["", ""]
-        first, others = self.results[0], self.results[self.together :]
-        alone = format_seconds(sum(first["seconds"].values()))
-        group = format_seconds(sum(first["group"]["seconds"].values())) if "group" in first else ""
-        each = format_seconds(statistics.median(sum(r["seconds"].values()) for r in others)) if others else ""
-        peaks = [format_bytes(max(r["peak_bytes"][who] for r in self.results)) for who in ("server", "client")]
-        errors = [r["plain"]["worst_difference"] for r in self.results]
-        same = sum(r["class"] == r["plain"]["class"] for r in self.results)
-        error = f"{errors[0]:.3f}, {max(errors):.3f}" if len(errors) > 1 else f"{errors[0]:.3f}"
-        classes = f"{same} of {len(errors)}"
-        return [
-            str(self.number), self.engine, *keys, format_bytes(self.server_bytes), alone, group, each, *peaks,
-            f"{self.bits:.1f}", error, classes,
-        ]  # fmt: skip
+    minutes: float
+    gibibytes: float
+    compiled_for: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
-HEADINGS = (
-    "set", "engine", "key generation", "its peak", "server folder", "a picture", "its group", "each of several", "server's peak",
-    "client's peak", "refresh bits", "logit error: first, worst", "class as plain's",
-)  # fmt: skip
-
-
-def command(*words: str) -> list[dict]:
-    """Run the command line; its lines of JSON."""
-    line = [sys.executable, "-m", "lowmem_resnet20", *words, "json", "verbose", "-1"]
-    done = subprocess.run(line, stdout=subprocess.PIPE, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def measure(number: int, engine: str, pictures: list[Path], keys: Path) -> Figures:
-    """engine: of the keys, where they are to be made, and that must be theirs where they are there; "" for any."""
-    folder, made = keys / f"exp{number}", {}
-    if not folder.exists():
-        [made] = command("generate_keys", str(number), *(("engine", engine) if engine else ()), "keys", str(keys))
-        say(f"set {number}, keys", made)
-    set_ = keys_set(folder / SERVER, number)
-    if engine not in ("", set_.engine):
-        raise KeyFolderError(f"{folder} holds keys for the engine {set_.engine}, not {engine}", "name another: --keys")
-    figures = Figures(number, set_.engine, made)
-    figures.server_bytes = sum(path.stat().st_size for path in (folder / "server").iterdir())
-    weights = load_weights(default_weights_path())
-    first, others = pictures[: set_.pictures], pictures[set_.pictures :]
-    figures.together = len(first)
-    words = ["load_keys", str(number), "keys", str(keys), "plain", "input"]
-    with tempfile.TemporaryDirectory() as checkpoints:
-        figures.results = command(*words, *map(str, first), "checkpoints", checkpoints)
-        identity = list(client.encryptions(folder, set_))[-len(first)]
-        left = Path(checkpoints) / ("1.ct" if len(first) > 1 else "")  # of the first encryption
-        layers = inspect_checkpoints(folder, set_, left, weights, read_picture(pictures[0]), identity)
-    refreshes = [layer for layer in layers if layer.bootstrap]
-    figures.bits = min(layer.bits for layer in refreshes)
-    deviation = statistics.median(layer.deviation for layer in refreshes)
-    say(f"set {number}, {first[0]}", figures.results[0] | {"refresh_deviation": deviation, "bits": figures.bits})
-    if others:
-        figures.results += command(*words, *map(str, others))
-    for result in figures.results[1:]:
-        say(f"set {number}", result)
-    return figures
-
-
-def say(what: str, figures: dict) -> None:
-    print(what, json.dumps(figures), file=sys.stderr, flush=True)
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    forced = os.environ.get("NUMBA_CPU_NAME")  # what compiled code is made for, if not the host
-    versions = f"OpenFHE {openfhe_version()}, numba {version('numba')}, Python {platform.python_version()}"
-    versions += f", compiled for {forced}" if forced else ""
-    return f"{models[0]}, {len(models)} cores, {format_bytes(memory)}; {versions}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", type=int, nargs="+")
-    parser.add_argument(
-        "--engine", choices=ENGINES, default="", help="whose keys are made; the native one's where it can"
+ROWS = {
+    row.name: row
+    for row in (
+        Row("1", 1, OPENFHE, 7, 9),
+        Row("2", 2, OPENFHE, 8.5, 8),
+        Row("3", 3, OPENFHE, 8, 8),
+        Row("4", 4, OPENFHE, 7, 6),
+        Row("5", 5, NATIVE, 4.5, 1),
+        Row("6", 6, NATIVE, 3.5, 3),
+        Row("7", 7, NATIVE, 3.5, 3),
+        Row("6-avx2", 6, NATIVE, 4, 3, "AVX2 only", AVX2_ONLY),
+        Row("5-openfhe", 5, OPENFHE, 5, 5),
+        Row("6-openfhe", 6, OPENFHE, 5, 6),
+        Row("7-openfhe", 7, OPENFHE, 11, 7),
     )
-    parser.add_argument("--pictures", type=Path, nargs="+", default=[Path("inputs/vale.jpg"), Path("inputs/luis.png")])
-    parser.add_argument("--keys", type=lambda text: Path(text).absolute(), default=Path("keys").absolute())
-    args = parser.parse_args()
-    rows = [measure(number, args.engine, args.pictures, args.keys).row() for number in args.sets]
-    print(machine())
-    for row in (HEADINGS, ["---"] * len(HEADINGS), *rows):
-        print(f"| {' | '.join(row)} |")
+}
+
+
+class Bench:
+    """A row's folder, and the program run in it."""
+
+    def __init__(self, row: Row, folder: Path) -> None:
+        self.row, self.folder = row, folder
+        inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        self.environment = inherited | {"NUMBA_CACHE_DIR": str(folder / "kernels")} | dict(row.settings)
+
+    def command(self, word: str, *words: object) -> list[dict[str, Any]]:
+        """A command of the program, with the row's set and keys; its lines of JSON."""
+        line = [sys.executable, "-m", "lowmem_resnet20", word, str(self.row.number), *map(str, words)]
+        line += ["keys", str(self.folder), "json", "verbose", "-1"]
+        done = subprocess.run(line, stdout=subprocess.PIPE, env=self.environment, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def compile_kernels(self) -> float | None:
+        """Seconds of the first process on a machine; None of a row that has no kernels."""
+        if self.row.engine != NATIVE:
+            return None
+        started = time.monotonic()
+        program = "from lowmem_resnet20.native.readiness import make_ready; make_ready(lambda: None)"
+        subprocess.run([sys.executable, "-c", program], env=self.environment, check=True)
+        return time.monotonic() - started
+
+
+def measure(row: Row, folder: Path, runs: int | None) -> dict[str, Any]:
+    """The row's figures.  folder: empty; for keys and ciphertexts."""
+    bench, watch = Bench(row, folder), quiet.Watch()
+    compiling = bench.compile_kernels()
+    [keys] = bench.command("generate_keys", "engine", row.engine)
+    server = folder / f"exp{row.number}" / SERVER
+    figures: dict[str, Any] = {"set": row.number, "engine": row.engine, "compiled_for": row.compiled_for}
+    figures["compiling"] = compiling
+    figures["keys"] = {name: keys[name] for name in ("seconds", "peak_bytes")}
+    figures["keys"]["server_bytes"] = sum(path.stat().st_size for path in server.iterdir())
+    figures |= classify(bench, runs)
+    return figures | {"others": round(watch.share(), 4)} | stamp()
+
+
+def classify(bench: Bench, runs: int | None) -> dict[str, Any]:
+    """Pictures by way of the three commands, evaluated so many times."""
+    set_ = parameter_set(bench.row.number, bench.row.engine)
+    pictures = [ROOT / "inputs" / name for name in PICTURES[: set_.pictures]]
+    encrypted, result = bench.folder / "pictures", bench.folder / "result.ct"
+    encrypted.mkdir()
+    bench.command("encrypt", "input", *pictures, "output", encrypted)
+    [upload] = encrypted.iterdir()
+    evaluations: list[dict[str, Any]] = []
+    while not evaluations or len(evaluations) < (runs or runs_for(evaluations[0]["seconds"])):
+        evaluations += bench.command("evaluate", upload, "output", result)
+    answers = bench.command("decrypt", result, "input", *pictures, "plain")
+    return {
+        "pictures": len(answers),
+        "runs": [evaluation["seconds"] for evaluation in evaluations],
+        "peak_bytes": max(evaluation["peak_bytes"] for evaluation in evaluations),
+        "upload_bytes": upload.stat().st_size,
+        "download_bytes": result.stat().st_size,
+        "worst_difference": max(answer["plain"]["worst_difference"] for answer in answers),
+        "as_plain": sum(answer["class"] == answer["plain"]["class"] for answer in answers),
+    }
+
+
+@contextmanager
+def bench_folder(work: Path) -> Iterator[Path]:
+    """For one row, gone after it; what a call that was killed left there is removed before."""
+    folder = work / "lowmem-resnet20-measured"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def runs_for(seconds: float) -> int:
+    """Of evaluations that take so long."""
+    return 1 if seconds > LONG_SECONDS else RUNS
+
+
+def fail(message: str, hint: str) -> NoReturn:
+    sys.exit(f"measure.py: error: {message}\nhint: {hint}")
+
+
+def check_space(work: Path, chosen: Sequence[Row]) -> None:
+    """Room for the largest row: its keys are gone before the next one's are made."""
+    needed, free = max(row.gibibytes for row in chosen) + 1, shutil.disk_usage(work).free
+    if free < needed * (1 << 30):
+        fail(f"{work} has {format_bytes(free)}, and the rows need {needed:.0f} GiB", "name another folder: --work DIR")
+
+
+def check_quiet(anyway: bool) -> None:
+    busy = quiet.wait(PATIENCE)
+    if busy and not anyway:
+        named = ", ".join(f"{name} {share:.0%} of a core" for name, share in busy.items())
+        fail(f"the machine does something else: {named}", "end it, and go on with --resume; or measure --anyway")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="every row")
+    which.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--resume", action="store_true", help="leave out the rows that are there")
+    parser.add_argument("--runs", type=int, help="evaluations of each row")
+    parser.add_argument("--work", type=Path, default=Path(gettempdir()), metavar="DIR", help="where keys are made")
+    parser.add_argument("--anyway", action="store_true", help="on a machine that does something else too")
+    given = parser.parse_args(argv)
+    origin = Origin.here(OF_AN_EVALUATION)
+    done = rows_of(SECTION, origin) if given.resume or given.only else {}
+    chosen = [ROWS[name] for name in given.only or ROWS if not (given.resume and name in done)]
+    if not chosen:
+        say("every row is there")
+        return
+    check_space(given.work, chosen)
+    say(f"about {sum(row.minutes for row in chosen):.0f} minutes on two cores; {origin.machine}")
+    for row in sorted(chosen, key=lambda row: row.minutes):
+        check_quiet(given.anyway)
+        with bench_folder(given.work) as folder:
+            figures = measure(row, folder, given.runs)
+        done[row.name] = figures
+        record(SECTION, origin, done)
+        say(f"{row.name}: {json.dumps(figures)}")
+        if figures["others"] > DISTURBED:
+            say(f"warning: other processes took {figures['others']:.0%} of the processors meanwhile: measure it again")
+    say(f"written: {FILE} and the tables in the texts")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Where the time of an evaluation goes, by kind of operation: refresh, products, encoding, rotations, loading.
 
-    scripts/operations.py PICTURE SET [SET ...] [--keys DIR]
+    scripts/operations.py PICTURE SET [SET ...] [--keys DIR] [--record]
 
 The server's module runs in this process, with every operation of its evaluator timed; of the native one also the parts
 of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from lowmem_resnet20.terminal.progress import Progress, SilentProgress
+from measurements import record, rows_of
+from origin import OF_AN_EVALUATION, Origin, stamp
+
+SECTION = "operations"
 
 #: The kind of each of an evaluator's methods that takes time.
 KINDS = {
@@ -232,11 +236,22 @@ def table(figures: dict[str, dict[str, Spent]]) -> Table:
     return result
 
 
+def write_down(figures: dict[str, dict[str, Spent]], copied: float) -> None:
+    """Into the file of measurements.  copied: bytes a second."""
+    origin = Origin.here(OF_AN_EVALUATION)
+    rows = {
+        name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | stamp()
+        for name, spent in figures.items()
+    }
+    record(SECTION, origin, rows_of(SECTION, origin) | rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("sets", type=int, nargs="+")
     parser.add_argument("--keys", type=Path, default=Path("keys"))
+    parser.add_argument("--record", action="store_true", help="write the figures down, see scripts/measurements.py")
     args = parser.parse_args()
     from lowmem_resnet20.native.threads import available_processors
 
@@ -249,6 +264,8 @@ def main() -> None:
     console = Console(width=150)
     console.print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written")
     console.print(table(figures))
+    if args.record:
+        write_down(figures, copied)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "weights": None,
         "resume": False,
         "anyway": False,
+        "ray": "",
     }
     assert not picture.parent.exists()
 
@@ -301,6 +302,16 @@ def test_the_servers_side(faked):
     assert events[:2] == [["start", "evaluating"], ["step", "layer1", "block 0"]]
     assert line["job"] == 0 and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
+
+
+@pytest.mark.parametrize(
+    "asked", [b"", b"null", b"7", b"[]", b'"jobs"', b"{}", b"[" * 100_000, b"\xff", b'{"jobs": 1}']
+)
+def test_a_request_that_is_none(faked, monkeypatch, capsys, asked):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked), "utf-8"))
+    assert worker.main() == ExitCode.ENVIRONMENT
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lowmem-resnet20: error: the server was not given a request: ")
 
 
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):

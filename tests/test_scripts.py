@@ -30,6 +30,7 @@ from lowmem_resnet20.serverprocess import ServerRun
 from lowmem_resnet20.terminal.progress import Ended, SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import measurements
 import operations
 import precision
 import precisionreport
@@ -194,6 +195,29 @@ def test_operations_are_counted(tmp_path, set_):
         assert all(kind.calls == refreshes and 0 < kind.share < 1 for kind in parts.values())
     cells = [list(column.cells) for column in operations.table({"a": spent, "b": spent}).columns]
     assert cells[0] == list(spent) and cells[1] == cells[4] == [f"{kind.seconds:.1f}" for kind in spent.values()]
+
+
+def test_operations_are_written_down(monkeypatch, tmp_path):
+    """A column for each set, a line for each kind of any, the sums last."""
+    (tmp_path / "README.md").write_text("<!-- measured: operations -->\n<!-- /measured -->\n")
+    monkeypatch.setattr(measurements, "FILE", tmp_path / "measurements.json")
+    monkeypatch.setattr(measurements, "ROOT", tmp_path)
+    spent, last = (
+        operations.Spent,
+        {"checking keys, files": operations.Spent(1.0, 1), "in all": operations.Spent(9.5, 1)},
+    )
+    operations.write_down({"set 5, native": {"products": spent(1.5, 328)} | last}, 58e9)
+    operations.write_down({"set 6, native": {"refresh: series": spent(2.75, 21, 0.113)} | last}, 58e9)
+    lines = (tmp_path / "README.md").read_text().splitlines()[1:7]
+    assert lines == [
+        "| operation | set 5, native | set 6, native |",
+        "| --- | --- | --- |",
+        "| products | 1.5 s, 328 |  |",
+        "| refresh: series |  | 2.8 s, 21 (11%) |",
+        "| checking keys, files | 1.0 s, 1 | 1.0 s, 1 |",
+        "| in all | 9.5 s, 1 | 9.5 s, 1 |",
+    ]
+    assert measurements.read()["operations"]["rows"]["set 5, native"]["bytes_per_second"] == 58e9
 
 
 def test_the_bandwidth_of_copies():

@@ -111,6 +111,8 @@ def test_altered_file(folder):
         {"stages": {"1": ["c.key"]}},
         {"stages": {"1": ["context.bin"]}},
         {"stages": {"one": ["a.key"]}},
+        {"stages": {"1" * 5000: ["a.key"]}},  # more digits than Python makes a number of
+        {"stages": {"01": ["a.key"]}},
         {"rotations": {"context.bin": [1]}},
         {"rotations": {"a.key": [True]}},
         {"rotations": {"a.key": [1, 1]}},

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from lowmem_resnet20.fhe.keystore import keys_set, open_folder
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.native import engine as engine_module
+from lowmem_resnet20.native.chain import Chain, read_chain_file
+from lowmem_resnet20.native.openfhe_files import read_ciphertext
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
@@ -282,6 +285,19 @@ def test_keys_of_another_chain_are_refused(time, tmp_path, monkeypatch):
         assert "chain.json" in message or "does not hold the" in message, name
 
 
+def test_a_chain_whose_moduli_share_a_factor_is_refused(time, tmp_path):
+    """With keys that name its digest, an evaluation would find out in the middle that an inverse is missing."""
+    path = tmp_path / "chain.json"
+    fields = json.loads((time.keys / "server" / "chain.json").read_text())
+    q, p, sparse = fields["q"], fields["p"], fields["sparse"]
+    path.write_text(json.dumps(fields))
+    assert read_chain_file(path) == read_chain_file(time.keys / "server" / "chain.json")
+    for change in ({"sparse": [q[0], sparse[1]]}, {"sparse": [sparse[0], sparse[0]]}, {"p": [p[0], q[0], *p[2:]]}):
+        path.write_text(json.dumps(fields | change))
+        with pytest.raises(KeyFolderError, match="does not describe a chain of primes"):
+            read_chain_file(path)
+
+
 NUMBERS = st.integers(-2, 1 << 64) | st.sampled_from([0, 1, 2, 3, 1 << 36, (1 << 37) - 1, 4096, 8192])
 
 
@@ -391,6 +407,35 @@ def test_ciphertexts_that_are_no_picture_are_refused(time, tmp_path):
         else:
             assert isinstance(outcome.error, CiphertextError) and "\n" not in outcome.error.message, name
             assert not (time.folder / "none.ct").exists(), name
+
+
+def test_a_stranger_does_not_spoil_the_results_of_others(time):
+    """A picture whose file begins otherwise, as far as anything is accepted, beside an honest one of the same keys: the
+    honest one's result is what it is alone.  Settings of the context that nothing here reads are at its end."""
+    envelope = read_envelope(time.folder / "1.ct")
+    chain = read_chain_file(time.keys / "server" / "chain.json")
+    beginning = read_ciphertext(envelope.payload, chain).envelope.beginning
+    forged = bytearray(envelope.payload)
+    forged[_accepted(forged, chain, len(beginning))] ^= 1
+    facts = Facts(**asdict(envelope.facts) | {"picture": ""})
+    write_envelope(time.folder / "forged.ct", bytes(forged), facts)
+    [alone] = time.evaluate("0>alone")
+    for names in (["0>r0", "forged>r1"], ["forged>r1", "0>r0"]):
+        outcomes = time.evaluate(*names)
+        assert [outcome.error for outcome in outcomes] == [None, None] and alone.error is None
+        assert read_envelope(time.folder / "r0.ct").payload == read_envelope(time.folder / "alone.ct").payload
+        assert read_envelope(time.folder / "r1.ct").payload.startswith(bytes(forged[: len(beginning)]))
+
+
+def _accepted(payload: bytearray, chain: Chain, end: int) -> int:
+    """The first byte of the beginning with which another is accepted too."""
+    for at in range(end):
+        changed = bytearray(payload)
+        changed[at] ^= 1
+        with suppress(CiphertextError):
+            read_ciphertext(changed, chain)
+            return at
+    raise AssertionError("every byte is checked")
 
 
 # --- machines ---------------------------------------------------------------------------------------------

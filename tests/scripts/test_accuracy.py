@@ -24,6 +24,7 @@ pytest.importorskip("torch")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import accuracy
+import measurements
 from pictureset import Pictures
 
 WEIGHTS = random_weights()
@@ -117,7 +118,9 @@ def test_the_deviation_is_the_engines(miniature, monkeypatch, capsys, tmp_path):
         noises.clear()
         found = rows(capsys.readouterr().out)
         if not words:
-            assert 0 < float(found["set 6, ReLU approximated"][3]) != float(found["set 6, with noise"][3])
+            assert (
+                0 < float(found["set 6, native, ReLU approximated"][3]) != float(found["set 6, native, with noise"][3])
+            )
 
 
 @pytest.mark.parametrize("weights, refused", [("wide", 0), ("narrow", 4)])
@@ -132,13 +135,35 @@ def test_what_is_printed(miniature, capsys, tmp_path, weights, refused):
     printed = capsys.readouterr().out
     found = rows(printed)
     assert found["plain"][:3] == ["3 of 4", "75.00%", "0"]
-    assert found["set 1, ReLU approximated"][2] == str(refused)
-    assert found["set 6, ReLU approximated"][2] == "0"
+    assert found["set 1, openfhe, ReLU approximated"][2] == str(refused)
+    assert found["set 6, native, ReLU approximated"][2] == "0"
     if refused:
-        assert found["set 1, ReLU approximated"] == ["0 of 4", "0.00%", "4", "nan", "nan", "4"]
-        assert "set 1, ReLU approximated: class differs on p.npz[0], p.npz[1]" in printed
+        assert found["set 1, openfhe, ReLU approximated"] == ["0 of 4", "0.00%", "4", "nan", "nan", "4"]
+        assert "set 1, openfhe, ReLU approximated: class differs on p.npz[0], p.npz[1]" in printed
     bound = narrowed(3 if refused else 1).bounds["conv1"]
     assert found["conv1"] == [f"{bound.max():.2f}", f"{bound.mean():.2f}"]
+
+
+def test_scores_are_written_down(miniature, monkeypatch, tmp_path):
+    """Of plain and of each set with noise, the worst logit without it beside; rows of other pictures stay."""
+    (tmp_path / "README.md").write_text("<!-- measured: accuracy -->\n<!-- /measured -->\n")
+    monkeypatch.setattr(measurements, "FILE", tmp_path / "measurements.json")
+    monkeypatch.setattr(measurements, "ROOT", tmp_path)
+    x = np.round(pictures().x * 255).astype(np.uint8)
+    labels = np.stack([forward(WEIGHTS, picture / 255)["fc"] for picture in x]).argmax(1)
+    for name, count in (("p.npz", 4), ("q.npz", 2)):
+        np.savez(tmp_path / name, x=x[:count], y=labels[:count])
+        miniature(tmp_path / name, "--sets", 6, "--record")
+        accuracy.main()
+    rows = measurements.read()["accuracy"]["rows"]
+    assert set(rows) == {f"{name}: {of}" for name in ("p.npz", "q.npz") for of in ("plain", "set 6, native")}
+    plain, native = rows["p.npz: plain"], rows["p.npz: set 6, native"]
+    assert (plain["right"], plain["of"], plain["differing"], plain["worst"]) == (4, 4, 0, 0.0)
+    assert (native["right"], native["differing"]) == (4, 0)
+    assert 0 < native["mean"] < native["worst"] != native["worst_without_noise"] > 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| p.npz | plain | 4 of 4 (100.0%) |  |  |  |  |\n" in text
+    assert f"| p.npz | set 6, native | 4 of 4 (100.0%) | 0 | {native['worst']:.2f} |" in text
 
 
 def test_pictures_are_encrypted_by_the_command_line(monkeypatch, tmp_path):

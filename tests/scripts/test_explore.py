@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.errors import PlanError
+from lowmem_resnet20.native.keyplan import refresh_plan
 from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, INSECURE_SET
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -54,7 +55,7 @@ def test_native_variations():
     assert varied.multiplicative_depth == INSECURE_NATIVE_SET.multiplicative_depth  # one level more, and one less
     varied = explore.variation(INSECURE_NATIVE_SET, {"transforms": "Horner:5.5/8.8:3.3.2.2/4.4.4.4"})
     assert varied.level_budget == (4, 2)
-    assert explore.refresh_plan(varied).slots_to_coefficients.babies == (8, 8)
+    assert refresh_plan(varied).slots_to_coefficients.babies == (8, 8)
     for text in (
         "hoisted",
         "abacus:5.5/8.8:5.5/8.8",

@@ -30,7 +30,7 @@ CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinea
 BOOTSTRAPPING_KEYS = "bootstrapping.key"
 CLIENT, SERVER = "client", "server"
 _LONGEST_MANIFEST = 1 << 20
-_FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[0-9]{1,3}")
+_FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
 _MOST_FILES = 512
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TextIO
 
 import uvicorn
 
 from ..errors import UsageError
+from ..job import Evaluation
 from ..machine.files import os_fault
 from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
-from ..network.parameters import parameter_set
+from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import default_weights_path, load_weights
 from ..serverprocess import ServerProcess
 from ..terminal.progress import format_bytes
@@ -24,7 +28,6 @@ from ..terminal.words import Request
 from .app import make_app
 from .log import EventLog, LibraryHandler
 from .parts import Service, Settings
-from .runner import Start
 from .store import Store
 
 DEFAULT_ADDRESS = "127.0.0.1:8642"
@@ -47,13 +50,13 @@ def serve(request: Request, printer: Printer) -> None:
     log = EventLog(printer.stderr, request.verbose)
     store = Store(request.store)
     store.open()
-    settings = Settings(set_.number, weights, request.weights, _start(request), printer.stderr)
+    settings = Settings(set_.number, weights, request.weights, ServerProcess, printer.stderr)
+    if request.ray:
+        settings = _on_cluster(request.ray, settings)
     service = Service(settings, store, log)
     with _listen(host, port) as listening:
-        available = available_bytes()
-        if available < set_.server_bytes:
-            message = f"an evaluation takes {format_bytes(set_.server_bytes)}, and {format_bytes(available)} are free"
-            printer.warning(message, "close other programs, or jobs will fail for want of memory")
+        if not request.ray:
+            _warn_of_memory(set_, printer)
         _run(service, listening, partial(_say_where, request, printer, host, listening, service.store))
 
 
@@ -65,9 +68,27 @@ def parse_address(text: str) -> tuple[str, int]:
     return found["six"] or found["host"], int(found["port"])
 
 
-def _start(request: Request) -> Start:
-    """Where evaluations are done: in a process of this machine."""
-    return ServerProcess
+def _on_cluster(address: str, settings: Settings) -> Settings:
+    """Settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
+
+    Its workers have one job at a time each, so that no number of jobs is too large.
+    Errors: UsageError, EnvironmentFault if there is no cluster.
+    """
+    from ..cluster.joining import check_address
+
+    check_address(address)
+
+    def start(asked: Evaluation, stderr: TextIO) -> ServerProcess:
+        return ServerProcess(replace(asked, ray=address), stderr)
+
+    return replace(settings, start=start, room=lambda _: sys.maxsize)
+
+
+def _warn_of_memory(set_: ParameterSet, printer: Printer) -> None:
+    available = available_bytes()
+    if available < set_.server_bytes:
+        message = f"an evaluation takes {format_bytes(set_.server_bytes)}, and {format_bytes(available)} are free"
+        printer.warning(message, "close other programs, or jobs will fail for want of memory")
 
 
 def _listen(host: str, port: int) -> socket.socket:

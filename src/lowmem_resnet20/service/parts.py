@@ -18,7 +18,7 @@ from .limits import ciphertext_bytes, read_limits
 from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
-from .runner import Runner, Start
+from .runner import Room, Runner, Start, room_here
 from .store import Store
 from .token import Gate, token_in
 
@@ -29,13 +29,15 @@ _CHECKED_AT_ONCE = 4
 @dataclass
 class Settings:
     """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start: how
-    an evaluation is started; stderr: where what it says beside its answer goes."""
+    an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once there is
+    memory."""
 
     number: int
     weights: Weights
     weights_file: Path | None
     start: Start
     stderr: TextIO
+    room: Room = room_here
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Service:
             number=number,
             weights=self.settings.weights_file,
             start=self.settings.start,
+            room=self.settings.room,
             stderr=self.settings.stderr,
         )
         self.checking = asyncio.Semaphore(_CHECKED_AT_ONCE)

@@ -14,7 +14,7 @@ from ..errors import CiphertextError, ExitCode, LowmemError, ServerError, error_
 from ..job import Evaluation, Job
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
-from ..network.parameters import parameter_set
+from ..network.parameters import ParameterSet, parameter_set
 from ..serverprocess import ServerRun
 from ..terminal.progress import Progress
 from ..terminal.relay import RelayProgress
@@ -50,6 +50,13 @@ class Worker(Protocol):
 
 #: Starts the evaluation; what it says beside its answer goes to the stream.
 Start = Callable[[Evaluation, TextIO], Worker]
+#: How many jobs of a set there is memory for where they are evaluated.
+Room = Callable[[ParameterSet], int]
+
+
+def room_here(set_: ParameterSet) -> int:
+    """In one process of this machine."""
+    return int((available_bytes() - set_.server_bytes) // evaluation_bytes(set_))
 
 
 class Runner:
@@ -68,11 +75,12 @@ class Runner:
         number: int,
         weights: Path | None,
         start: Start,
+        room: Room,
         stderr: TextIO,
     ) -> None:
         self._store, self._queue, self._folders, self._feed = store, queue, folders, feed
         self._metrics, self._log, self._limits = metrics, log, limits
-        self._number, self._weights, self._start, self._stderr = number, weights, start, stderr
+        self._number, self._weights, self._start, self._room, self._stderr = number, weights, start, room, stderr
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._work = threading.Event()
         self._lock = threading.Lock()
@@ -151,8 +159,7 @@ class Runner:
         """How many of the jobs there is memory for."""
         with suppress(Refused):
             set_ = parameter_set(self._number, self._folders.manifest(batch[0].keys).engine)
-            left = available_bytes() - set_.server_bytes
-            return max(1, min(len(batch), int(left // evaluation_bytes(set_))))
+            return max(1, min(len(batch), self._room(set_)))
         return 1
 
     def _converse(self, batch: list[Ticket], run: Run) -> ServerRun:

@@ -40,13 +40,13 @@ def _fail(error: Exception, printer: Printer) -> ExitCode:
     wait_if_ending()
     if os.environ.get(DEBUG_VARIABLE):
         printer.say("".join(traceback.format_exception(error)).rstrip())
-    known = _explain(error)
+    known = explain(error)
     if not isinstance(known, Reported):
         printer.error(known)
     return known.exit_code
 
 
-def _explain(error: Exception) -> LowmemError:
+def explain(error: Exception) -> LowmemError:
     """The error for the user that an exception of any kind amounts to."""
     if isinstance(error, LowmemError):
         return error

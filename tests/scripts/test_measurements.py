@@ -1,0 +1,167 @@
+"""scripts/measurements.py and origin.py: what is kept, where tables are written, and that the texts hold them."""
+
+import json
+import re
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from lowmem_resnet20.network.parameters import PARAMETER_SETS
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+import measurements
+import origin
+from origin import Origin
+from tables import TABLES, Table
+
+HERE = Origin("code", "weights", "a processor; 2 cores", "versions")
+STAMP = {"commit": "c0ffee", "changed": False, "time": "2026-11-25 18:30"}
+COUNTS = Table(
+    "counts",
+    "scripts/count.py",
+    lambda rows: ["of", "count"],
+    lambda rows: [[n, str(r["count"])] for n, r in rows.items()],
+)
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path) -> Path:
+    """A file of measurements with one kind of table, and no texts."""
+    monkeypatch.setattr(measurements, "FILE", tmp_path / "measurements.json")
+    monkeypatch.setattr(measurements, "ROOT", tmp_path)
+    monkeypatch.setitem(TABLES, "counts", COUNTS)
+    return tmp_path
+
+
+# --- the texts as they are ---------------------------------------------------------------------------------
+
+
+def test_the_texts_hold_the_tables_of_what_was_measured():
+    """If this fails: scripts/measurements.py."""
+    for path in measurements.texts(ROOT):
+        text = path.read_text(encoding="utf-8")
+        assert measurements.with_tables(text) == text, f"{path} is not what measurements.json gives"
+
+
+def test_every_table_stands_in_a_text():
+    places = [
+        place for path in measurements.texts(ROOT) for place in re.findall(r"<!-- measured: (.*) -->", path.read_text())
+    ]
+    assert set(places) == set(TABLES)
+
+
+def test_what_was_measured_is_of_committed_code():
+    """One origin a section there is by the file's form; and every figure that a table shows is there."""
+    for name, described in TABLES.items():
+        section = measurements.read().get(described.section)
+        if section:
+            assert set(section["origin"]) == set(asdict(HERE)), name
+            assert section["rows"] and not any(row["changed"] for row in section["rows"].values()), name
+    rows = measurements.read().get("sets", {"rows": {}})["rows"].values()
+    assert {(row["set"], row["engine"]) for row in rows} <= set(PARAMETER_SETS)
+
+
+# --- the file and the tables --------------------------------------------------------------------------------
+
+
+def test_rows_of_one_origin_stand_together(kept):
+    measurements.record("counts", HERE, {"a": {"count": 1} | STAMP})
+    assert measurements.rows_of("counts", HERE) == {"a": {"count": 1} | STAMP}
+    for change in ("code", "weights", "machine", "versions"):
+        assert measurements.rows_of("counts", replace(HERE, **{change: "other"})) == {}
+    assert measurements.rows_of("others", HERE) == {}
+    measurements.record("others", HERE, {})
+    assert set(json.loads(measurements.FILE.read_text())) == {"counts", "others"}
+
+
+def test_tables_are_written_between_their_marks(kept):
+    (kept / "scripts").mkdir()
+    for name in ("README.md", "scripts/README.md", "notes.txt"):
+        (kept / name).write_text("before\n<!-- measured: counts -->\nolder\n<!-- /measured -->\nafter\n")
+    measurements.record("counts", HERE, {"a": {"count": 1} | STAMP, "b": {"count": 2} | STAMP})
+    table = "| of | count |\n| --- | --- |\n| a | 1 |\n| b | 2 |\n"
+    source = "`scripts/count.py`, commit c0ffee, 2026-11-25 18:30 UTC. a processor; 2 cores; versions."
+    expected = f"before\n<!-- measured: counts -->\n{table}\n{source}\n<!-- /measured -->\nafter\n"
+    assert (kept / "README.md").read_text() == (kept / "scripts" / "README.md").read_text() == expected
+    assert "older" in (kept / "notes.txt").read_text()
+    assert measurements.with_tables(expected) == expected
+
+
+def test_what_was_not_measured_is_said(kept):
+    text = "<!-- measured: counts -->\n<!-- /measured -->\n"
+    assert "\nNot measured yet: `scripts/count.py`.\n" in measurements.with_tables(text)
+    with pytest.raises(KeyError, match="of nothing"):
+        measurements.with_tables("<!-- measured: of nothing -->\n<!-- /measured -->\n")
+
+
+def test_the_source_names_all_commits():
+    rows = {"a": STAMP, "b": STAMP | {"commit": "decade", "changed": True, "time": "2026-11-25 19:00"}}
+    told = measurements.source("x", {"rows": rows, "origin": asdict(HERE)})
+    assert (
+        "`x`, the same code at commits c0ffee, decade with changes, 2026-11-25 18:30 to 2026-11-25 19:00 UTC." in told
+    )
+
+
+# --- origin -------------------------------------------------------------------------------------------------
+
+
+def test_the_code_is_what_figures_depend_on(tmp_path):
+    """A changed byte of a measured file, or a new one; not a text beside them, nor another part."""
+    for name in ("network/a.py", "network/README.md", "fhe/b.py", "cli.py", "server.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    parts, seen = ("network", "server.py"), set()
+
+    def digest():
+        return origin.code_digest(tmp_path, parts)
+
+    seen.add(digest())
+    for name in ("network/README.md", "fhe/b.py", "cli.py"):
+        (tmp_path / name).write_text("2")
+        assert digest() in seen
+    for name in ("network/a.py", "server.py", "network/c.py"):
+        (tmp_path / name).write_text("2")
+        assert digest() not in seen
+        seen.add(digest())
+
+
+def test_the_measured_files_are_there():
+    for name in origin.OF_AN_EVALUATION:
+        assert list(origin.python_files(origin.PACKAGE, (name,))), name
+        assert all(path.is_file() for path in origin.python_files(origin.PACKAGE, (name,)))
+    assert set(origin.IN_THE_CLEAR) < set(origin.OF_A_REFRESH) < set(origin.OF_AN_EVALUATION)
+
+
+CPU = """processor	: 0
+model name	: AMD EPYC
+cpu family	: 25
+model		: 17
+flags		: fpu fma avx avx2 avx512f sse
+
+processor	: 1
+model name	: AMD EPYC
+cpu family	: 25
+model		: 18
+"""
+
+
+def test_the_machine_in_words(monkeypatch, tmp_path):
+    monkeypatch.setattr(origin, "available_processors", lambda: 2)
+    cpu, memory = tmp_path / "cpuinfo", tmp_path / "meminfo"
+    cpu.write_text(CPU)
+    memory.write_text("MemTotal:       25165824 kB\nMemFree: 1 kB\n")
+    expected = "AMD EPYC (family 25, model 17) with fma, avx2, avx512f; 2 cores, 24.00 GiB of memory"
+    assert origin.machine(cpu, memory) == expected
+    cpu.write_text("processor : 0\nFeatures : fp asimd\n")
+    assert " with asimd; 2 cores" in origin.machine(cpu, memory)
+
+
+def test_where_this_is():
+    here, stamp = Origin.here(origin.OF_A_REFRESH), origin.stamp()
+    assert re.fullmatch(r"[0-9a-f]{16}", here.code) and re.fullmatch(r"[0-9a-f]{16}", here.weights)
+    assert all(f"{name} " in here.versions for name in ("OpenFHE", "numba", "numpy", "CPython"))
+    assert re.fullmatch(r"[0-9a-f]{10}|unknown", stamp["commit"]) and isinstance(stamp["changed"], bool)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", stamp["time"])
