@@ -81,10 +81,16 @@ def estimate(estimator: Any, instance: Instance) -> dict[tuple[str, str], float]
     parameters = instance.parameters(estimator)
     models = {name: getattr(estimator.RC, name) for name in COST_MODELS}
     return {
-        (attack, name): math.log2(run(estimator.LWE, parameters, model)["rop"])
+        (attack, name): log2(run(estimator.LWE, parameters, model)["rop"])
         for attack, run in ATTACKS.items()
         for name, model in models.items()
     }
+
+
+def log2(number: Any) -> float:
+    """Of a number of the estimator's, which may be beyond every float, or infinite: no such attack was found."""
+    short = float(number)
+    return math.log2(short) if math.isfinite(short) else float(number.log(2))
 
 
 def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:

@@ -199,6 +199,40 @@ def test_interrupted(kept, nodes, tmp_path):
     assert not list(tmp_path.glob("*.ct"))
 
 
+def test_a_service_has_the_cluster_evaluate(kept, nodes, tmp_path):
+    """Jobs of a client go to both workers; what the run goes through is told as that of a process of this machine."""
+    pytest.importorskip("uvicorn")
+    from serving import Process, upload_folder, wait_for
+
+    made, _ = nodes
+    store, seen = tmp_path / "store", set()
+    with Process(store, words=("ray", made.address)) as process, process.client() as asked:
+        name = upload_folder(asked, kept.keys / "server")
+        posted = [
+            asked.post("/v1/jobs", params={"keys": name}, content=(kept.folder / f"{i}.ct").read_bytes()).json()["job"]
+            for i in range(3)
+        ]
+        while asked.get(f"/v1/jobs/{posted[-1]}").json()["state"] in ("waiting", "running"):
+            seen |= processes("ray::Worker.evaluate")
+        for number, job in enumerate(posted):
+            found = wait_for(asked, job)
+            assert found["state"] == "done" and found["peak_bytes"] > 1 << 26, found
+            result = asked.get(f"/v1/jobs/{job}/result").content
+            assert number >= LOCAL or result == (kept.folder / "local" / f"{number}.ct").read_bytes()
+    assert len(seen) >= 2
+    gone(lambda: processes("ray::Worker"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2:1", "nowhere"])
+def test_a_service_without_its_cluster_does_not_start(kept, address, tmp_path):
+    """It says so in a line, before it listens."""
+    words = ["serve", "6", "store", str(tmp_path / "store"), "ray", address, "weights", str(kept.folder / "weights")]
+    done = subprocess.run([sys.executable, TESTS / "serving.py", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == (ExitCode.USAGE if address == "nowhere" else ExitCode.ENVIRONMENT)
+    error, hint = done.stderr.splitlines()
+    assert address in error and error.startswith("lowmem-resnet20: error: ") and hint.startswith("hint: ")
+
+
 def test_a_cluster_made_for_the_run(kept, tmp_path):
     """``local``: nothing of it is left."""
     done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
