@@ -1,0 +1,33 @@
+"""Who knows of the service's client: the command line alone; and it knows of no secret."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from imports import imported_modules, module_names, tree
+
+REMOTE = {name for name in module_names() if name.startswith("remote.")}
+SERVERS = [name for name in module_names() if name in ("worker", "server") or name.startswith(("service.", "cluster"))]
+SECRET = {"client", "fhe.secret", "fhe.native_keys", "sealing", "registry", "terminal.passphrase", "keygeneration"}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_no_server_knows_of_it(name):
+    assert not imported_modules(name) & REMOTE
+
+
+@pytest.mark.parametrize("name", sorted(REMOTE))
+def test_it_knows_of_no_secret(name):
+    assert not imported_modules(name) & SECRET
+
+
+def test_one_module_of_it_speaks_http():
+    found = {
+        name
+        for name in REMOTE
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Import) and {alias.name for alias in node.names} & {"httpx", "socket", "http", "urllib"}
+    }
+    assert found == {"remote.connection"}
