@@ -8,7 +8,7 @@
 
 Prints log2 of the number of classical operations of each attack, a line for every modulus that a set has, and for the
 sparse secret that moduli are raised under; then how likely that raising fails.  The estimator is no dependency of the
-program, takes minutes a line, and its figures change with its commits, so the commit is printed too.
+program, may take an hour a line, and its figures change with its commits, so the commit is printed too.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ def estimate(estimator: Any, instance: Instance) -> dict[tuple[str, str], float]
 
 
 def log2(number: Any) -> float:
-    """Of a number of the estimator's, which may be beyond every float, or infinite: no such attack was found."""
+    """Of a number of the estimator's, which may be beyond every float, or infinite where it found no such attack."""
     short = float(number)
-    return math.log2(short) if math.isfinite(short) else float(number.log(2))
+    if math.isfinite(short):
+        return math.log2(short)
+    return float(number.log(2)) if hasattr(number, "log") else math.inf
 
 
 def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:

@@ -94,16 +94,20 @@ def test_what_the_estimator_is_asked(checkout, capsys):
 def test_costs_beyond_a_float():
     """The sparse secret's are: its modulus is so short that lattice reduction has no chance."""
 
-    class Large:
-        """As Sage's real numbers are: float() of such gives infinity."""
+    class Infinite:
+        """As Sage's infinity is."""
 
         def __float__(self) -> float:
             return math.inf
+
+    class Large(Infinite):
+        """As Sage's real numbers are: float() of such gives infinity."""
 
         def log(self, base: int) -> float:
             return {2: 2770.25}[base]
 
     assert security.log2(Large()) == 2770.25
+    assert security.log2(Infinite()) == math.inf
     assert security.log2(1 << 40) == 40
 
 
