@@ -175,6 +175,7 @@ def test_load_keys_runs_the_three_steps(run, faked, server):
         "weights": None,
         "resume": False,
         "anyway": False,
+        "ray": "",
     }
     assert not picture.parent.exists()
 
@@ -301,6 +302,16 @@ def test_the_servers_side(faked):
     assert events[:2] == [["start", "evaluating"], ["step", "layer1", "block 0"]]
     assert line["job"] == 0 and line["seconds"] == 2.0 and line["peak_bytes"] > 0
     assert faked[-1] == ("evaluate", Path("keys/exp1"), 1, Path("p.ct"), Path("r.ct"), Path("c"), False)
+
+
+@pytest.mark.parametrize(
+    "asked", [b"", b"null", b"7", b"[]", b'"jobs"', b"{}", b"[" * 100_000, b"\xff", b'{"jobs": 1}']
+)
+def test_a_request_that_is_none(faked, monkeypatch, capsys, asked):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(asked), "utf-8"))
+    assert worker.main() == ExitCode.ENVIRONMENT
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lowmem-resnet20: error: the server was not given a request: ")
 
 
 def test_the_server_goes_on_after_a_bad_ciphertext(faked):
@@ -991,6 +1002,20 @@ def test_nothing_is_kept_when_all_was_told(run, sent, server, temporary):
     server(WORKS)
     assert run("load_keys", "1", "input", "own.png").code == 0
     assert list(temporary.iterdir()) == []
+
+
+def test_a_cluster_is_asked_by_the_servers_process(run, sent, server):
+    """It is told the address; a picture that workers of the cluster died of is that picture's failure."""
+    server(WORKS)
+    assert run("evaluate", "1", "sent/a.ct", "output", "r.ct", "ray", "10.0.0.1:6379").code == ExitCode.OK
+    assert request()["ray"] == "10.0.0.1:6379"
+    answer = '{"job": 0, "seconds": 0, "peak_bytes": 0, "error": "3 workers died", "hint": "memory", "exit_code": 8}'
+    other = '{"job": 1, "seconds": 2.0, "peak_bytes": 1000}'
+    server(f"cat >request; echo '{answer}'; echo '{other}'")
+    done = run("evaluate", "1", "sent/a.ct", "sent/b.ct", "output", "results/", "ray", "auto", "json")
+    assert done.code == ExitCode.SERVER
+    assert [json.loads(line).get("error") for line in done.out.splitlines()] == ["3 workers died", None]
+    assert done.err == "lowmem-resnet20: error: 3 workers died\nhint: memory\n"
 
 
 def test_memory_is_looked_at_unless_the_user_knows_better(run, sent, server):

@@ -31,6 +31,7 @@ MADE = [
 ]
 KEYS = "python -I -m lowmem_resnet20 generate_keys 6"
 CLASSIFIED = "python -I -m lowmem_resnet20 load_keys 6 input inputs/vale.jpg plain verbose 0"
+TESTED = "python -m pytest -n 2 --dist loadfile"
 CHECKS = [
     "python -m ruff check src scripts tests",
     "python -m ruff format --check src scripts tests",
@@ -69,7 +70,7 @@ def tree(tmp_path) -> Tree:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     programs.mkdir()
-    for name in ("python3.10", "python3.12", "python3", "python"):
+    for name in ("python3.10", "python3.12", "python3", "python", "chromium"):
         (programs / name).write_text(STAND_IN)
         (programs / name).chmod(0o755)
     return Tree(root)
@@ -94,10 +95,14 @@ def test_the_demo_ends_as_what_it_runs_ends(tree, fails, run):
 
 @pytest.mark.parametrize("script", ["scripts/test", ".ci/run"])
 def test_the_tests_come_after_the_checks(tree, script):
-    assert tree.run(script)[:2] == (0, [*MADE, *CHECKS, "python -m pytest"])
+    assert tree.run(script)[:2] == (0, [*MADE, *CHECKS, TESTED])
 
 
 def test_arguments_go_to_pytest(tree):
+    assert tree.run("scripts/test", "-k", "a b")[1][-1] == f"{TESTED} -k a b"
+
+
+def test_full_size_runs_come_one_after_the_other(tree):
     assert tree.run("scripts/test", "--full", "-k", "a b")[1][-1] == "python -m pytest --full -k a b"
 
 
@@ -106,7 +111,7 @@ def test_the_first_check_that_fails_ends_it(tree, fails):
     code, run, _ = tree.run("scripts/test", FAIL_ON=f"-m {fails}" if fails != "shellcheck" else "--external")
     assert code == 6
     assert fails in run[-1]
-    assert [*MADE, *CHECKS, "python -m pytest"][: len(run)] == run
+    assert [*MADE, *CHECKS, TESTED][: len(run)] == run
 
 
 def test_a_failed_installation_is_tried_again(tree):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import lowmem_resnet20
-from imports import imported_modules, tree
+from imports import imported_modules, module_names, tree
 from lowmem_resnet20 import client
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.native.chain import read_chain_file
@@ -25,6 +26,7 @@ from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 from secretnumbers import native_needles, needles
+from serving import FakeWorker, serving, upload_folder
 from watching import watching
 
 SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
@@ -58,6 +60,23 @@ def test_the_server_imports_neither_client_nor_torch():
     modules = imported_modules("worker")
     assert not modules & {*OF_THE_CLIENT, "model.plain"}
     assert {"network.resnet20", "fhe.openfhe_evaluator", "fhe.keystore"} <= modules  # the walk does see imports
+    assert {"cluster.evaluation", "cluster.keeper", "cluster.worker"} <= modules  # all that a cluster's machines run
+
+
+def test_the_service_imports_neither_client_nor_torch_nor_openfhe():
+    """It takes ciphertexts from strangers, and reads none."""
+    modules = imported_modules("service.command")
+    assert not modules & {*OF_THE_CLIENT, "model.plain", "worker", "server", "fhe.library", "fhe.ciphertexts"}
+    assert {name for name in module_names() if name.startswith("service.")} <= modules
+    assert {"fhe.keystore", "fhe.envelope", "serverprocess"} <= modules
+
+
+def test_the_services_process_loads_neither_openfhe_nor_the_clients_modules():
+    script = "import sys, lowmem_resnet20.service.command; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {*(f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT), "openfhe", "numba", "torch"}
+    assert {"lowmem_resnet20.service.app", "lowmem_resnet20.fhe.keystore"} <= loaded
 
 
 def test_only_the_client_names_the_secret_key_file():
@@ -82,9 +101,10 @@ def names_in(module: str) -> set[str]:
     return names
 
 
-def test_nothing_the_server_imports_names_a_secret():
+@pytest.mark.parametrize("server", ["worker", "service.command"])
+def test_nothing_the_server_imports_names_a_secret(server):
     """Neither in a signature nor in a call: there is no type by which a secret key could be handed on."""
-    for module in imported_modules("worker"):
+    for module in imported_modules(server):
         names = names_in(module)
         assert not names & NAMES_OF_THE_CLIENT, module
         assert not {name for name in names if "secret" in name.lower()} - NO_KEYS, module
@@ -200,7 +220,7 @@ def test_the_servers_process_meets_no_secret(folder):
 
 def forms_found(folder: Path, forms: dict[str, bytes], names: str = "*") -> dict[str, str]:
     """By form of the secret's numbers, the file of the folder that holds some."""
-    contents = {path.name: path.read_bytes() for path in folder.glob(names)}
+    contents = {path.name: path.read_bytes() for path in folder.glob(names) if path.is_file()}
     return {form: name for form, some in forms.items() for name, content in contents.items() if some in content}
 
 
@@ -221,6 +241,24 @@ def test_no_file_of_the_server_holds_the_secrets_numbers(folder, tmp_path):
     assert would_be_found(forms, tmp_path)
     shutil.copy(folder / "exp6" / "client" / "secret.key", tmp_path / "a.key")
     assert len(forms_found(tmp_path, forms)) == set_.multiplicative_depth + 1
+
+
+@pytest.mark.parametrize("folder", ["native"], indirect=True)
+def test_no_file_of_a_services_store_holds_the_secrets_numbers(folder, tmp_path):
+    """And whoever offers it the client's folder is refused before a byte of a key is sent."""
+    forms = needles((folder / "exp6" / "client" / "secret.key").read_bytes(), SETS["native"].ring_dimension)
+    FakeWorker.reset()
+    with serving(tmp_path / "store") as served:
+        offered = (folder / "exp6" / "client" / "manifest.json").read_bytes()
+        answer = served.client.put(f"/v1/keys/{hashlib.sha256(offered).hexdigest()}", content=offered)
+        assert answer.status_code == 422 and "secret.key" in answer.text
+        name = upload_folder(served.client, folder / "exp6" / "server")
+        job = served.post(name, (folder / "p.ct").read_bytes())
+        assert served.wait(job["job"])["state"] == "done"
+    folders = {path.parent for path in (tmp_path / "store").rglob("*") if path.is_file()}
+    assert {"store", "server", job["job"]} <= {found.name for found in folders}
+    assert [forms_found(found, forms) for found in folders] == [{}] * len(folders)
+    assert would_be_found(forms, tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["native"], indirect=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CiphertextError, EnvironmentFault, ExitCode, PictureError, Reported
+from .errors import CiphertextError, EnvironmentFault, ExitCode, PictureError, Reported, ServerError
 from .job import Job
 from .terminal.progress import timed
 from .terminal.report import Classification, Printer
@@ -104,7 +104,7 @@ class Each:
         """What concerns the pictures of ``paths`` together: an error is told once, to programs of each."""
         try:
             yield
-        except (PictureError, CiphertextError, EnvironmentFault) as error:
+        except (PictureError, CiphertextError, EnvironmentFault, ServerError) as error:
             for path in paths if self.request.json else ():
                 line = {"set": self.request.set_number, "input": str(path)}
                 self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})

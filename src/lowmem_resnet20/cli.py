@@ -239,12 +239,23 @@ def _test(request: Request, printer: Printer) -> None:
 
 
 def _fetch(request: Request, printer: Printer) -> None:
-    """What a service has evaluated, decrypted here."""
-    from .remote import fetch
+    """What a service has evaluated, decrypted here; what decrypting needs is looked at first."""
+    from . import client
+    from .remote.fetching import fetch
 
+    set_, each = parameter_set_of_keys(request), Each(request, printer, len(request.jobs) > 1)
+    client.check_decryption(key_folder(request), set_)
+    results = []
     with private_folder(f"{PROGRAM}-") as temporary:
-        results = fetch(request, temporary, printer)
-        _decrypt(replace(request, ciphertexts=tuple(results)), printer)
+        with make_progress(request.verbose, printer.stderr) as progress:
+            fetched = fetch(request, set_, temporary, progress, printer)
+        for line in fetched:
+            with each.trying(Path(line["job"])):
+                raise_error(line)
+                results.append(line["output"])
+        if results:
+            _decrypt(replace(request, ciphertexts=tuple(results)), printer)
+    each.end()
 
 
 def _serve(request: Request, printer: Printer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .network.evaluator import Evaluator
 
@@ -25,10 +25,14 @@ class Engine(Protocol[X]):
         Errors: CiphertextError; EnvironmentFault.
         """
 
-    def write(self, x: X) -> bytes:
+    def form(self, payload: bytes) -> Any:
+        """How the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them is written
+        in that form, whatever others sent."""
+
+    def write(self, x: X, form: Any) -> bytes:
         """The bytes that :meth:`read` makes the same ciphertext of."""
 
-    def write_answer(self, x: X) -> bytes:
+    def write_answer(self, x: X, form: Any) -> bytes:
         """The same values for the client, on no more primes than they need."""
 
     def close(self) -> None:

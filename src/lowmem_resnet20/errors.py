@@ -7,10 +7,11 @@ An error's message fits on one line; ``hint`` says what to do about it.  The com
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
-    """Documented in the README; never renumbered."""
+    """Documented in USAGE.md; never renumbered."""
 
     OK = 0
     FAILURE = 1
@@ -96,6 +97,11 @@ class Reported(LowmemError):
     def __init__(self, code: ExitCode) -> None:
         super().__init__(f"ended with exit code {code.value} ({code.name.lower()})")
         self.exit_code = code
+
+
+def told(error: LowmemError) -> dict[str, Any]:
+    """An error for another process, as JSON: :func:`error_of` makes it again."""
+    return {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
 
 
 def error_of(code: int, message: str, hint: str = "") -> LowmemError:

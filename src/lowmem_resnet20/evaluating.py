@@ -1,4 +1,4 @@
-"""Where pictures are evaluated: by a process of this machine, by a service, or on a cluster."""
+"""Where pictures are evaluated: by a server process of this machine, which may have a cluster do it, or by a service."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ from .terminal.report import Printer
 from .terminal.words import Request
 
 if TYPE_CHECKING:
+    from .network.parameters import ParameterSet
+    from .network.weights import Weights
     from .serverprocess import ServerRun
+
+
+def check(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
+    """Before anything is encrypted: that a service which the request names is there, and computes what is asked.
+
+    Errors: as :func:`.remote.evaluation.check_service`.
+    """
+    if request.server:
+        from .remote.evaluation import check_service
+
+        check_service(request, set_, weights, printer)
 
 
 def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
     """Have pictures evaluated where the request says.  Errors: of the whole; those of single pictures are in the run."""
     with make_progress(request.verbose, printer.stderr) as progress:
         if request.server:
-            from .remote import run_remotely
+            from .remote.evaluation import run_remotely
 
             return run_remotely(request, asked, progress, printer)
-        if request.ray:
-            from .cluster import run_on_cluster
-
-            return run_on_cluster(request.ray, asked, progress, printer.stderr)
         from .serverprocess import run_server
 
         return run_server(asked, progress, printer.stderr)

@@ -26,7 +26,8 @@ class Evaluation:
     """All the pictures of one run.
 
     folder: keys/expN, of which the server reads server/ alone; weights: None for the program's own; resume: go on
-    where an evaluation to the same outputs was killed; anyway: though there seems to be too little memory.
+    where an evaluation to the same outputs was killed; anyway: though there seems to be too little memory; ray: address
+    of the Ray cluster whose machines evaluate, empty for this machine.
     """
 
     set_number: int
@@ -35,6 +36,7 @@ class Evaluation:
     weights: Path | None = None
     resume: bool = False
     anyway: bool = False
+    ray: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)

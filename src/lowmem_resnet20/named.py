@@ -99,4 +99,5 @@ def evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
         weights=request.weights,
         resume=request.resume,
         anyway=request.anyway,
+        ray=request.ray,
     )

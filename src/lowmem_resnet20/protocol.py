@@ -22,7 +22,7 @@ from .batch import (
     several_inputs,
 )
 from .errors import Reported
-from .evaluating import raise_error, run
+from .evaluating import check, raise_error, run
 from .job import Job
 from .machine.memory import peak_resident_bytes
 from .named import (
@@ -63,6 +63,7 @@ class Protocol:
         """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
         from . import client
 
+        check(self.request, self.set, self.weights, self.printer)
         client.check_decryption(self.folder, self.set)
         names = numbered(len(self.groups))
         pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,19 @@ from .network.resnet20 import Network, Part, Plan, input_slots, plan
 from .network.scaling import Scaled, scale
 from .network.weights import Weights
 from .terminal.progress import Progress, Step, format_bytes
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A key folder that is open, and what is computed with it: pictures may come at any time until its engine is closed.
+
+    scaled: the weights as the set's refresh wants them; belonging: of the pictures it is for.
+    """
+
+    set: ParameterSet
+    engine: Engine[Any]
+    scaled: Scaled
+    belonging: Belonging
 
 
 @dataclass
@@ -60,28 +73,40 @@ def evaluate(
     Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one
     picture is in its outcome, and the others go on.
     """
+    progress.start(f"evaluating with parameter set {set_.number}")
+    opened = open_server(folder / SERVER, set_, weights, progress, opening)
+    with closing(opened.engine):
+        return evaluate_with(opened, jobs, progress, resume=resume)
+
+
+def open_server(
+    folder: Path,
+    set_: ParameterSet,
+    weights: Weights,
+    progress: Progress,
+    opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
+) -> Opened:
+    """Check a server's key folder, keys/expN/server or a copy, and open it.  Errors: as :func:`evaluate`."""
     if weights.architecture != set_.architecture:
         raise WeightsError("the weights are for another network than the parameter set")
-    progress.start(f"evaluating with parameter set {set_.number}")
     progress.step("keys", "checking")
-    manifest = open_folder(folder / SERVER, set_)
-    engine = (opening or open_engine)(folder / SERVER, set_, manifest, progress)
+    manifest = open_folder(folder, set_)
+    scaled, ours = scale(weights, set_.refresh), belonging(set_, manifest.keys, weights)
+    return Opened(set_, (opening or open_engine)(folder, set_, manifest, progress), scaled, ours)
+
+
+def evaluate_with(opened: Opened, jobs: Sequence[Job], progress: Progress, *, resume: bool = False) -> list[Outcome]:
+    """As :func:`evaluate`, with keys that stay open."""
     progress.step("keys", "encrypted pictures")
-    scaled = scale(weights, set_.refresh)
-    ours = belonging(set_, manifest.keys, weights)
-    what = "group " if set_.pictures > 1 else ""
+    what = "group " if opened.set.pictures > 1 else ""
     labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
     with ExitStack() as held:
-        held.callback(engine.close)
-        pictures = [
-            _Picture(Outcome(job), set_, engine, scaled, ours, progress, label)
-            for job, label in zip(jobs, labels, strict=True)
-        ]
+        pictures = [_Picture(Outcome(job), opened, progress, label) for job, label in zip(jobs, labels, strict=True)]
         for picture in pictures:
             held.callback(picture.let_go)
             with picture.trying():
                 picture.read(resume)
-        _evaluate_by_stages(set_, engine, pictures, progress)
+        _evaluate_by_stages(opened, pictures, progress)
     return [picture.outcome for picture in pictures]
 
 
@@ -103,16 +128,14 @@ def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress:
     return NativeEngine(folder, set_, manifest.files, compiling)
 
 
-def _evaluate_by_stages(
-    set_: ParameterSet, engine: Engine[Any], pictures: Sequence[_Picture], progress: Progress
-) -> None:
-    planned = plan(set_)
+def _evaluate_by_stages(opened: Opened, pictures: Sequence[_Picture], progress: Progress) -> None:
+    planned = plan(opened.set)
     progress.expect(_steps(planned, pictures))
     for stage in sorted(planned.rotations):
         waiting = [picture for picture in pictures if picture.has_work(stage)]
         if waiting:
             progress.step(*_loading(stage))
-            engine.evaluator.enter_stage(stage)
+            opened.engine.evaluator.enter_stage(stage)
         for picture in waiting:
             with picture.trying():
                 picture.evaluate(stage)
@@ -152,37 +175,36 @@ class _Picture:
     """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
     label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encryption.
+    ciphertexts so far; picture: id of the encryption; form: what the engine writes its ciphertexts in.
     """
 
     outcome: Outcome
-    set: ParameterSet
-    engine: Engine[Any]
-    scaled: Scaled
-    belonging: Belonging
+    opened: Opened
     progress: Progress
     label: str
     ahead: list[Part[Any]] = field(default_factory=list)
     state: tuple[Any, ...] = ()
     picture: str = ""
+    form: Any = None
     unfinished: Unfinished | None = None
 
     def read(self, resume: bool) -> None:
         """Read the encrypted picture, or what an evaluation of it that was killed has left."""
         job = self.outcome.job
         envelope = read_envelope(job.ciphertext)
-        envelope.expect(PICTURE, self.belonging)
-        payloads = split(envelope.payload, self.set.ciphertexts(1), job.ciphertext)
-        ciphertexts = tuple(self.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
+        envelope.expect(PICTURE, self.opened.belonging)
+        payloads = split(envelope.payload, self.opened.set.ciphertexts(1), job.ciphertext)
+        ciphertexts = tuple(self.opened.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
         for ciphertext in ciphertexts:
             self._check(ciphertext)
-        self.picture = envelope.facts.picture
-        unfinished = Unfinished(job.output, self.belonging, self.picture)
+        self.picture, self.form = envelope.facts.picture, self.opened.engine.form(payloads[0])
+        unfinished = Unfinished(job.output, self.opened.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
         unfinished.begin(resume=resume)
         self.unfinished = unfinished
-        self.ahead, self.state = Network(self.set, self.scaled, self.engine.evaluator, self).parts(), ciphertexts
+        network = Network(self.opened.set, self.opened.scaled, self.opened.engine.evaluator, self)
+        self.ahead, self.state = network.parts(), ciphertexts
         if resume:
             self._take_up(unfinished)
         if job.checkpoints is not None:
@@ -195,11 +217,11 @@ class _Picture:
         if kept:
             done, files = kept
             self.ahead = self.ahead[names.index(done) + 1 :]
-            self.state = tuple(self.engine.read(file.payload, file.path, foreign=False) for file in files)
+            self.state = tuple(self.opened.engine.read(file.payload, file.path, foreign=False) for file in files)
 
     def _check(self, ciphertext: Any) -> None:
-        evaluator = self.engine.evaluator
-        slots = input_slots(self.set)
+        evaluator = self.opened.engine.evaluator
+        slots = input_slots(self.opened.set)
         if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
             path = self.outcome.job.ciphertext
             raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
@@ -216,10 +238,10 @@ class _Picture:
             self.state = part.run(self.state)
             self.ahead.pop(0)
             if self.ahead:
-                self.unfinished.save(part.name, [self.engine.write(x) for x in self.state])
+                self.unfinished.save(part.name, [self.opened.engine.write(x, self.form) for x in self.state])
         if not self.ahead:
-            logits = self.engine.write_answer(self.state[0])
-            write_envelope(self.outcome.job.output, logits, Facts.of(self.belonging, LOGITS, self.picture))
+            logits = self.opened.engine.write_answer(self.state[0], self.form)
+            write_envelope(self.outcome.job.output, logits, Facts.of(self.opened.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
 
@@ -235,8 +257,9 @@ class _Picture:
     def value(self, name: str, x: Any) -> None:
         """A value of the network, left as a checkpoint where there is a folder."""
         if self.outcome.job.checkpoints is not None:
-            facts = Facts.of(self.belonging, CHECKPOINT, self.picture, name)
-            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", self.engine.write_answer(x), facts)
+            facts = Facts.of(self.opened.belonging, CHECKPOINT, self.picture, name)
+            payload = self.opened.engine.write_answer(x, self.form)
+            write_envelope(self.outcome.job.checkpoints / f"{name}.ct", payload, facts)
 
     @contextmanager
     def trying(self) -> Iterator[None]:

@@ -10,12 +10,13 @@ import sys
 from functools import partial
 from typing import Any
 
-from .errors import EnvironmentFault, LowmemError, Reported
+from .errors import EnvironmentFault, LowmemError, Reported, told
 from .fhe.keystore import SERVER, keys_set
 from .job import Evaluation
 from .machine.memory import peak_resident_bytes
 from .network.weights import default_weights_path, load_weights
 from .terminal import endings
+from .terminal.progress import Progress
 from .terminal.relay import RelayProgress
 from .terminal.report import Printer
 
@@ -24,6 +25,14 @@ _LONGEST_REQUEST = 1 << 26
 
 def evaluate(request: Evaluation, printer: Printer) -> None:
     """Evaluate; prints a line of JSON for each picture, by the number of its job, and one for the steps all took."""
+    with RelayProgress(lambda event: printer.json({"progress": event})) as progress:
+        lines = _on_cluster(request, progress) if request.ray else _here(request, progress)
+    for number, line in enumerate(lines):
+        printer.json({"job": number} | line)
+    printer.json({"steps": progress.times})
+
+
+def _here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
     from . import server
 
     set_, weights = (
@@ -32,18 +41,18 @@ def evaluate(request: Evaluation, printer: Printer) -> None:
     )
     if not request.anyway:
         server.check_memory(set_)
-    with RelayProgress(lambda event: printer.json({"progress": event})) as progress:
-        outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
-    for number, outcome in enumerate(outcomes):
-        line: dict[str, Any] = {"job": number, "seconds": outcome.seconds, "peak_bytes": peak_resident_bytes()}
-        if outcome.error:
-            line |= _told(outcome.error)
-        printer.json(line)
-    printer.json({"steps": progress.times})
+    outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
+    peak_bytes = peak_resident_bytes()
+    return [
+        {"seconds": outcome.seconds, "peak_bytes": peak_bytes} | (told(outcome.error) if outcome.error else {})
+        for outcome in outcomes
+    ]
 
 
-def _told(error: LowmemError) -> dict[str, Any]:
-    return {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+def _on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
+    from .cluster.evaluation import evaluate_on_cluster
+
+    return evaluate_on_cluster(request, progress)
 
 
 def main() -> int:
@@ -53,15 +62,14 @@ def main() -> int:
 
 
 def _answer(printer: Printer) -> None:
-    text = sys.stdin.read(_LONGEST_REQUEST)
     try:
-        request = Evaluation.from_json(text)
-    except (ValueError, TypeError, KeyError) as error:
+        request = Evaluation.from_json(sys.stdin.read(_LONGEST_REQUEST))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EnvironmentFault(f"the server was not given a request: {error}") from error
     try:
         evaluate(request, printer)
     except LowmemError as error:  # whoever started this process tells the user
-        printer.json(_told(error))
+        printer.json(told(error))
         raise Reported(error.exit_code) from error
 
 

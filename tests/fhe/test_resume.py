@@ -293,3 +293,39 @@ def test_an_output_that_cannot_be_written_does_not_stop_the_others(folder, expec
     outcomes, _ = evaluate(folder, ["0>absent/r", "1>good"])
     assert outcomes[0].error.exit_code == 7 and outcomes[1].error is None
     assert np.abs(logits(folder, "good") - expected[1]).max() < 1e-5
+
+
+def test_a_folder_that_no_evaluation_left_is_not_touched(folder, expected):
+    """It has the name by chance, and would be emptied and removed; with resume or without.  The others go on."""
+    own = folder / "r.ct.unfinished"
+    own.mkdir()
+    (own / "thesis.txt").write_text("mine")
+    (own / "deeper").mkdir()
+    for resume in (False, True):
+        outcomes, _ = evaluate(folder, ["0>r", "1>good"], resume=resume)
+        assert "which no evaluation has left there" in outcomes[0].error.message and outcomes[0].error.exit_code == 7
+        assert outcomes[1].error is None
+        assert (own / "thesis.txt").read_text() == "mine" and (own / "deeper").is_dir()
+    shutil.rmtree(own)
+
+
+def test_a_link_in_the_folders_place_is_not_followed(folder, expected, tmp_path):
+    """Whoever may write beside the output would have the files of another folder removed."""
+    (tmp_path / "keep.ct").write_bytes(b"another's")
+    (folder / "r.ct.unfinished").symlink_to(tmp_path)
+    for resume in (False, True):
+        outcomes, _ = evaluate(folder, ["0>r"], resume=resume)
+        assert "r.ct.unfinished" in outcomes[0].error.message and outcomes[0].error.exit_code == 7
+        assert [path.name for path in tmp_path.iterdir()] == ["keep.ct"]
+    (folder / "r.ct.unfinished").unlink()
+
+
+def test_a_manifest_whose_files_are_no_names_with_digests(folder, expected):
+    killed(folder, "conv1")
+    path = folder / "r.ct.unfinished" / "manifest.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"files": list(fields["files"])}))
+    outcomes, _ = evaluate(folder, ["0>r"], resume=True)
+    assert isinstance(outcomes[0].error, CiphertextError)
+    assert "was not left by this program's evaluation" in outcomes[0].error.message
+    shutil.rmtree(folder / "r.ct.unfinished")

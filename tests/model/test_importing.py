@@ -388,6 +388,17 @@ def test_no_file_of_weights(tmp_path, pictures, monkeypatch):
         import_weights(tmp_path / "large.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
 
 
+@pytest.mark.parametrize("member", ["archive/data.pkl", "conv1.weight.npy"])
+def test_a_zip_that_unpacks_to_too_much_is_refused_unpacked(tmp_path, pictures, monkeypatch, member):
+    """Zeros take a thousandth of their size in an archive, and the size of the file says nothing."""
+    with zipfile.ZipFile(tmp_path / "s.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(member, bytes(1 << 20))
+    monkeypatch.setattr("lowmem_resnet20.model.sourcefile._LARGEST_BYTES", 1 << 18)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("nothing may be unpacked"))
+    with pytest.raises(WeightsError, match="unpacks to more than"):
+        import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
+
+
 @pytest.mark.parametrize("form", ["zip", "pickle", "npz", "safetensors"])
 def test_a_file_cut_short_or_changed_is_refused(tmp_path, pictures, form):
     path = tmp_path / "s"

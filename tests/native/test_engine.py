@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from lowmem_resnet20 import client, server, serverprocess
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, KeyFolderError
+from lowmem_resnet20.fhe import ciphertexts
 from lowmem_resnet20.fhe.belonging import belonging
 from lowmem_resnet20.fhe.ciphertexts import payload_of
 from lowmem_resnet20.fhe.envelope import PICTURE, Facts, read_envelope, write_envelope
@@ -24,6 +26,8 @@ from lowmem_resnet20.fhe.keystore import keys_set, open_folder
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.native import engine as engine_module
+from lowmem_resnet20.native.chain import Chain, read_chain_file
+from lowmem_resnet20.native.openfhe_files import read_ciphertext
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
@@ -170,6 +174,14 @@ def test_precision_by_layer(kept, tmp_path):
         if layer.bootstrap:
             assert layer.deviation < 3e-5 and layer.bits > 12, layer  # the mean is better: worst of all slots, layers
     assert max(layer.worst / max(layer.largest, -layer.least) for layer in layers) < 0.1
+    path = max(job.checkpoints.iterdir())
+    write_envelope(path, b"\xff" * 4000, read_envelope(path).facts)
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # a server may have sent it: no ciphertext is loaded here before all are tried
+        patch.setattr(ciphertexts, "read_payload", lambda *_: pytest.fail("it must be tried in a child process first"))
+        with pytest.raises(CiphertextError, match=f"{path.name} holds no ciphertext of these parameters"):
+            inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -282,6 +294,19 @@ def test_keys_of_another_chain_are_refused(time, tmp_path, monkeypatch):
         assert "chain.json" in message or "does not hold the" in message, name
 
 
+def test_a_chain_whose_moduli_share_a_factor_is_refused(time, tmp_path):
+    """With keys that name its digest, an evaluation would find out in the middle that an inverse is missing."""
+    path = tmp_path / "chain.json"
+    fields = json.loads((time.keys / "server" / "chain.json").read_text())
+    q, p, sparse = fields["q"], fields["p"], fields["sparse"]
+    path.write_text(json.dumps(fields))
+    assert read_chain_file(path) == read_chain_file(time.keys / "server" / "chain.json")
+    for change in ({"sparse": [q[0], sparse[1]]}, {"sparse": [sparse[0], sparse[0]]}, {"p": [p[0], q[0], *p[2:]]}):
+        path.write_text(json.dumps(fields | change))
+        with pytest.raises(KeyFolderError, match="does not describe a chain of primes"):
+            read_chain_file(path)
+
+
 NUMBERS = st.integers(-2, 1 << 64) | st.sampled_from([0, 1, 2, 3, 1 << 36, (1 << 37) - 1, 4096, 8192])
 
 
@@ -391,6 +416,35 @@ def test_ciphertexts_that_are_no_picture_are_refused(time, tmp_path):
         else:
             assert isinstance(outcome.error, CiphertextError) and "\n" not in outcome.error.message, name
             assert not (time.folder / "none.ct").exists(), name
+
+
+def test_a_stranger_does_not_spoil_the_results_of_others(time):
+    """A picture whose file begins otherwise, as far as anything is accepted, beside an honest one of the same keys: the
+    honest one's result is what it is alone.  Settings of the context that nothing here reads are at its end."""
+    envelope = read_envelope(time.folder / "1.ct")
+    chain = read_chain_file(time.keys / "server" / "chain.json")
+    beginning = read_ciphertext(envelope.payload, chain).envelope.beginning
+    forged = bytearray(envelope.payload)
+    forged[_accepted(forged, chain, len(beginning))] ^= 1
+    facts = Facts(**asdict(envelope.facts) | {"picture": ""})
+    write_envelope(time.folder / "forged.ct", bytes(forged), facts)
+    [alone] = time.evaluate("0>alone")
+    for names in (["0>r0", "forged>r1"], ["forged>r1", "0>r0"]):
+        outcomes = time.evaluate(*names)
+        assert [outcome.error for outcome in outcomes] == [None, None] and alone.error is None
+        assert read_envelope(time.folder / "r0.ct").payload == read_envelope(time.folder / "alone.ct").payload
+        assert read_envelope(time.folder / "r1.ct").payload.startswith(bytes(forged[: len(beginning)]))
+
+
+def _accepted(payload: bytearray, chain: Chain, end: int) -> int:
+    """The first byte of the beginning with which another is accepted too."""
+    for at in range(end):
+        changed = bytearray(payload)
+        changed[at] ^= 1
+        with suppress(CiphertextError):
+            read_ciphertext(changed, chain)
+            return at
+    raise AssertionError("every byte is checked")
 
 
 # --- machines ---------------------------------------------------------------------------------------------

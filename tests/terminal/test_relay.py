@@ -83,3 +83,19 @@ def test_what_someone_else_says_does_not_disturb_the_live_line(live):
     text = terminal.getvalue()
     assert "a [complaint]\n" in text
     assert ("evaluating" in text.rpartition("complaint")[2]) == live
+
+
+def test_what_is_relayed_twice_keeps_its_memory():
+    """A service passes on what its worker's process takes, not what it takes itself."""
+    events = []
+    passing_on = RelayProgress(events.append)
+    for event in (["start", "s"], ["step", "layer1", "a"], ["ended", 12345], ["step", "layer1", "b"], ["close"]):
+        replay(event, passing_on)
+    assert events == [
+        ["start", "s"],
+        ["step", "layer1", "a"],
+        ["ended", 12345],
+        ["step", "layer1", "b"],
+        ["ended", 12345],
+        ["close"],
+    ]

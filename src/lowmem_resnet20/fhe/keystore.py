@@ -10,6 +10,7 @@ is larger than the set can make it: the server has its folder from a stranger.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinea
 BOOTSTRAPPING_KEYS = "bootstrapping.key"
 CLIENT, SERVER = "client", "server"
 _LONGEST_MANIFEST = 1 << 20
+_FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
 _MOST_FILES = 512
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
@@ -104,16 +106,30 @@ def open_folder(folder: Path, set_: ParameterSet) -> Manifest:
     Errors: KeyFolderError for a missing folder or manifest, another format, set or OpenFHE version, and a
     missing, truncated, altered or too large file; EnvironmentFault.
     """
-    manifest = read_manifest(folder, set_)
-    _check_number(folder, manifest, set_)
+    manifest = described(folder, set_)
     for name, record in manifest.files.items():
         with os_errors("read", folder / name):
-            _check_size(folder / name, record, largest_bytes(set_, name, len(manifest.rotations.get(name, ()))))
+            _check_size(folder / name, record)
     with ThreadPoolExecutor() as pool:  # gigabytes: as fast as the cores and the disk are
         digests = pool.map(sha256, (folder / name for name in manifest.files))
         for (name, record), digest in zip(manifest.files.items(), digests, strict=True):
             if digest != record.sha256:
                 raise KeyFolderError(f"{folder / name} has been altered", _AGAIN)
+    return manifest
+
+
+def described(folder: Path, set_: ParameterSet) -> Manifest:
+    """The manifest, if it names no more files than the set's keys can be, and no larger ones; they need not be there yet.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    manifest = read_manifest(folder, set_)
+    _check_number(folder, manifest, set_)
+    for name, record in manifest.files.items():
+        most = largest_bytes(set_, name, len(manifest.rotations.get(name, ())))
+        if record.bytes > most:
+            message = f"{folder / name} should have {record.bytes} bytes, and its keys have {most} at most"
+            raise KeyFolderError(message, _AGAIN)
     return manifest
 
 
@@ -131,9 +147,7 @@ def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
             raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", _AGAIN)
 
 
-def _check_size(path: Path, record: FileRecord, most: int) -> None:
-    if record.bytes > most:
-        raise KeyFolderError(f"{path} should have {record.bytes} bytes, and its keys have {most} at most", _AGAIN)
+def _check_size(path: Path, record: FileRecord) -> None:
     if not path.is_file():
         raise KeyFolderError(f"{path} is missing", _AGAIN)
     if path.stat().st_size != record.bytes:
@@ -236,9 +250,9 @@ def _checked(fields: dict) -> Manifest:
         and all(name in files for name in manifest.rotations)
         and all(name in manifest.rotations for names in manifest.stages.values() for name in names)
         and not {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY} & set(manifest.rotations)
-        and all(stage.isascii() and stage.isdigit() for stage in (*manifest.stages, *manifest.bootstrapping))
+        and all(_STAGE.fullmatch(stage) for stage in (*manifest.stages, *manifest.bootstrapping))
         and all(len(set(steps)) == len(steps) for steps in manifest.rotations.values())
-        and all(name == Path(name).name and name not in ("", ".", "..") for name in names)
+        and all(_FILE_NAME.fullmatch(name) and name != MANIFEST for name in names)
     )
     if not typed:
         raise ValueError("wrong types")

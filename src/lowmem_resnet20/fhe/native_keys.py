@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ..errors import KeyFolderError
 from ..machine.memory import return_freed_memory
-from ..native.chain import Chain
+from ..native.chain import CHAIN, Chain
 from ..native.keys import (
     INTO_SPARSE,
     RELINEARISATION,
@@ -37,8 +37,6 @@ from .context import (
 )
 from .library import BINARY, openfhe
 from .secret import ClientContext, PrivateKey
-
-CHAIN = "chain.json"
 
 
 def make_native_keys(

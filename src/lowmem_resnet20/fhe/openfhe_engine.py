@@ -46,10 +46,13 @@ class OpenfheEngine:
             check_ciphertext(path, payload, self.folder / CONTEXT)
         return read_payload(payload, path)
 
-    def write(self, x: Ciphertext) -> bytes:
+    def form(self, payload: bytes) -> None:
+        """A ciphertext knows its own context."""
+
+    def write(self, x: Ciphertext, form: None) -> bytes:
         return payload_of(x)
 
-    def write_answer(self, x: Ciphertext) -> bytes:
+    def write_answer(self, x: Ciphertext, form: None) -> bytes:
         return payload_of(self.evaluator.answer(x))
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ is locked while a run uses it.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import CiphertextError, EnvironmentFault
-from ..machine.files import atomic_write, beside, os_fault
+from ..machine.files import atomic_write, beside, os_errors, os_fault
 from ..machine.locks import FolderLock
 from .envelope import LOGITS, STATE, Belonging, Envelope, Facts, read_envelope, write_envelope
 
@@ -24,6 +26,13 @@ MANIFEST = "manifest.json"
 #: No part of the network ends in more ciphertexts: four that hold a group of eight pictures in the first stage.
 MOST_CIPHERTEXTS = 4
 _LONGEST_MANIFEST = 1 << 16
+#: Names of files in the folder: the manifest, ciphertexts, and what a killed process was writing of either.
+_OURS = re.compile(r"manifest\.json|[^/]+\.ct|\..+\.[0-9a-f]{12}\.partial", re.DOTALL)
+
+
+def unfinished_folder(output: Path) -> Path:
+    """Where an evaluation leaves what it has of a result."""
+    return beside(output, ".unfinished")
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Unfinished:
 
     @property
     def folder(self) -> Path:
-        return beside(self.output, ".unfinished")
+        return unfinished_folder(self.output)
 
     def is_finished(self) -> bool:
         """Whether the output is the result of this very run already."""
@@ -55,7 +64,8 @@ class Unfinished:
     def begin(self, *, resume: bool) -> None:
         """Take the folder for this run alone; without ``resume``, clear what another has left.
 
-        Errors: EnvironmentFault, also where another evaluation to the same output is going on.
+        Errors: EnvironmentFault, also where another evaluation to the same output is going on, and where the folder is
+        a link, or holds what no evaluation left: it is removed at the end.
         """
         try:
             taken = self.lock.take()
@@ -65,9 +75,24 @@ class Unfinished:
             raise EnvironmentFault(
                 f"another evaluation is writing {self.output}", "wait for it, or name another output"
             )
-        if not resume:
-            for path in self.folder.iterdir():
-                path.unlink()
+        try:
+            with os_errors("write", self.folder):
+                self._clear(keep=resume)
+        except EnvironmentFault:
+            self.lock.release()
+            raise
+
+    def _clear(self, *, keep: bool) -> None:
+        """Remove what is there, unless it is to be kept; all of it must be such as :meth:`save` leaves."""
+        paths = list(self.folder.iterdir())
+        for path in paths:
+            if not stat.S_ISREG(path.lstat().st_mode) or not _OURS.fullmatch(path.name):
+                raise EnvironmentFault(
+                    f"{self.folder} holds {path.name}, which no evaluation has left there",
+                    "move it elsewhere, or name another output",
+                )
+        for path in () if keep else paths:
+            path.unlink()
 
     def save(self, part: str, state: Sequence[bytes]) -> None:
         """Keep the bytes of the ciphertexts after ``part``, in place of any earlier ones.  Errors: EnvironmentFault."""
@@ -111,6 +136,7 @@ class Unfinished:
             part, files = fields["part"], fields["files"]
             kept = {name: fields[name] for name in ("picture", *asdict(self.belonging))}
             sound = fields["format"] == FORMAT and part in parts and 0 < len(files) <= MOST_CIPHERTEXTS
+            sound = sound and isinstance(files, dict)
             sound = sound and list(files) == [_name(part, i) for i in range(len(files))]
         except (ValueError, TypeError, KeyError, RecursionError):
             sound = False

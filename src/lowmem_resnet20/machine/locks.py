@@ -13,8 +13,17 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EB
 
 def lock(descriptor: int) -> bool | None:
     """Whether this process now holds the lock of an open file or folder; None where the file system has no locks."""
+    return _take(descriptor, fcntl.LOCK_EX)
+
+
+def share(descriptor: int) -> bool | None:
+    """As :func:`lock`, of a lock that others may hold as well, if they share it too."""
+    return _take(descriptor, fcntl.LOCK_SH)
+
+
+def _take(descriptor: int, kind: int) -> bool | None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -32,10 +41,13 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Make the folder if it is missing, and lock it; False if another process holds it.  Errors: OSError."""
+        """Make the folder if it is missing, and lock it; False if another process holds it.
+
+        Errors: OSError, also where a link has its name: who may put one there must not choose the folder.
+        """
         while True:
             self.folder.mkdir(exist_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 locked = lock(descriptor) is not False
                 same = _is_open_folder(self.folder, descriptor)

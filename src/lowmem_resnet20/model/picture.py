@@ -53,7 +53,12 @@ def read_picture(path: str | Path, width: int = 32, resize: bool = False) -> np.
     Errors: PictureError, whatever is wrong with the file.
     """
     path = Path(path)
-    content = _read_file(path)
+    return decode_picture(_read_file(path), path, width, resize)
+
+
+def decode_picture(content: bytes, path: Path, width: int = 32, resize: bool = False) -> np.ndarray:
+    """As :func:`read_picture`, of a file's content; ``path`` is what errors call it."""
+    check_size(len(content), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -62,6 +67,14 @@ def read_picture(path: str | Path, width: int = 32, resize: bool = False) -> np.
         raise
     except Exception as error:  # Pillow's decoders raise whatever their broken input leads them to
         raise PictureError(f"{path} is damaged or cut short", "save it again, or take another picture") from error
+
+
+def check_size(count: int, path: Path) -> None:
+    """That a file of ``count`` bytes may be a picture.  Errors: PictureError."""
+    if not count:
+        raise PictureError(f"{path} is empty")
+    if count > MAX_FILE_BYTES:
+        raise PictureError(f"{path} is larger than {MAX_FILE_BYTES // 1_000_000} MB", "scale it down first")
 
 
 def default_pictures() -> Path:
@@ -108,16 +121,13 @@ def _read_file(path: Path) -> bytes:
             raise PictureError(f"{path} is a folder, not a picture")
         if not stat.S_ISREG(status.st_mode):
             raise PictureError(f"{path} is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise PictureError(f"{path} is larger than {MAX_FILE_BYTES // 1_000_000} MB", "scale it down first")
+        check_size(status.st_size or 1, path)  # some systems' files that hold something are told to be of 0 bytes
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise PictureError(f"there is no picture {path}", "name one with: input FILE") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PictureError(f"cannot read {path}: {reason}") from error
-    if not content:
-        raise PictureError(f"{path} is empty")
     return content
 
 

@@ -63,9 +63,12 @@ def _read(path: Path) -> bytes:
 
 def _kind_of_zip(path: Path, content: bytes) -> Kind:
     try:
-        names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        members = zipfile.ZipFile(io.BytesIO(content)).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise WeightsError(f"{path} is damaged or cut short", _AGAIN) from None
+    if sum(member.file_size for member in members) > _LARGEST_BYTES:
+        raise WeightsError(f"{path} unpacks to more than this network's weights can be")
+    names = [member.filename for member in members]
     if any(name.endswith("/constants.pkl") for name in names):
         raise WeightsError(
             f"{path} is a TorchScript program", "save its state dict: torch.save(model.state_dict(), FILE)"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import KeyFolderError
 
+#: A key folder's file of it.
+CHAIN = "chain.json"
 SMALLEST_DIMENSION, LARGEST_DIMENSION = 8, 1 << 17
 #: Bits of the primes that the packed form of keys holds: of Q in 40, of P in 64.
 Q_BITS, P_BITS = 40, 61
@@ -80,6 +83,12 @@ class Chain:
 _PRIMES = ("q", "p", "sparse")
 
 
+def _coprime(moduli: tuple[Prime, ...]) -> bool:
+    """Whether no two share a factor: what is computed with them needs no more, primes that they are said to be."""
+    values = [modulus.value for modulus in moduli]
+    return math.lcm(*values) == math.prod(values)
+
+
 def read_chain_file(path: Path) -> Chain:
     """The chain of a key folder.  Errors: KeyFolderError unless every prime has its root and its size."""
     try:
@@ -106,4 +115,6 @@ def _parsed(fields: dict[str, Any]) -> Chain:
         raise ValueError("digits or primes do not fit")
     if not all(prime.fits(dimension) for prime in primes) or max(prime.value for prime in q) >= 1 << Q_BITS:
         raise ValueError("no primes of the ring")
+    if not _coprime((*q, *p)) or not _coprime((q[0], *sparse)):
+        raise ValueError("residues that do not go together")
     return Chain(dimension, digits, q, p, sparse)

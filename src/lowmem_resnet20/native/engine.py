@@ -16,17 +16,15 @@ from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
 from . import ciphertext
 from .arithmetic import SCALE_TOLERANCE
-from .chain import Chain, read_chain_file
+from .chain import CHAIN, Chain, read_chain_file
 from .ciphertext import Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
 from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
-from .openfhe_files import Envelope, read_ciphertext, write_ciphertext
+from .openfhe_files import Envelope, read_ciphertext, read_envelope, write_ciphertext
 from .order import ORDER
 from .readiness import make_ready
 from .refresh import Refresh, prepare
-
-CHAIN = "chain.json"
 
 
 class _ByAutomorphism(Mapping[int, NativeKey]):
@@ -69,7 +67,6 @@ class NativeEngine:
                 keys[name]  # opened, and so checked: an evaluation must not find out in the middle
         make_ready(compiling)
         self._stage: MappedKeys | None = None
-        self._envelope: Envelope | None = None
         self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
@@ -89,19 +86,21 @@ class NativeEngine:
         sound = file.noise_degree == 1 and abs(file.scale / expected - 1) < SCALE_TOLERANCE
         if not sound or not 0 < file.slots <= self.set.full_slots or file.slots.bit_count() != 1:
             raise CiphertextError(f"{path} holds no ciphertext as this program leaves it")
-        self._envelope = file.envelope
         return Ciphertext(self.arithmetic.ring.from_openfhe(file.residues), towers, file.scale, file.slots)
 
-    def write(self, x: Ciphertext) -> bytes:
+    def form(self, payload: bytes) -> Envelope:
+        """What a file begins with that was read."""
+        return read_envelope(payload, self.chain)
+
+    def write(self, x: Ciphertext, form: Envelope) -> bytes:
         """The bytes that OpenFHE, or :meth:`read`, makes the same ciphertext of."""
-        assert self._envelope is not None, "nothing was read"
         residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = len(self.chain.q) - x.towers
-        return write_ciphertext(self._envelope, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
+        return write_ciphertext(form, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
 
-    def write_answer(self, x: Ciphertext) -> bytes:
+    def write_answer(self, x: Ciphertext, form: Envelope) -> bytes:
         """The same values for the client, on no more primes than they need."""
-        return self.write(self.evaluator.answer(x))
+        return self.write(self.evaluator.answer(x), form)
 
     def close(self) -> None:
         """Let go of the keys, and of a refresh's plaintexts."""

@@ -117,6 +117,14 @@ def read_ciphertext(data: Any, chain: Chain, *, polynomials: int = 2) -> FileCip
         return ciphertext
 
 
+def read_envelope(data: Any, chain: Chain) -> Envelope:
+    """What a ciphertext of this chain begins with; no more of it is read.  Errors: CiphertextError."""
+    with _refusing(CiphertextError, "the ciphertext"):
+        reader = Reader(data)
+        reader.declared()
+        return reader.shared(lambda reader: _beginning(reader, chain)[0])
+
+
 def write_ciphertext(
     envelope: Envelope, residues: np.ndarray, *, slots: int, level: int, noise_degree: int, scale: float
 ) -> bytes:
@@ -171,10 +179,14 @@ def _refusing(error: type[LowmemError], subject: str) -> Iterator[None]:
         raise error(f"{subject} cannot be read: {malformed}") from malformed
 
 
-def _ciphertext(reader: Reader, chain: Chain, count: int) -> FileCiphertext:
+def _beginning(reader: Reader, chain: Chain) -> tuple[Envelope, str]:
     reader.version("CiphertextImpl", 1)
     context, tag = read_crypto_object(reader, chain)
-    envelope = Envelope(reader.before(reader.at), reader.objects, context.basis)
+    return Envelope(reader.before(reader.at), reader.objects, context.basis), tag
+
+
+def _ciphertext(reader: Reader, chain: Chain, count: int) -> FileCiphertext:
+    envelope, tag = _beginning(reader, chain)
     polynomials = read_polynomials(reader, chain.dimension, count, "polynomials")
     slots, level, hops, noise_degree, scale, integer_scale, encoding = reader.unpack("<4IdQI")
     reader.shared(_no_metadata)

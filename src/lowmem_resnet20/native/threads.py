@@ -20,12 +20,19 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processors() -> int:
-    """Processors this process may use: its affinity, and the control group's quota rounded up; at least 1."""
+    """Processors this process may use: the least of its affinity, the control group's quota rounded up, and
+    NUMBA_NUM_THREADS of the environment; at least 1."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         allowed = os.cpu_count() or 1
-    return max(1, min(allowed, _quota(_CGROUP) or allowed))
+    return max(1, min(allowed, _quota(_CGROUP) or allowed, _asked() or allowed))
+
+
+def _asked() -> int | None:
+    """What the environment allows; None where it says nothing, or no number."""
+    text = os.environ.get("NUMBA_NUM_THREADS", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _quota(root: Path) -> int | None:

@@ -16,7 +16,7 @@ from .words import PROGRAM
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
 #: What is installed only where it is asked for, by the packages it brings.
-_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx"), "ray": ("ray",)}
+_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx", "prometheus_client"), "ray": ("ray",)}
 
 
 def run(work: Callable[[], None], printer: Printer) -> ExitCode:
@@ -40,13 +40,13 @@ def _fail(error: Exception, printer: Printer) -> ExitCode:
     wait_if_ending()
     if os.environ.get(DEBUG_VARIABLE):
         printer.say("".join(traceback.format_exception(error)).rstrip())
-    known = _explain(error)
+    known = explain(error)
     if not isinstance(known, Reported):
         printer.error(known)
     return known.exit_code
 
 
-def _explain(error: Exception) -> LowmemError:
+def explain(error: Exception) -> LowmemError:
     """The error for the user that an exception of any kind amounts to."""
     if isinstance(error, LowmemError):
         return error

@@ -106,6 +106,10 @@ class Progress(AbstractContextManager):
                 break
         self._step_started = self._clock()
 
+    def forget_paces(self) -> None:
+        """The steps so far were told after they had ended: the time between them says nothing of those to come."""
+        self._paces.clear()
+
     def message(self, text: str) -> None:
         """Say something to the user."""
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from ..machine.memory import resident_bytes
 from .progress import Progress, Step
 
 #: A call, as JSON: its name and what it was given.
@@ -47,7 +46,7 @@ class RelayProgress(Progress):
         self._write(["start", self._title])
 
     def _show_step(self, stage: str, name: str, seconds: float) -> None:
-        self._write(["ended", resident_bytes()])
+        self._write(["ended", self.resident()])
 
 
 def replay(event: Event, progress: Progress) -> None:

@@ -20,6 +20,7 @@ from ..network.engines import ENGINES
 PROGRAM = "lowmem-resnet20"
 VERBOSITIES = (-1, 0, 1, 2)
 DEFAULT_PICTURE = Path("inputs/luis.png")
+DEFAULT_KEYS = Path("keys")
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif")
 #: What other programs call it.
 _SYNONYMS = {
@@ -82,7 +83,7 @@ class Request:
     inputs: tuple[Path, ...] = ()
     output: Path = Path()
     into_folder: bool = False
-    keys: Path = Path("keys")
+    keys: Path = DEFAULT_KEYS
     weights: Path | None = None
     checkpoints: Path | None = None
     pictures: Path = Path()

@@ -1,0 +1,119 @@
+"""The word ``page``: serves a page to this machine's browser, and classifies what is dropped on it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EnvironmentFault, UsageError
+from ..evaluating import check
+from ..machine.files import os_fault, private_folder
+from ..model.picture import MAX_FILE_BYTES
+from ..named import key_folder, parameter_set_of_keys, weights_named
+from ..network.architecture import CIFAR10_CLASSES
+from ..terminal.report import Printer
+from ..terminal.words import PROGRAM, Request
+
+if TYPE_CHECKING:
+    from ..network.parameters import ParameterSet
+    from .guard import Guard
+
+_ALONE = ("127.0.0.1", "localhost", "::1")
+
+
+def page(request: Request, printer: Printer) -> None:
+    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault, ServerError."""
+    from .. import client
+    from .app import make_app
+    from .classification import Classifier
+    from .layers import steps_of
+    from .session import Session
+
+    set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
+    client.check_decryption(folder, set_)
+    check(request, set_, weights, printer)
+    with listening(request.listen) as sock, private_folder(f"{PROGRAM}-") as temporary:
+        port = sock.getsockname()[1]
+        hosts = (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}")
+        steps, session = steps_of(set_), Session(set_.pictures)
+        classifier = Classifier(request, printer, set_, folder, weights, temporary)
+        app = make_app(session, classifier.look, facts_of(request, set_, steps), hosts)
+        serve(app, sock)
+        address = f"http://{'[::1]' if sock.family == socket.AF_INET6 else '127.0.0.1'}:{port}/#{app.ticket}"
+        printer.say(f"page  {address}")
+        if sys.stdout and sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            open_browser(address, temporary)
+        classifier.work(session, steps)
+
+
+def facts_of(request: Request, set_: ParameterSet, steps: list[tuple[str, str]]) -> dict[str, Any]:
+    """What the page is told of the program."""
+    architecture = set_.architecture
+    stages = range(1, len(architecture.channels) + 1)
+    return {
+        "set": set_.number,
+        "keys": str(key_folder(request)),
+        "server": request.server,
+        "group": set_.pictures,
+        "width": architecture.width,
+        "classes": CIFAR10_CLASSES,
+        "steps": steps,
+        "stages": [{"channels": architecture.channels[s - 1], "width": architecture.stage_width(s)} for s in stages],
+        "largest_file": MAX_FILE_BYTES,
+    }
+
+
+@contextmanager
+def listening(listen: str) -> Iterator[socket.socket]:
+    """A socket on ``listen``, HOST:PORT, or on 127.0.0.1 and whichever port is free.
+
+    Errors: UsageError where others than this machine could connect; EnvironmentFault.
+    """
+    host, colon, port = (listen or "127.0.0.1:0").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{listen!r} is not an address to listen on", "such as 127.0.0.1:8080")
+    if host not in _ALONE:
+        raise UsageError(f"the page is for this machine alone, not for {host}", f"one of {', '.join(_ALONE)}")
+    family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+    try:
+        sock = socket.create_server(("127.0.0.1" if host == "localhost" else host, int(port)), family=family)
+    except OSError as error:
+        raise os_fault(error, "listen on", listen or "127.0.0.1") from error
+    with sock:
+        yield sock
+
+
+def serve(app: Guard, sock: socket.socket) -> None:
+    """In a thread of its own, for as long as the process lives."""
+    import uvicorn
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None, log_level="critical", server_header=False)
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True).start()
+
+
+def open_browser(address: str, temporary: Path) -> None:
+    """By way of a file that leads there: other users see the words that a browser is started with.
+
+    It is started by a process that ends, for it is to stay when this one is ended.
+    """
+    leading = temporary / "page.html"
+    leading.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>{PROGRAM}</title>')
+    try:
+        subprocess.Popen(
+            [sys.executable, "-I", "-m", "webbrowser", leading.as_uri()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EnvironmentFault(f"cannot start a browser: {error.strerror}") from error

@@ -1,0 +1,271 @@
+"""What the page shows, pictures and their runs, shared by the thread that serves it and the one that classifies.
+
+Whoever listens is told which of them have changed, and takes them as they are by then: nothing piles up for a tab that
+is slow, and one that comes later sees the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..batch import Item
+from ..errors import LowmemError
+from ..terminal.report import Classification, one_line
+
+#: Pictures that may wait; as many are evaluated in an hour, or in a night.
+MOST_WAITING = 100
+#: Seconds without a new picture after which a group that is not full is evaluated.
+_SETTLED = 1.0
+
+WAITING, ENCRYPTING, EVALUATING, DECRYPTING, DONE, FAILED, STOPPED = (
+    "waiting", "encrypting", "evaluating", "decrypting", "done", "failed", "stopped",
+)  # fmt: skip
+_RUNNING = (ENCRYPTING, EVALUATING, DECRYPTING)
+
+#: What may change: ("picture" or "run", its number), or ("gone", number of a picture).
+Key = tuple[str, int]
+Told = dict[str, str]
+
+
+class TooMany(LowmemError):
+    """As many pictures wait as may."""
+
+    def __init__(self) -> None:
+        hint = "hand over more when some are done; of hundreds, load_keys takes a folder"
+        super().__init__(f"{MOST_WAITING} pictures wait, and no more may", hint)
+
+
+@dataclass
+class Picture:
+    """One picture, from its reading to its class.  item: what is known of it; warnings, error: in the command line's
+    words; answer: its decrypted logits."""
+
+    number: int
+    item: Item
+    warnings: list[Told]
+    state: str = WAITING
+    run: int | None = None
+    error: Told | None = None
+    answer: Classification | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "id": self.number,
+            "name": one_line(str(self.item.path)),
+            "state": self.state,
+            "run": self.run,
+            "warnings": self.warnings,
+            "error": self.error,
+        }
+        if self.answer:
+            assert self.item.foreseen is not None
+            plain = Classification.of(self.item.foreseen.logits)
+            fields |= {"class": self.answer.label, "logits": self.answer.logits}
+            fields |= {"plain_class": plain.label, "plain": plain.logits}
+            fields["difference"] = self.answer.worst_difference(plain)
+        return fields
+
+
+@dataclass
+class Ciphertext:
+    """What a server gets.  excerpt: some of its bytes, from ``offset`` on; noise: some of its numbers as a PNG."""
+
+    count: int
+    excerpt: bytes
+    offset: int
+    noise: bytes
+
+
+@dataclass
+class Run:
+    """Pictures that are evaluated together; of most sets one alone.
+
+    done: steps that have ended, by their place in the plan; now: that of the present one; doing: what goes on in words;
+    rest: seconds to the end as they are estimated when it is asked for; received: bytes of the answer.
+    """
+
+    number: int
+    pictures: list[Picture]
+    done: frozenset[int] = frozenset()
+    now: int | None = None
+    doing: str = ""
+    rest: Callable[[], float | None] = lambda: None
+    seconds: dict[str, float] = field(default_factory=dict)
+    sent: Ciphertext | None = None
+    received: int = 0
+    stop: Callable[[], None] | None = None
+    stopped: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "id": self.number,
+            "pictures": len(self.pictures),
+            "done": sorted(self.done),
+            "now": self.now,
+            "doing": one_line(self.doing),
+            "rest": self.rest(),
+            "seconds": self.seconds,
+            "received": self.received,
+        }
+        if self.sent:
+            sent = self.sent
+            fields["sent"] = {"bytes": sent.count, "excerpt": sent.excerpt.hex(), "offset": sent.offset}
+        return fields
+
+
+class Session:
+    """All of it.  group: as many pictures are evaluated together."""
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._pictures: dict[int, Picture] = {}
+        self._runs: dict[int, Run] = {}
+        self._listeners: list[Callable[[Key], None]] = []
+        self._changed = threading.Condition()
+        self._reading = 0
+        self._settled = 0.0
+        self._numbers = 0
+
+    # --- of the thread that serves the page ---
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A picture is on its way in, for which a group that is not full waits.  Errors: TooMany."""
+        with self._changed:
+            if len(self._waiting()) >= MOST_WAITING:
+                raise TooMany()
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._settled = time.monotonic() + (_SETTLED if self._group > 1 else 0)
+                self._changed.notify_all()
+
+    def add(self, item: Item, warnings: list[Told]) -> Picture:
+        """One more picture, at the end of those that wait."""
+        with self._changed:
+            self._numbers += 1
+            picture = Picture(self._numbers, item, warnings)
+            self._pictures[picture.number] = picture
+            self.tell(("picture", picture.number))
+            return picture
+
+    def remove(self, number: int) -> None:
+        """Forget a picture; if it is being evaluated, stop that, for all of its group.  Errors: KeyError."""
+        with self._changed:
+            picture = self._pictures[number]
+            if picture.state in _RUNNING:
+                assert picture.run is not None
+                run = self._runs[picture.run]
+                run.stopped = True
+                if run.stop:
+                    run.stop()
+                return
+            del self._pictures[number]
+            if picture.run and not any(p.run == picture.run for p in self._pictures.values()):
+                del self._runs[picture.run]
+            self.tell(("gone", number))
+
+    def repeat(self, number: int) -> None:
+        """Have a picture that failed, or was stopped, wait again.  Errors: KeyError."""
+        with self._changed:
+            picture = self._pictures[number]
+            if picture.state in (FAILED, STOPPED):
+                picture.state, picture.run, picture.error = WAITING, None, None
+                self.tell(("picture", number))
+                self._changed.notify_all()
+
+    def picture(self, number: int) -> Picture:
+        """Errors: KeyError."""
+        return self._pictures[number]
+
+    def run(self, number: int) -> Run:
+        """Errors: KeyError."""
+        return self._runs[number]
+
+    def listen(self, hear: Callable[[Key], None]) -> dict[str, list[dict[str, Any]]]:
+        """Have ``hear`` called with all that changes from now on, from any thread; returns what there is."""
+        with self._changed:
+            self._listeners.append(hear)
+            pictures, runs = self._pictures.values(), self._runs.values()
+            return {"pictures": [p.as_json() for p in pictures], "runs": [r.as_json() for r in runs]}
+
+    def forget(self, hear: Callable[[Key], None]) -> None:
+        """Call it no more."""
+        with self._changed:
+            self._listeners.remove(hear)
+
+    def look(self, key: Key) -> tuple[str, dict[str, Any]]:
+        """What a change has led to, as an event's name and fields."""
+        kind, number = key
+        with self._changed:
+            found: Picture | Run | None = None
+            if kind in ("picture", "run"):
+                found = self._pictures.get(number) if kind == "picture" else self._runs.get(number)
+            return (kind, found.as_json()) if found else ("gone", {"id": number, "kind": kind})
+
+    # --- of the thread that classifies ---
+
+    def next_run(self) -> Run:
+        """The pictures to evaluate next, as soon as there are some, in the order they came."""
+        with self._changed:
+            while (wait := self._time_to_wait()) != 0:
+                self._changed.wait(wait)
+            self._numbers += 1
+            run = Run(self._numbers, self._waiting()[: self._group])
+            self._runs[run.number] = run
+            for picture in run.pictures:
+                picture.run = run.number
+            self.enter(run, ENCRYPTING)
+            return run
+
+    def enter(self, run: Run, state: str) -> None:
+        """All pictures of a run go on to a state."""
+        with self._changed:
+            for picture in run.pictures:
+                self.settle(picture, state)
+            self.tell(("run", run.number))
+
+    def settle(self, picture: Picture, state: str, error: LowmemError | None = None) -> None:
+        """One picture goes on to a state."""
+        with self._changed:
+            picture.state = state
+            if error:
+                picture.error = told(error.message, error.hint)
+            self.tell(("picture", picture.number))
+
+    def tell(self, key: Key) -> None:
+        """That something has changed."""
+        with self._changed:
+            for hear in self._listeners:
+                hear(key)
+
+    def _waiting(self) -> list[Picture]:
+        return [picture for picture in self._pictures.values() if picture.state == WAITING]
+
+    def _time_to_wait(self) -> float | None:
+        """Seconds until a run may begin, 0 if now; None: until something changes."""
+        waiting = len(self._waiting())
+        if not waiting:
+            return None
+        if waiting >= self._group:
+            return 0
+        return None if self._reading else max(self._settled - time.monotonic(), 0)
+
+
+def told(message: str, hint: str) -> Told:
+    """A warning or an error, as the page shows it."""
+    return {"message": one_line(message), "hint": one_line(hint)}
+
+
+def name_of(text: str) -> Path:
+    """What a picture is called, of what a browser says: never a path."""
+    return Path(text.replace("\0", "").replace("/", "\\").rpartition("\\")[2][:200] or "picture")

@@ -1,0 +1,222 @@
+"""HTTP with one service: answers within bounds, no redirects, and lost connections taken up again."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import httpx
+
+from ..errors import EnvironmentFault, ServerError, on_one_line
+from ..terminal.progress import format_seconds
+from .address import TOKEN_VARIABLE, Address
+from .said import Answer, Refused, clean, nonsense, status_name
+
+T = TypeVar("T")
+
+LONGEST_JSON = 1 << 20
+#: Of events: what a run's steps are said in, those of many pictures.
+LONGEST_LINE = 1 << 22
+#: Seconds: a service that waits says so every fifteen.
+_TIMEOUT = httpx.Timeout(60, connect=10)
+#: Statuses of a service that is not there for the moment, or has too much to do.
+_LATER = (408, 425, 429, 502, 503, 504)
+_LONGEST_RETRY_AFTER = 60
+_UNREACHABLE_HINT = "is it running (lowmem-resnet20 serve N), and is the address right?"
+_TOKEN_HINT = (
+    f"token FILE, or {TOKEN_VARIABLE} in the environment: the service keeps it in its store, in the file token"
+)
+_CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certificates to trust"
+
+
+class Lost(Exception):
+    """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for; unreachable:
+    whether nothing at all was there."""
+
+    def __init__(self, reason: str, pause: float = 0.0, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.pause, self.unreachable = reason, pause, unreachable
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long a service is tried again that does not answer, and the pauses between: each twice the one before,
+    up to the longest, less a random part, so that many clients do not come back at once.  All in seconds."""
+
+    seconds: float = 600.0
+    first_pause: float = 0.5
+    longest_pause: float = 15.0
+
+    def pause(self, failures: int) -> float:
+        """After so many failures in a row, the first being 0."""
+        most = min(self.longest_pause, self.first_pause * 2 ** min(failures, 30))
+        return random.uniform(0.5, 1.0) * most
+
+
+PATIENCE = Patience()
+
+
+class Connection(AbstractContextManager):
+    """say: tells the user that the service is lost, and found again."""
+
+    def __init__(self, address: Address, say: Callable[[str], None], patience: Patience | None = None) -> None:
+        self.address, self._say, self._patience = address, say, patience or PATIENCE
+        self._client = _client(address)
+        self._met = False
+        self._failures, self._lost_since, self._told = 0, 0.0, False
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int = LONGEST_JSON,
+        accept: tuple[int, ...] = (200,),
+    ) -> Answer:
+        """The answer to a request, which may be sent more than once; its status is one of ``accept``.
+
+        Errors: Refused for another status, ServerError for a service that stays away, or says more than ``most_bytes``.
+        """
+        once = partial(self.once, method, path, content=content, headers=headers, most_bytes=most_bytes, accept=accept)
+        return self.persist(once)
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int = LONGEST_JSON,
+        accept: tuple[int, ...] = (200,),
+    ) -> Answer:
+        """As :meth:`ask`, of a request that is sent once.  Errors: Lost too."""
+        with self._response(method, path, content, headers or {}) as response:
+            answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
+        self._check(answer, accept)
+        return answer
+
+    def persist(self, exchange: Callable[[], T]) -> T:
+        """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts."""
+        while True:
+            try:
+                result = exchange()
+            except Lost as lost:
+                self._wait(lost)
+            else:
+                self._heard()
+                return result
+
+    def lines(self, path: str) -> Generator[str, None, None]:
+        """The lines of an answer as they come, on one connection.
+
+        Errors: Lost if it is cut; otherwise as :meth:`ask`.
+        """
+        with self._response("GET", path, b"", {"Accept": "text/event-stream"}) as response:
+            if response.status_code != 200:
+                self._check(_answer(response, LONGEST_JSON), (200,))
+            rest = b""
+            for chunk in response.iter_raw():  # as it comes: of a size that is asked for, it would be waited for
+                *lines, rest = (rest + chunk).split(b"\n")
+                if max(map(len, (*lines, rest))) > LONGEST_LINE:
+                    raise nonsense("a line of events")
+                for line in lines:
+                    self._heard()
+                    yield line.decode("utf-8", "replace").removesuffix("\r")
+
+    @contextmanager
+    def _response(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        try:
+            with self._client.stream(method, self.address.url + path, content=content, headers=headers) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: httpx.TransportError) -> Lost:
+        """Errors: ServerError where trying again would not help."""
+        url = self.address.url
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                why = clean(cause.verify_message)
+                raise ServerError(f"the certificate of {url} is not to be trusted: {why}", _CERTIFICATE_HINT) from error
+            if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+                raise ServerError(f"{url} does not answer in https", _UNREACHABLE_HINT) from error
+        unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return Lost(clean(on_one_line(error)) or type(error).__name__, unreachable=unreachable)
+
+    def _check(self, answer: Answer, accept: tuple[int, ...]) -> None:
+        status, url = answer.status, self.address.url
+        if status in accept:
+            return
+        if status in _LATER:
+            wait = answer.headers.get("retry-after", "")
+            seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
+            raise Lost(f"it answers {status_name(status)}", min(seconds, _LONGEST_RETRY_AFTER))
+        if status == 401:
+            what = "does not accept the token" if self.address.token else "wants a token, and none was given"
+            raise Refused(status, f"the service at {url} {what}", _TOKEN_HINT)
+        if 300 <= status < 400:
+            hint = "name the service's own address: the token is sent nowhere else"
+            raise Refused(status, f"{url} sends its callers elsewhere ({status_name(status)})", hint)
+        raise answer.refusal()
+
+    def _heard(self) -> None:
+        """The service is there."""
+        if self._told:
+            self._say(f"the service at {self.address.url} answers again")
+        self._met, self._failures, self._told = True, 0, False
+
+    def _wait(self, lost: Lost) -> None:
+        """A pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
+        now, url = time.monotonic(), self.address.url
+        self._lost_since = self._lost_since if self._failures else now
+        if lost.unreachable and not self._met:
+            raise ServerError(f"no service answers at {url}: {lost.reason}", _UNREACHABLE_HINT)
+        gone = now - self._lost_since
+        if gone >= self._patience.seconds:
+            raise ServerError(f"the service at {url} has not answered for {format_seconds(gone)}: {lost.reason}")
+        if self._failures and not self._told:  # the first is often mended by the next try
+            self._told = True
+            self._say(f"the service at {url} does not answer ({lost.reason}): trying again")
+        pause = max(self._patience.pause(self._failures), lost.pause)
+        self._failures += 1
+        time.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
+
+
+def _client(address: Address) -> httpx.Client:
+    """What is sent to this machine goes through no proxy of the environment.  Redirects are not followed."""
+    token = {"Authorization": f"Bearer {address.token}"} if address.token else {}
+    headers = {"Accept-Encoding": "identity", **token}
+    try:
+        transport = httpx.HTTPTransport() if address.on_this_machine else None
+        return httpx.Client(transport=transport, headers=headers, timeout=_TIMEOUT, follow_redirects=False)
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        message = f"HTTP cannot be set up as the environment asks: {on_one_line(error)}"
+        raise EnvironmentFault(message, "see its proxies (HTTPS_PROXY, ALL_PROXY) and SSL_CERT_FILE") from error
+
+
+def _answer(response: httpx.Response, most_bytes: int) -> Answer:
+    """Errors: ServerError if it is longer."""
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > most_bytes:
+            raise ServerError(f"the service answers more than the {most_bytes} bytes that can be right")
+    return Answer(response.status_code, dict(response.headers), bytes(body))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

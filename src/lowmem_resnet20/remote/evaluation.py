@@ -1,0 +1,118 @@
+"""Having pictures evaluated by a service: as :func:`..serverprocess.run_server`, elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import CiphertextError, ServerError, WeightsError
+from ..fhe.envelope import read_envelope
+from ..fhe.keystore import SERVER, keys_set
+from ..job import Evaluation
+from ..network.parameters import ParameterSet
+from ..serverprocess import ServerRun
+from ..terminal.progress import Progress, SilentProgress
+from ..terminal.report import Printer
+from ..terminal.words import Request
+from .connecting import Later, connect
+from .jobs import Jobs
+from .said import JobState, clean, nonsense
+from .upload import upload_keys
+
+if TYPE_CHECKING:
+    from ..network.weights import Weights
+
+
+def check_service(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
+    """That the request's service is there, lets us in, and computes what is asked: before anything is encrypted.
+
+    Errors: ServerError, WeightsError; UsageError and EnvironmentFault for an address or a token that will not do.
+    """
+    with connect(request, SilentProgress(), printer) as connection:
+        fields, url = connection.ask("GET", "/v1/service").fields(), connection.address.url
+    theirs = {name: fields.get(name) for name in ("version", "set", "weights")}
+    if type(theirs["set"]) is not int or not isinstance(theirs["version"], str):
+        raise nonsense("what it is")
+    if theirs["version"] != __version__:
+        hint = "use the same version of this program on client and server"
+        raise ServerError(
+            f"the service at {url} is of version {clean(theirs['version'])}, and this is {__version__}", hint
+        )
+    if theirs["set"] != set_.number:
+        hint = f"name its set, or a service of set {set_.number}"
+        raise ServerError(f"the service at {url} evaluates with parameter set {theirs['set']}, not {set_.number}", hint)
+    if theirs["weights"] != weights.fingerprint:
+        hint = "client and server must use the same file of weights: weights FILE"
+        raise WeightsError(f"the service at {url} has other weights", hint)
+
+
+def run_remotely(request: Request, asked: Evaluation, progress: Progress, printer: Printer) -> ServerRun:
+    """Send keys where the service has none, and the pictures; wait for all results.  Its progress is shown by
+    ``progress``.
+
+    ``seconds`` of the run are those from the first picture's leaving to the last result's coming.  If this process is
+    interrupted, or the service stays away, the jobs stay there, and a line says how to fetch their results.
+
+    Errors: as :func:`check_service`; what failed of single pictures is in the run.
+    """
+    set_ = keys_set(asked.folder / SERVER, asked.set_number)
+
+    with connect(request, progress, printer) as connection:
+        keys = upload_keys(connection, asked.folder / SERVER, set_, progress)
+        started, steps_before = time.monotonic(), len(progress.times)
+        progress.start(f"at {connection.address.url}")
+        progress.step("service", "taking the pictures")
+        run = _Run(Jobs(connection, set_, progress), keys, asked)
+        with Later(request, printer).telling(run.posted, run.left):
+            lines = run.lines()
+    peak_bytes = max((line["peak_bytes"] for line in lines), default=0)
+    return ServerRun(time.monotonic() - started, peak_bytes, lines, progress.times[steps_before:])
+
+
+class _Run:
+    """The jobs of one evaluation.  A service that has too many that wait gets the next when one of ours is done."""
+
+    def __init__(self, jobs: Jobs, keys: str, asked: Evaluation) -> None:
+        self._jobs, self._keys, self._asked = jobs, keys, asked
+        self._posted: dict[int, str] = {}
+        self._unfinished: dict[int, str] = {}
+
+    def posted(self) -> list[str]:
+        """Names of the jobs at the service."""
+        return list(self._posted.values())
+
+    def left(self) -> list[str]:
+        """Names of the jobs at the service whose results have not come."""
+        return list(self._unfinished.values())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of each job, in their order, what :class:`..serverprocess.ServerRun` says of it."""
+        lines: dict[int, dict[str, Any]] = {}
+        ahead = deque(range(len(self._asked.jobs)))
+        while ahead or self._unfinished:
+            posted = self._post(ahead[0]) if ahead else False
+            if posted:
+                ahead.popleft()
+            else:
+                number = next(iter(self._unfinished))
+                lines[number] = self._finish(number)
+                del self._unfinished[number]
+        return [lines[number] for number in sorted(lines)]
+
+    def _post(self, number: int) -> bool:
+        job = self._asked.jobs[number]
+        name = self._jobs.post(self._keys, job.ciphertext, now=bool(self._unfinished))
+        if name is not None:
+            self._posted[number] = self._unfinished[number] = name
+        return name is not None
+
+    def _finish(self, number: int) -> dict[str, Any]:
+        job, name = self._asked.jobs[number], self._unfinished[number]
+        try:
+            state = self._jobs.finish(name, job.output, read_envelope(job.ciphertext).facts.picture)
+        except CiphertextError as error:
+            state = JobState.failed(error)
+        line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}
+        return line | state.failure(str(job.ciphertext))

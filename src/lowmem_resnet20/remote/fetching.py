@@ -1,0 +1,47 @@
+"""Results of jobs that were left at a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import CiphertextError
+from ..network.parameters import ParameterSet
+from ..terminal.progress import Progress
+from ..terminal.report import Printer
+from ..terminal.words import Request
+from .connecting import Later, connect
+from .jobs import Jobs
+from .said import JobState, Refused
+
+
+def fetch(
+    request: Request, set_: ParameterSet, folder: Path, progress: Progress, printer: Printer
+) -> list[dict[str, Any]]:
+    """Wait for the end of each of a request's jobs, and take its result; returns of each ``job`` and ``output``, its file
+    in ``folder``, or ``error``, ``hint`` and ``exit_code`` of one that failed.
+
+    If this process is interrupted, or the service stays away, a line says how to fetch them later.
+
+    Errors: as of the connection.
+    """
+    names = list(dict.fromkeys(request.jobs))
+    with (
+        connect(request, progress, printer) as connection,
+        Later(request, printer).telling(lambda: names, lambda: names),
+    ):
+        progress.start(f"at {connection.address.url}")
+        jobs = Jobs(connection, set_, progress)
+        return [_fetched(jobs, name, folder / f"{name}.ct") for name in names]
+
+
+def _fetched(jobs: Jobs, name: str, output: Path) -> dict[str, Any]:
+    try:
+        state = jobs.finish(name, output)
+    except CiphertextError as error:
+        state = JobState.failed(error)
+    except Refused as error:
+        if not error.of_this_alone:
+            raise
+        state = JobState.failed(error)
+    return {"job": name, "output": output} | state.failure(name)

@@ -1,0 +1,149 @@
+"""What a service says, within bounds: it may be anyone's, and nothing it says is believed unseen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from ..errors import ExitCode, LowmemError, ServerError
+
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+_STATES = (WAITING, RUNNING, DONE, FAILED, CANCELLED)
+#: What a service calls the file it was sent.
+THE_CIPHERTEXT = "the ciphertext"
+_LONGEST_TEXT = 400
+_MOST_SECONDS, _MOST_BYTES = 1e9, 1 << 60
+
+
+class Refused(ServerError):
+    """The service does not do what it is asked.  status: as HTTP numbers it."""
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+    @property
+    def of_this_alone(self) -> bool:
+        """Whether the service does not know what it was asked for, and may well do something else."""
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whole.  headers: by their names in small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def fields(self) -> dict[str, Any]:
+        """Errors: ServerError unless it is a JSON object."""
+        return json_object(self.body)
+
+    def refusal(self) -> Refused:
+        """What its ``error`` and ``hint`` say, or at least its status."""
+        try:
+            fields = self.fields()
+        except ServerError:
+            fields = {}
+        message = clean(fields.get("error")) or status_name(self.status)
+        return Refused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
+
+
+@dataclass(frozen=True)
+class JobState:
+    """position: in the queue, of one that waits; seconds, peak_bytes: what it took; error, hint, exit_code: of one that
+    failed."""
+
+    state: str
+    position: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+    @property
+    def final(self) -> bool:
+        return self.state in (DONE, FAILED, CANCELLED)
+
+    def failure(self, called: str) -> dict[str, Any]:
+        """What a server's line says of a job that failed; nothing of another.  called: its picture, by whoever reads it."""
+        message = self.error.replace(THE_CIPHERTEXT, called)
+        return {"error": message, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
+
+    @classmethod
+    def failed(cls, error: LowmemError) -> JobState:
+        """Of a job that came to this here."""
+        return cls(FAILED, error=error.message, hint=error.hint, exit_code=int(error.exit_code))
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], job: str) -> JobState:
+        """Errors: ServerError if it is no state, or another job's."""
+        state = fields.get("state")
+        if fields.get("job") != job or state not in _STATES:
+            raise nonsense(f"the state of {job}")
+        position, seconds = number(fields.get("position"), _MOST_BYTES), number(fields.get("seconds"), _MOST_SECONDS)
+        told = cls(state, int(position), seconds, int(number(fields.get("peak_bytes"), _MOST_BYTES)))
+        if state not in (FAILED, CANCELLED):
+            return told
+        error = fields.get("error")
+        error = error if isinstance(error, dict) else {}
+        unsaid = f"the service {'failed on' if state == FAILED else 'has cancelled'} {THE_CIPHERTEXT}"
+        message, hint = clean(error.get("message")) or unsaid, clean(error.get("hint"))
+        return cls(state, 0, seconds, told.peak_bytes, message, hint, _exit_code(error.get("exit_code")))
+
+
+def json_object(text: bytes | str) -> dict[str, Any]:
+    """Errors: ServerError unless ``text`` is a JSON object."""
+    fields = json_value(text)
+    if not isinstance(fields, dict):
+        raise nonsense("an answer")
+    return fields
+
+
+def json_value(text: bytes | str) -> Any:
+    """Errors: ServerError unless ``text`` is JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise nonsense("an answer") from None
+
+
+def clean(text: object, longest: int = _LONGEST_TEXT) -> str:
+    """What may be shown of a text: no control characters, and not too much; nothing of what is no text."""
+    if not isinstance(text, str):
+        return ""
+    shown = " ".join("".join(c for c in part if c.isprintable()) for part in text[: 4 * longest].split())
+    return shown if len(shown) <= longest else shown[:longest] + " .."
+
+
+def number(value: object, most: float) -> float:
+    """A number from 0 to ``most``; 0 where it is none."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+    return float(value) if good and isinstance(value, int | float) else 0.0
+
+
+def job_name(value: object, set_number: int) -> str:
+    """Errors: ServerError unless it is the name of a job of that set."""
+    if not isinstance(value, str) or not re.fullmatch(rf"{set_number}-[0-9a-f]{{24}}", value):
+        raise nonsense("the name of a job")
+    return value
+
+
+def nonsense(what: str) -> ServerError:
+    return ServerError(f"the service says what cannot be understood as {what}", "is it one of this program's version?")
+
+
+def status_name(status: int) -> str:
+    """Such as ``503 Service Unavailable``."""
+    return f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
+
+
+def _exit_code(value: object) -> int:
+    codes = {int(code) for code in ExitCode} - {int(ExitCode.OK), int(ExitCode.INTERRUPTED)}
+    return value if isinstance(value, int) and value in codes else int(ExitCode.SERVER)

@@ -1,0 +1,148 @@
+"""What ``serve N`` does: takes the store, says where it listens, and answers until it is ended."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TextIO
+
+import uvicorn
+
+from ..errors import UsageError
+from ..job import Evaluation
+from ..machine.files import os_fault
+from ..machine.interrupt import on_interrupt, wait_if_ending
+from ..machine.memory import available_bytes
+from ..network.parameters import ParameterSet, parameter_set
+from ..network.weights import default_weights_path, load_weights
+from ..serverprocess import ServerProcess
+from ..terminal.progress import format_bytes
+from ..terminal.report import Printer
+from ..terminal.words import Request
+from .app import make_app
+from .log import EventLog, LibraryHandler
+from .parts import Service, Settings
+from .store import Store
+
+DEFAULT_ADDRESS = "127.0.0.1:8642"
+_LOCAL = ("127.", "::1", "localhost")
+#: Seconds that answers on their way may still take when the service is ended.
+_GRACE_SECONDS = 3
+_MOST_CONNECTIONS = 256
+_KEEP_ALIVE_SECONDS = 60
+
+
+def serve(request: Request, printer: Printer) -> None:
+    """Serve until a signal ends the process.
+
+    Errors: UsageError for an address that is none, or a set that there is not; WeightsError; EnvironmentFault where the
+    address or the store is in use.
+    """
+    set_ = parameter_set(request.set_number)
+    host, port = parse_address(request.listen or DEFAULT_ADDRESS)
+    weights = load_weights(request.weights or default_weights_path(), set_.architecture)
+    log = EventLog(printer.stderr, request.verbose)
+    store = Store(request.store)
+    store.open()
+    settings = Settings(set_.number, weights, request.weights, ServerProcess, printer.stderr)
+    if request.ray:
+        settings = _on_cluster(request.ray, settings)
+    service = Service(settings, store, log)
+    with _listen(host, port) as listening:
+        if not request.ray:
+            _warn_of_memory(set_, printer)
+        _run(service, listening, partial(_say_where, request, printer, host, listening, service.store))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
+    found = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})", text)
+    if not found or int(found["port"]) > 65535:
+        raise UsageError(f"{text!r} is not HOST:PORT", f"such as {DEFAULT_ADDRESS}, or [::1]:8642")
+    return found["six"] or found["host"], int(found["port"])
+
+
+def _on_cluster(address: str, settings: Settings) -> Settings:
+    """Settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
+
+    Its workers have one job at a time each, so that no number of jobs is too large.
+    Errors: UsageError, EnvironmentFault if there is no cluster.
+    """
+    from ..cluster.joining import check_address
+
+    check_address(address)
+
+    def start(asked: Evaluation, stderr: TextIO) -> ServerProcess:
+        return ServerProcess(replace(asked, ray=address), stderr)
+
+    return replace(settings, start=start, room=lambda _: sys.maxsize)
+
+
+def _warn_of_memory(set_: ParameterSet, printer: Printer) -> None:
+    available = available_bytes()
+    if available < set_.server_bytes:
+        message = f"an evaluation takes {format_bytes(set_.server_bytes)}, and {format_bytes(available)} are free"
+        printer.warning(message, "close other programs, or jobs will fail for want of memory")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise os_fault(error, "listen on", f"{host}:{port}") from error
+
+
+def _say_where(request: Request, printer: Printer, host: str, listening: socket.socket, store: Store) -> None:
+    named = f"[{host}]" if ":" in host else host
+    url = f"http://{named}:{listening.getsockname()[1]}"
+    if request.json:
+        printer.json(
+            {"url": url, "token_file": str(store.token), "store": str(store.folder), "set": request.set_number}
+        )
+    else:
+        printer.say(f"listening on {url}\nthe token that clients need is in {store.token}")
+    if not host.startswith(_LOCAL):
+        hint = "let a proxy that does TLS stand before it, and have it listen on 127.0.0.1"
+        printer.warning("the token and all else travel unencrypted: the service has no TLS of its own", hint)
+
+
+def _run(service: Service, listening: socket.socket, say_where: Callable[[], None]) -> None:
+    """Answer until a signal comes; then end what is going on, and the process."""
+    logging.getLogger("uvicorn").addHandler(LibraryHandler(service.log))
+    config = uvicorn.Config(
+        make_app(service),
+        lifespan="off",
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server, ended = uvicorn.Server(config), threading.Event()
+
+    def end() -> None:
+        """In the thread that the signal has reached, after which the process ends."""
+        service.log.event("service.stopping")
+        server.should_exit = True
+        service.stop()
+        ended.wait(2 * _GRACE_SECONDS)
+
+    with on_interrupt(end):
+        service.start()
+        say_where()
+        server.run(sockets=[listening])
+        service.stop()
+        service.close()
+        ended.set()
+        wait_if_ending()

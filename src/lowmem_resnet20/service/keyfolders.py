@@ -1,0 +1,255 @@
+"""Key folders that clients upload: named by their manifest's digest, received in pieces, visible when complete.
+
+uploads/K/server/ holds the manifest and each file that is complete and has its digest, uploads/K/parts/ those of which
+only a beginning is there: how far an upload has come is what lies on the disk.  When the last file is complete the whole
+becomes keys/K by one rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EnvironmentFault, LowmemError
+from ..fhe.keystore import MANIFEST, SERVER, FileRecord, Manifest
+from ..machine.files import atomic_write, flush_to_disk, sha256
+from .keyfiles import kept, offered
+from .limits import Limits
+from .refusals import Refused, renamed, unknown
+from .store import Store, remove
+
+LONGEST_MANIFEST = 1 << 20
+_PARTS = "parts"
+_CALLED = "the key folder"
+#: Of the offset in a file that the next piece has to start from.
+OFFSET = "Upload-Offset"
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A key folder, complete or not, as it lies on the disk."""
+
+    path: Path
+    manifest: Manifest
+
+    def record(self, file: str) -> FileRecord:
+        """Errors: Refused if the manifest names no such file."""
+        if file not in self.manifest.files:
+            raise unknown("such file of these keys")
+        return self.manifest.files[file]
+
+    def whole(self, file: str) -> Path:
+        return self.path / SERVER / file
+
+    def part(self, file: str) -> Path:
+        return self.path / _PARTS / file
+
+    def received(self, file: str) -> int:
+        """Bytes that are there."""
+        for path in (self.whole(file), self.part(file)):
+            with suppress(FileNotFoundError):
+                return path.stat().st_size
+        return 0
+
+    def lacking(self) -> int:
+        """Bytes that are not."""
+        return sum(record.bytes - self.received(file) for file, record in self.manifest.files.items())
+
+    def is_whole(self) -> bool:
+        return all(self.whole(file).exists() for file in self.manifest.files)
+
+    def last_change(self) -> float:
+        """When a piece was received, in seconds since 1970."""
+        paths = (self.path, *self.path.glob("*/*"))
+        return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+
+
+class KeyFolders:
+    """Errors, of every method: Refused, OSError."""
+
+    def __init__(self, store: Store, number: int, limits: Limits) -> None:
+        self._store, self._number, self._limits = store, number, limits
+        self._manifests: dict[str, Manifest] = {}
+
+    def recover(self) -> None:
+        """At the start: what was received whole when a former service was killed is checked now; what this version of
+        the program cannot use is removed."""
+        for path in sorted(self._store.uploads.iterdir()):
+            try:
+                files = self._find(path.name).manifest.files
+            except LowmemError:
+                self.remove(path.name)
+                continue
+            for file in files:
+                with suppress(Refused):  # damaged: its client sends it again
+                    self.finish(path.name, file)
+
+    def count(self) -> dict[str, int]:
+        """How many are complete, and how many on their way."""
+        return {
+            "complete": len(list(self._store.keys.iterdir())),
+            "uploading": len(list(self._store.uploads.iterdir())),
+        }
+
+    def offer(self, name: str, manifest: bytes) -> bool:
+        """A client says what it has; returns whether that is new here."""
+        if hashlib.sha256(manifest).hexdigest() != name:
+            raise Refused(422, "the manifest's SHA-256 is not the name it was sent under")
+        with self._store.changes:
+            if self._where(name):
+                return False
+        new = self._store.incoming / secrets.token_hex(8)
+        try:
+            folder = self._described(new, manifest)
+            with self._store.changes:
+                if self._where(name):
+                    return False
+                self._check_quota(folder)
+                new.rename(self._store.uploads / name)
+                flush_to_disk(self._store.uploads)
+        finally:
+            remove(new)
+        return True
+
+    def status(self, name: str) -> dict[str, Any]:
+        """How much of each file is there."""
+        with self._store.changes:
+            folder = self._find(name)
+            files = {
+                file: {"bytes": record.bytes, "received": folder.received(file)}
+                for file, record in folder.manifest.files.items()
+            }
+            return {"complete": folder.path.parent == self._store.keys, "files": files}
+
+    def size(self, name: str, file: str) -> int:
+        """Bytes that a file is to have."""
+        return self._find(name).record(file).bytes
+
+    def append(self, name: str, file: str, offset: int, piece: bytes) -> int:
+        """Add a piece that starts at ``offset``; returns where the next one starts.
+
+        Of two who send the same file at once the first to write goes on, and the other is told where that one is.
+        """
+        with self._store.changes:
+            folder = self._find(name)
+            size, received = folder.record(file).bytes, folder.received(file)
+            if offset != received:
+                raise Refused(
+                    409, f"the next piece starts at {received}, not {offset}", headers={OFFSET: str(received)}
+                )
+            if offset + len(piece) > size:
+                raise Refused(
+                    413, f"the manifest says that this file has {size} bytes", headers={OFFSET: str(received)}
+                )
+            if piece:
+                with open(folder.part(file), "ab") as part:
+                    part.write(piece)
+            return offset + len(piece)
+
+    def finish(self, name: str, file: str) -> bool:
+        """After a request's last piece: keep it through a power cut, and check the file if all of it is there.  Returns
+        whether the folder has become complete."""
+        folder = self._find(name)
+        record, part = folder.record(file), folder.part(file)
+        with suppress(FileNotFoundError):  # another request has finished it, or the keys were deleted
+            flush_to_disk(part)
+            if part.stat().st_size == record.bytes:
+                digest = _digest(part)
+                with self._store.changes:
+                    self._settle(folder, file, sound=digest == record.sha256)
+        with self._store.changes:
+            uploading = folder.path.parent == self._store.uploads and folder.path.exists()
+            if uploading and folder.is_whole():
+                self._publish(folder)
+                return True
+        return False
+
+    def manifest(self, name: str) -> Manifest:
+        """Of a folder that is complete."""
+        folder = self._find(name)
+        if folder.path.parent != self._store.keys:
+            raise Refused(409, "the key folder is not complete yet", f"send the rest: GET /v1/keys/{name} tells what")
+        return folder.manifest
+
+    def remove(self, name: str) -> None:
+        """The caller has seen that no job needs it."""
+        gone = self._store.incoming / secrets.token_hex(8)
+        with self._store.changes:
+            path = self._where(name)
+            if path is None:
+                raise unknown("such key folder")
+            path.rename(gone)
+            self._manifests.pop(name, None)
+        remove(gone)
+
+    def remove_abandoned(self, before: float) -> list[str]:
+        """Uploads that stand still since ``before``, in seconds since 1970."""
+        names = [path.name for path in self._store.uploads.iterdir()]
+        gone = [name for name in names if self._find(name).last_change() < before]
+        for name in gone:
+            self.remove(name)
+        return gone
+
+    def _where(self, name: str) -> Path | None:
+        return next((at / name for at in (self._store.keys, self._store.uploads) if (at / name).is_dir()), None)
+
+    def _find(self, name: str) -> _Folder:
+        with self._store.changes:
+            path = self._where(name)
+            if path is None:
+                raise unknown("such key folder")
+            if name not in self._manifests:
+                self._manifests[name] = kept(path / SERVER, self._number)
+            return _Folder(path, self._manifests[name])
+
+    def _described(self, new: Path, manifest: bytes) -> _Folder:
+        """A new folder that holds no more than the manifest, once that has been checked."""
+        (new / SERVER).mkdir(parents=True)
+        (new / _PARTS).mkdir()
+        atomic_write(new / SERVER / MANIFEST, manifest)
+        flush_to_disk(new)
+        try:
+            return _Folder(new, offered(new / SERVER, self._number))
+        except LowmemError as error:
+            raise renamed(error, {new / SERVER: _CALLED}) from error
+
+    def _check_quota(self, folder: _Folder) -> None:
+        if sum(self.count().values()) >= self._limits.key_folders:
+            hint = "have one deleted that is done with: DELETE /v1/keys/K"
+            raise Refused(409, f"the service keeps {self._limits.key_folders} key folders at most", hint)
+        promised = sum(self._find(path.name).lacking() for path in self._store.uploads.iterdir())
+        self._store.check_room(promised + folder.lacking() + self._limits.free_bytes, "these keys")
+
+    def _settle(self, folder: _Folder, file: str, *, sound: bool) -> None:
+        """A file has all its bytes: it is the right one, or begins again."""
+        part = folder.part(file)
+        if not part.exists():  # another request has settled it meanwhile
+            return
+        if not sound:
+            part.unlink()
+            hint = "it was damaged on its way, or is another than the manifest's: send it again"
+            raise Refused(422, f"{file} has another SHA-256 than the manifest says", hint, {OFFSET: "0"})
+        part.rename(folder.whole(file))
+
+    def _publish(self, folder: _Folder) -> None:
+        for path in (folder.path / SERVER, folder.path):
+            flush_to_disk(path)
+        remove(folder.path / _PARTS)
+        os.rename(folder.path, self._store.keys / folder.path.name)
+        flush_to_disk(self._store.keys)
+        flush_to_disk(self._store.uploads)
+
+
+def _digest(part: Path) -> str:
+    """Errors: FileNotFoundError if it has gone; EnvironmentFault."""
+    try:
+        return sha256(part)
+    except EnvironmentFault as fault:
+        if isinstance(fault.__cause__, FileNotFoundError):
+            raise fault.__cause__ from None
+        raise

@@ -1,0 +1,61 @@
+"""What a service takes: bounds that follow from its parameter set, and quotas that its operator may set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ..errors import UsageError
+from ..fhe.envelope import LONGEST_FACTS, MAGIC
+from ..machine.files import read_bounded
+from ..network.parameters import PICTURE_LEVELS, ParameterSet
+
+_LONGEST_FILE = 1 << 16
+#: What OpenFHE adds to a ciphertext's coefficients.
+_OVERHEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Quotas, each by its name in STORE/limits.json.
+
+    waiting_jobs: that have not begun; key_folders: uploaded, or on their way; together: jobs of the same keys that one
+    process evaluates; free_bytes: of the disk, that stay free; kept_days: for which a job that is over is kept, and an
+    upload that stands still.
+    """
+
+    waiting_jobs: int = 1000
+    key_folders: int = 16
+    together: int = 8
+    free_bytes: int = 1 << 30
+    kept_days: int = 30
+
+
+def read_limits(path: Path) -> Limits:
+    """Those of a file, where there is one; what it does not name keeps its default.  Errors: UsageError."""
+    if not path.exists():
+        return Limits()
+    names = [field.name for field in fields(Limits)]
+    wrong = UsageError(f"{path} is not a JSON object of whole numbers from 1", f"its names are {', '.join(names)}")
+    try:
+        found = json.loads(read_bounded(path, _LONGEST_FILE, wrong, wrong))
+    except (ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(found, dict) or set(found) - set(names):
+        raise wrong
+    if not all(type(value) is int and value > 0 for value in found.values()):
+        raise wrong
+    return Limits(**found)
+
+
+def ciphertext_bytes(set_: ParameterSet) -> int:
+    """No file of an encrypted picture, or group of pictures, is larger."""
+    towers = set_.reserve_levels + PICTURE_LEVELS + 1
+    each = 2 * towers * set_.ring_dimension * 8 + _OVERHEAD_BYTES
+    return len(MAGIC) + LONGEST_FACTS + set_.ciphertexts(1) * each
+
+
+def evaluation_bytes(set_: ParameterSet) -> int:
+    """Memory that one more picture, or group, takes in a process that evaluates several."""
+    return set_.ciphertexts(1) * 2 * (set_.multiplicative_depth + 1) * set_.ring_dimension * 8

@@ -1,0 +1,131 @@
+"""The parts of a running service, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from .. import __version__
+from ..network.parameters import PARAMETER_SETS
+from ..network.weights import Weights
+from .feed import Feed
+from .intake import Intake, recover
+from .jobs import CANCELLED, Queue, Ticket
+from .keyfolders import KeyFolders
+from .limits import ciphertext_bytes, read_limits
+from .log import EventLog
+from .metrics import Metrics
+from .refusals import Refused
+from .runner import Room, Runner, Start, room_here
+from .store import Store
+from .token import Gate, token_in
+
+#: Ciphertexts that are read and checked at once: each is in memory meanwhile.
+_CHECKED_AT_ONCE = 4
+
+
+@dataclass
+class Settings:
+    """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start: how
+    an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once there is
+    memory."""
+
+    number: int
+    weights: Weights
+    weights_file: Path | None
+    start: Start
+    stderr: TextIO
+    room: Room = room_here
+
+
+@dataclass
+class Service:
+    """Everything that the routes work on.  checking: held while a ciphertext is checked."""
+
+    settings: Settings
+    store: Store
+    log: EventLog
+    gate: Gate = field(init=False)
+    feed: Feed = field(init=False, default_factory=Feed)
+    checking: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Errors: EnvironmentFault, UsageError."""
+        number, store = self.settings.number, self.store
+        self.limits = read_limits(store.limits)
+        self.gate = Gate(token_in(store.token))
+        self.queue = Queue(store.database, number)
+        self.folders = KeyFolders(store, number, self.limits)
+        self.metrics = Metrics(store, self.queue, self.folders)
+        self.intake = Intake(store, self.folders, self.queue, number, self.settings.weights, self.limits)
+        self.runner = Runner(
+            store=store,
+            queue=self.queue,
+            folders=self.folders,
+            feed=self.feed,
+            metrics=self.metrics,
+            log=self.log,
+            limits=self.limits,
+            number=number,
+            weights=self.settings.weights_file,
+            start=self.settings.start,
+            room=self.settings.room,
+            stderr=self.settings.stderr,
+        )
+        self.checking = asyncio.Semaphore(_CHECKED_AT_ONCE)
+        engines = [set_ for set_ in PARAMETER_SETS.values() if set_.number == number]
+        self.ciphertext_bytes = max(map(ciphertext_bytes, engines))
+
+    def start(self) -> None:
+        """Go on with what a former service left."""
+        self.folders.recover()
+        jobs = recover(self.store, self.queue)
+        self.log.event("service.started", set=self.settings.number, jobs_taken_up=jobs, version=__version__)
+        self.runner.start()
+
+    def stop(self) -> None:
+        """Streams end and the present evaluation; jobs are kept."""
+        self.feed.close()
+        self.runner.stop()
+
+    def close(self) -> None:
+        self.queue.close()
+        self.store.close()
+
+    def description(self) -> dict[str, Any]:
+        limits = {"ciphertext_bytes": self.ciphertext_bytes} | asdict(self.limits)
+        return {
+            "version": __version__,
+            "set": self.settings.number,
+            "weights": self.settings.weights.fingerprint,
+            "limits": limits,
+        }
+
+    def finish_file(self, keys: str, file: str) -> None:
+        """After a request's last piece of a key file."""
+        if self.folders.finish(keys, file):
+            self.log.event("keys.complete", keys=keys)
+
+    def remove_keys(self, keys: str) -> None:
+        with self.store.changes:
+            needing = self.queue.needing(keys)
+            if needing:
+                raise Refused(409, f"{needing} jobs need these keys", "wait for them, or cancel them")
+            self.folders.remove(keys)
+
+    def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
+        """See :meth:`.intake.Intake.accept`."""
+        ticket, new = self.intake.accept(received, keys)
+        self.log.event("job.accepted" if new else "job.repeated", job=ticket.id, keys=keys)
+        if new:
+            self.metrics.accepted.inc()
+            self.runner.wake()
+        return ticket, new
+
+    def cancel(self, job: str) -> None:
+        former = self.runner.cancel(job)
+        if former not in (None, CANCELLED):
+            self.metrics.over(CANCELLED)
+            self.log.event("job.cancelled", job=job, was=former)

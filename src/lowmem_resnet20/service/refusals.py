@@ -1,0 +1,52 @@
+"""What the service answers where it does not do what was asked: a status, a message and a hint."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import EnvironmentFault, LowmemError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Refused(Exception):
+    """Becomes the answer to a request.  status: of HTTP; headers: to send beside it."""
+
+    def __init__(self, status: int, message: str, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint, self.headers = status, message, hint, dict(headers or {})
+
+
+def unknown(what: str) -> Refused:
+    return Refused(404, f"there is no {what} here")
+
+
+def disk_full(message: str) -> Refused:
+    return Refused(413, message, "delete jobs or keys that are done with, or try again later", {"Retry-After": "60"})
+
+
+def refusal_of(error: Exception) -> Refused:
+    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 413; of the machine, 503."""
+    cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
+    if isinstance(cause, OSError) and cause.errno in _FULL:
+        return disk_full("the service's disk is full")
+    if isinstance(error, EnvironmentFault | OSError | sqlite3.Error):
+        return Refused(503, "the service's machine has a fault: its log says more", headers={"Retry-After": "60"})
+    assert isinstance(error, LowmemError)
+    return Refused(422, error.message, error.hint)
+
+
+def renamed(error: LowmemError, names: Mapping[Path, str]) -> Refused:
+    """The refusal of what was sent, which its sender knows by other names than the files it was kept in."""
+    if isinstance(error, EnvironmentFault):
+        return refusal_of(error)
+    return Refused(422, with_names(error.message, names), with_names(error.hint, names))
+
+
+def with_names(text: str, names: Mapping[Path, str]) -> str:
+    for path, name in names.items():
+        text = text.replace(str(path), name)
+    return text

@@ -1,0 +1,272 @@
+"""Evaluates the jobs of the queue, one process at a time, each with the jobs that wait for the same keys."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from ..errors import CiphertextError, ExitCode, LowmemError, ServerError, error_of
+from ..job import Evaluation, Job
+from ..machine.locks import FolderLock
+from ..machine.memory import available_bytes
+from ..network.parameters import ParameterSet, parameter_set
+from ..serverprocess import ServerRun
+from ..terminal.progress import Progress
+from ..terminal.relay import RelayProgress
+from .feed import Feed, Run
+from .jobs import CANCELLED, MOST_DEATHS, RUNNING, Queue, Ticket
+from .keyfolders import KeyFolders
+from .limits import Limits, evaluation_bytes
+from .log import EventLog
+from .metrics import Metrics
+from .refusals import Refused, with_names
+from .store import Store, remove
+
+#: Errors of the jobs themselves: another process would meet them too.
+_LASTING = (ExitCode.KEYS, ExitCode.WEIGHTS, ExitCode.CIPHERTEXT, ExitCode.USAGE)
+_PAUSE_SECONDS = 5.0
+_SHORTAGE_SECONDS = 30.0
+_SIGNAL_SECONDS = 0.5
+_CLEANING_SECONDS = 3600.0
+_DAY_SECONDS = 86400.0
+#: For which the process of a service that was killed may go on holding what it worked on.
+_PATIENCE_SECONDS = 60.0
+
+
+class Worker(Protocol):
+    """An evaluation that has been started, wherever: :class:`..serverprocess.ServerProcess` is one."""
+
+    def converse(self, progress: Progress) -> ServerRun:
+        """See it to its end.  Errors: LowmemError, of the whole."""
+
+    def kill(self) -> None:
+        """End it, from whatever thread: :meth:`converse` then raises ServerError."""
+
+
+#: Starts the evaluation; what it says beside its answer goes to the stream.
+Start = Callable[[Evaluation, TextIO], Worker]
+#: How many jobs of a set there is memory for where they are evaluated.
+Room = Callable[[ParameterSet], int]
+
+
+def room_here(set_: ParameterSet) -> int:
+    """In one process of this machine."""
+    return int((available_bytes() - set_.server_bytes) // evaluation_bytes(set_))
+
+
+class Runner:
+    """A thread of its own, in which each process is started: processes end with the thread that started them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        queue: Queue,
+        folders: KeyFolders,
+        feed: Feed,
+        metrics: Metrics,
+        log: EventLog,
+        limits: Limits,
+        number: int,
+        weights: Path | None,
+        start: Start,
+        room: Room,
+        stderr: TextIO,
+    ) -> None:
+        self._store, self._queue, self._folders, self._feed = store, queue, folders, feed
+        self._metrics, self._log, self._limits = metrics, log, limits
+        self._number, self._weights, self._start, self._room, self._stderr = number, weights, start, room, stderr
+        self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
+        self._work = threading.Event()
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self._evaluated: frozenset[str] = frozenset()
+        self._killed = False  # the present one was ended for the sake of a job that was cancelled
+        self._stopping = threading.Event()
+        self._cleaned = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is a new job."""
+        self._feed.news()
+        self._work.set()
+
+    def stop(self, patience: float = 5.0) -> None:
+        """End the present process; its jobs go on when a service is started again."""
+        self._stopping.set()
+        with self._lock:
+            if self._worker:
+                self._worker.kill()
+        self._work.set()
+        self._thread.join(patience)
+
+    def cancel(self, job: str) -> str | None:
+        """End a job, wherever it is, and remove its files; returns the state it was in, None if it is unknown."""
+        with self._store.changes:
+            former = self._queue.cancel(job)
+            if former is not None and former != RUNNING:
+                self._store.remove_job(job)
+        if former == RUNNING:
+            with self._lock:
+                if self._worker and job in self._evaluated:
+                    self._killed = True
+                    self._worker.kill()
+        self._feed.news()
+        return former
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._work.clear()
+            try:
+                self._clean_up()
+                batch = self._queue.claim(self._limits.together)
+                if batch:
+                    self._evaluate(batch)
+                else:
+                    self._work.wait(_CLEANING_SECONDS)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next job must not wait for ever
+                self._log.fault("runner.failed", error=f"{type(error).__name__}: {error}")
+                if not self._stopping.wait(_PAUSE_SECONDS):
+                    with suppress(sqlite3.Error):
+                        self._queue.recover()
+
+    def _evaluate(self, claimed: list[Ticket]) -> None:
+        batch = claimed[: self._fitting(claimed)]
+        for ticket in claimed[len(batch) :]:
+            self._queue.put_back(ticket.id)
+        run = self._feed.begin([ticket.id for ticket in batch])
+        self._log.event("run.started", jobs=[ticket.id for ticket in batch], keys=batch[0].keys)
+        try:
+            answer = self._converse(batch, run)
+        except (LowmemError, OSError) as error:
+            # A signal that ends this process may have reached that one first.
+            if not self._stopping.wait(_SIGNAL_SECONDS):
+                self._broken_off(batch, error if isinstance(error, LowmemError) else ServerError(str(error)))
+        else:
+            self._answered(batch, answer)
+        finally:
+            self._remove_cancelled(batch)
+            self._feed.end(run)
+
+    def _fitting(self, batch: list[Ticket]) -> int:
+        """How many of the jobs there is memory for."""
+        with suppress(Refused):
+            set_ = parameter_set(self._number, self._folders.manifest(batch[0].keys).engine)
+            return max(1, min(len(batch), self._room(set_)))
+        return 1
+
+    def _converse(self, batch: list[Ticket], run: Run) -> ServerRun:
+        for ticket in batch:
+            _wait_until_let_go(self._store.unfinished(ticket.id))
+        jobs = tuple(Job(self._store.picture(ticket.id), self._store.result(ticket.id)) for ticket in batch)
+        folder = self._store.keys / batch[0].keys
+        worker = self._start(Evaluation(self._number, folder, jobs, self._weights, resume=True), self._stderr)
+        with self._lock:
+            self._worker, self._evaluated, self._killed = worker, run.jobs, bool(self._cancelled(batch))
+            if self._killed or self._stopping.is_set():
+                worker.kill()
+        try:
+            return worker.converse(RelayProgress(lambda event: self._feed.progress(run, event)))
+        finally:
+            with self._lock:
+                self._worker = None
+
+    def _answered(self, batch: list[Ticket], answer: ServerRun) -> None:
+        self._metrics.peak_bytes.set(answer.peak_bytes)
+        self._metrics.run_seconds.observe(answer.seconds)
+        for ticket, line in zip(batch, answer.pictures, strict=True):
+            if "error" in line:
+                self._picture_failed(ticket, error_of(line["exit_code"], line["error"], line["hint"]))
+                continue
+            seconds = answer.seconds if len(batch) == 1 else line["seconds"]
+            if self._queue.finish(ticket.id, seconds, answer.peak_bytes):
+                remove(self._store.picture(ticket.id))
+                self._metrics.over("done")
+                self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=answer.peak_bytes)
+
+    def _picture_failed(self, ticket: Ticket, error: LowmemError) -> None:
+        """What an evaluation that was cut short has left may be of no use to this version of the program: then it begins
+        again, once."""
+        left = self._store.unfinished(ticket.id)
+        if isinstance(error, CiphertextError) and left.exists() and ticket.deaths == 0:
+            remove(left)
+            self._queue.put_back_alone(ticket.id, deaths=1)
+            self._log.fault("job.begins_again", job=ticket.id, error=error.message)
+        else:
+            self._fail(ticket, error)
+
+    def _broken_off(self, batch: list[Ticket], error: LowmemError) -> None:
+        """The process as a whole has ended without an answer."""
+        if self._killed:  # the others go on at their last complete part
+            for ticket in batch:
+                self._queue.put_back(ticket.id)
+            return
+        jobs = [ticket.id for ticket in batch]
+        self._log.fault("run.ended", jobs=jobs, error=error.message, hint=error.hint, exit_code=int(error.exit_code))
+        if error.exit_code in _LASTING:
+            for ticket in batch:
+                self._fail(ticket, error)
+            return
+        self._metrics.deaths.inc()
+        for ticket in batch:
+            deaths = ticket.deaths + (len(batch) == 1)
+            if deaths < MOST_DEATHS:
+                self._queue.put_back_alone(ticket.id, deaths=deaths)
+            else:
+                self._fail(ticket, error)
+        if error.exit_code == ExitCode.ENVIRONMENT:  # memory, say, that another program may give back
+            self._stopping.wait(_SHORTAGE_SECONDS)
+
+    def _fail(self, ticket: Ticket, error: LowmemError) -> None:
+        names = {
+            self._store.picture(ticket.id): "the ciphertext",
+            self._store.keys / ticket.keys / "server": "the key folder",
+            self._store.folder: "the store",
+        }
+        told = error_of(int(error.exit_code), with_names(error.message, names), with_names(error.hint, names))
+        if self._queue.fail(ticket.id, told):
+            self._metrics.over("failed")
+            self._log.fault("job.failed", job=ticket.id, error=told.message, exit_code=int(told.exit_code))
+            for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)):
+                remove(path)
+
+    def _cancelled(self, batch: list[Ticket]) -> list[str]:
+        found = [self._queue.get(ticket.id) for ticket in batch]
+        return [ticket.id for ticket in found if ticket and ticket.state == CANCELLED]
+
+    def _remove_cancelled(self, batch: list[Ticket]) -> None:
+        with self._store.changes:
+            for job in self._cancelled(batch):
+                self._store.remove_job(job)
+
+    def _clean_up(self) -> None:
+        """Now and then: forget what has been over, or has stood still, for long."""
+        if self._cleaned and time.monotonic() - self._cleaned < _CLEANING_SECONDS:
+            return
+        self._cleaned = time.monotonic()
+        before = time.time() - self._limits.kept_days * _DAY_SECONDS
+        with self._store.changes:
+            jobs = self._queue.forget(before)
+            for job in jobs:
+                self._store.remove_job(job)
+        uploads = self._folders.remove_abandoned(before)
+        if jobs or uploads:
+            self._log.event("cleaned_up", jobs=len(jobs), uploads=len(uploads))
+
+
+def _wait_until_let_go(unfinished: Path) -> None:
+    """The process of a service that was killed dies with it, but may take a moment: it holds this folder until then."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    lock = FolderLock(unfinished)
+    while unfinished.exists() and time.monotonic() < deadline:
+        if lock.take():
+            lock.release()
+            return
+        time.sleep(0.05)

@@ -1,0 +1,92 @@
+"""The folder of a service: where each thing lies, and that one service at a time uses it.
+
+token; limits.json, if the operator wrote one; jobs.sqlite; incoming/: what is being received; uploads/K/: a key folder of
+which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when it is done.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import EnvironmentFault
+from ..fhe.resume import unfinished_folder
+from ..machine.files import flush_to_disk, os_errors
+from ..machine.locks import FolderLock
+from .refusals import disk_full
+
+PICTURE, RESULT = "picture.ct", "result.ct"
+
+
+class Store:
+    """Taken from :meth:`open` to the end of the process.
+
+    changes: held while files and what the queue says of them are brought in line.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.token, self.limits, self.database = folder / "token", folder / "limits.json", folder / "jobs.sqlite"
+        self.incoming, self.uploads = folder / "incoming", folder / "uploads"
+        self.keys, self.jobs = folder / "keys", folder / "jobs"
+        self.changes = threading.RLock()
+        self._lock = FolderLock(folder)
+
+    def open(self) -> None:
+        """Make what is missing, and remove what was being received when a former service ended.
+
+        Errors: EnvironmentFault, also where another service uses the folder.
+        """
+        with os_errors("use", self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._lock.take():
+                raise EnvironmentFault(
+                    f"another service uses {self.folder}", "stop that one, or name another folder: store DIR"
+                )
+            for folder in (self.incoming, self.uploads, self.keys, self.jobs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            flush_to_disk(self.folder)
+            for path in self.incoming.iterdir():
+                remove(path)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def picture(self, job: str) -> Path:
+        return self.jobs / job / PICTURE
+
+    def result(self, job: str) -> Path:
+        return self.jobs / job / RESULT
+
+    def unfinished(self, job: str) -> Path:
+        """What an evaluation that was killed has left."""
+        return unfinished_folder(self.result(job))
+
+    def take_in(self, path: Path, job: str) -> None:
+        """Have a received ciphertext be the job's, also through a power cut.  Errors: OSError."""
+        target = self.picture(job)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        flush_to_disk(path)
+        path.replace(target)
+        flush_to_disk(target.parent)
+        flush_to_disk(self.jobs)
+
+    def remove_job(self, job: str) -> None:
+        remove(self.jobs / job)
+
+    def check_room(self, needed_bytes: int, what: str) -> None:
+        """Errors: Refused if the disk has no room for ``what``."""
+        free = shutil.disk_usage(self.folder).free
+        if free < needed_bytes:
+            raise disk_full(f"{what} would leave the service's disk too little room")
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

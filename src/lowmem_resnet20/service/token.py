@@ -1,0 +1,48 @@
+"""The bearer token that every request but the health check must bring."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from pathlib import Path
+
+from ..errors import EnvironmentFault
+from ..machine.files import atomic_write, os_errors, read_bounded
+
+_BYTES = 32
+_SHORTEST, _LONGEST = 20, 200
+_SCHEME = b"bearer "
+
+
+def token_in(path: Path) -> str:
+    """The token that the file holds; at the first start one is made, in a file that its owner alone can read.
+
+    Errors: EnvironmentFault for a file that others can read, or that holds no token.
+    """
+    if not path.exists():
+        atomic_write(path, secrets.token_urlsafe(_BYTES).encode() + b"\n", private=True)
+    with os_errors("look at", path):
+        if path.stat().st_mode & 0o077:
+            raise EnvironmentFault(f"others can read the token in {path}", f"chmod 600 {path}")
+    no_token = EnvironmentFault(
+        f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters",
+        "remove it: a new one is made at the next start",
+    )
+    content = read_bounded(path, _LONGEST, no_token, no_token).strip()
+    if len(content) < _SHORTEST or not content.isascii() or not all(chr(byte).isprintable() for byte in content):
+        raise no_token
+    return content.decode()
+
+
+class Gate:
+    """Compares tokens, in the same time whatever is wrong with one."""
+
+    def __init__(self, token: str) -> None:
+        self._digest = hashlib.sha256(token.encode()).digest()
+
+    def admits(self, authorization: bytes) -> bool:
+        """Whether the value of an Authorization header brings the token."""
+        scheme, token = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :]
+        same = hmac.compare_digest(hashlib.sha256(token.strip()).digest(), self._digest)
+        return same and scheme.lower() == _SCHEME

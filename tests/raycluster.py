@@ -1,0 +1,148 @@
+"""A Ray cluster of this machine alone, whose nodes stand for machines, and runs of the miniature on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowmem_resnet20 import client, serverprocess
+from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.network.weights import save_weights
+from lowmem_resnet20.terminal.progress import Progress, SilentProgress
+from miniature import INSECURE_SHORT_NATIVE_SET, random_picture, random_weights
+
+TESTS = Path(__file__).parent
+SET = INSECURE_SHORT_NATIVE_SET
+WEIGHTS = random_weights(SET.architecture)
+#: Where kernels are compiled to: each node has a cache folder of its own, but need not compile again.
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
+
+#: The server's process, but for the set, which is the miniature's here.
+SERVE = """
+import sys
+import miniature
+from lowmem_resnet20 import worker
+from functools import partial
+from lowmem_resnet20.network import parameters, weights
+set_ = miniature.INSECURE_SHORT_NATIVE_SET
+worker.load_weights = partial(weights.load_weights, architecture=set_.architecture)
+parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
+{more}
+sys.exit(worker.main())
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Keys in folder/exp6, encrypted pictures 0.ct ... with their ids, and weights."""
+
+    folder: Path
+    ids: list[str]
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "exp6"
+
+    def jobs(self, folder: Path, numbers: range | list[int]) -> tuple[Job, ...]:
+        return tuple(Job(self.folder / f"{i}.ct", folder / f"{i}.ct") for i in numbers)
+
+    def logits(self, path: Path, picture: int) -> np.ndarray:
+        return client.decrypt_logits(self.keys, SET, path, WEIGHTS, self.ids[picture])
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    return [random_picture(SET.architecture, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def keep(folder: Path, count: int) -> Kept:
+    """Keys, weights and so many encrypted pictures."""
+    kept = Kept(folder, [])
+    client.generate_keys(SET, kept.keys, SilentProgress())
+    save_weights(folder / "weights", WEIGHTS)
+    for i, pixels in enumerate(pictures(count)):
+        kept.ids.append(client.encrypt_picture(kept.keys, SET, pixels, WEIGHTS, folder / f"{i}.ct", f"{i}.png"))
+    return kept
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int) -> Iterator[Any]:
+    """Nodes of one processor each, which keep keys in folder/0 ... .  None is left at the end."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster()
+    try:
+        for number in range(nodes):
+            own = {"XDG_CACHE_HOME": str(folder / str(number)), "NUMBA_CACHE_DIR": str(COMPILED)}
+            made.add_node(
+                num_cpus=1,
+                env_vars=own,
+                node_ip_address=f"127.0.0.{number + 2}",
+                include_dashboard=False,
+                object_store_memory=80 << 20,
+            )
+        yield made
+    finally:
+        made.shutdown()
+
+
+@contextmanager
+def server_program(more: str = "") -> Iterator[None]:
+    """Inside this context the server's process knows the miniature's sets, and runs these lines first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+        command = [sys.executable, "-c", SERVE.format(more=more)]
+        patch.setattr(serverprocess.child, "command", lambda module: command)
+        yield
+
+
+def request(kept: Kept, jobs: tuple[Job, ...], address: str, **words: Any) -> Evaluation:
+    return Evaluation(SET.number, kept.keys, jobs, kept.folder / "weights", ray=address, **words)
+
+
+def run(asked: Evaluation, progress: Progress | None = None, more: str = "") -> serverprocess.ServerRun:
+    """As the command line runs it."""
+    with server_program(more), progress or SilentProgress() as shown:
+        return serverprocess.run_server(asked, shown, sys.stderr)
+
+
+def processes(title: str) -> set[int]:
+    """Those that call themselves so, such as ray::Worker.evaluate, and descend from this one."""
+    parents, found = {}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_bytes().startswith(title.encode()):
+                found.add(int(folder.name))
+        except (OSError, ValueError):
+            continue
+
+    def is_ours(pid: int) -> bool:
+        while pid > 1 and pid != os.getpid():
+            pid = parents.get(pid, 0)
+        return pid == os.getpid()
+
+    return {pid for pid in found if is_ours(pid)}
+
+
+def kill_one(title: str, seconds: float = 60) -> int:
+    """Wait for a process of that title, let it work for a moment, and kill it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for pid in processes(title):
+            time.sleep(0.2)
+            if pid in processes(title):
+                os.kill(pid, signal.SIGKILL)
+                return pid
+        time.sleep(0.02)
+    raise AssertionError(f"no process is called {title}")

@@ -1,0 +1,119 @@
+"""Which addresses are a service's, where a token may be sent, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lowmem_resnet20.errors import EnvironmentFault, UsageError
+from lowmem_resnet20.remote.address import TOKEN_VARIABLE, address_of
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "on_this_machine"),
+    [
+        ("http://127.0.0.1:8642", "http://127.0.0.1:8642", True),
+        ("HTTP://LOCALHOST/", "http://localhost", True),
+        ("http://127.9.9.9", "http://127.9.9.9", True),
+        ("http://[::1]:80/a/b//", "http://[::1]:80/a/b", True),
+        ("https://example.org", "https://example.org", False),
+        ("https://10.0.0.1:8642/", "https://10.0.0.1:8642", False),
+        ("https://localhost", "https://localhost", True),
+    ],
+)
+def test_addresses(url, shown, on_this_machine):
+    address = address_of(url, None)
+    assert (address.url, address.on_this_machine, address.token) == (shown, on_this_machine, "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8642", "localhost", "localhost:8642", "ftp://127.0.0.1", "file:///etc/passwd", "http://", "http:///x",
+        "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://[::1", "http://127.0.0.1?a=b",
+        "http://127.0.0.1#a", "http://127.0.0.1/?", "http://127.0.0.1#", "http://evil\\.127.0.0.1", "http://a b", "https://",
+        "http://127.0.0.1/%0d%0a", "https://ex\u00e4mple.org", "http://127.0.0.1;x", "https://.", "",
+    ],
+)  # fmt: skip
+def test_what_is_no_address(url):
+    with pytest.raises(UsageError, match="is not the address of a service") as raised:
+        address_of(url, None)
+    assert raised.value.hint == "such as http://127.0.0.1:8642 or https://HOST"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org", "http://10.0.0.1:8642", "http://0.0.0.0", "http://localhost.example.org", "http://127.1",
+        "http://127.0.0.1.example.org", "http://[::ffff:10.0.0.1]", "http://0x7f000001", "http://localhost.",
+    ],
+)  # fmt: skip
+def test_no_token_goes_in_the_clear_to_another_machine(url, monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "sesame")
+    with pytest.raises(UsageError) as raised:
+        address_of(url, None)
+    assert "ssh -L" in raised.value.hint or url.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:sesame@example.org", "http://sesame@127.0.0.1", "http://127.0.0.1\\@evil.org"]
+)
+def test_no_secret_in_an_address(url):
+    with pytest.raises(UsageError, match="no user name or password") as raised:
+        address_of(url, None)
+    assert "sesame" not in str(raised.value)
+
+
+def token_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
+    path = folder / "token"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def test_the_token_comes_from_its_file_before_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "other")
+    address = address_of("http://127.0.0.1", token_file(tmp_path, b"sesame\nrest"))
+    assert address.token == "sesame"
+    assert "sesame" not in repr(address)
+    assert address_of("http://127.0.0.1", None).token == "other"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words\n", b"caf\xc3\xa9\n", b"a\x00b", b"a\x1b[2J", b"x" * 1025])
+def test_what_is_no_token(tmp_path, monkeypatch, content):
+    path = token_file(tmp_path, content)
+    with pytest.raises(EnvironmentFault, match=f"^{path} holds no token$"):
+        address_of("http://127.0.0.1", path)
+    if content.strip() and b"\x00" not in content:
+        monkeypatch.setitem(os.environb, TOKEN_VARIABLE.encode(), content)
+        with pytest.raises(EnvironmentFault, match=r"of the environment holds no token$"):
+            address_of("http://127.0.0.1", None)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
+def test_a_token_that_others_can_read_is_refused(tmp_path, mode):
+    path = token_file(tmp_path, b"sesame", mode)
+    with pytest.raises(EnvironmentFault, match="can be read by others") as raised:
+        address_of("http://127.0.0.1", path)
+    assert raised.value.hint == f"chmod 600 {path}"
+
+
+def test_a_token_from_a_pipe(tmp_path):
+    read, write = os.pipe()
+    os.write(write, b"sesame\n")
+    os.close(write)
+    assert address_of("http://127.0.0.1", Path(f"/dev/fd/{read}")).token == "sesame"
+    os.close(read)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_token_that_is_not_there(tmp_path, name):
+    with pytest.raises(EnvironmentFault, match=r"^cannot read "):
+        address_of("http://127.0.0.1", tmp_path / name)

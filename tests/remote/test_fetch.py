@@ -1,0 +1,188 @@
+"""Jobs that were left at a service: what Ctrl-C says of them, and how their results come later."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import fakes
+from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
+from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.remote.address import TOKEN_VARIABLE
+from lowmem_resnet20.terminal.report import vector
+
+TESTS = Path(__file__).parents[1]
+RESULT = f"logits  {vector(fakes.LOGITS)}\nclass   Dog\nindex   5\n"
+ERROR = "lowmem-resnet20: error: "
+UNKNOWN = "6-0123456789abcdef01234567"
+
+
+@pytest.fixture
+def left(run, client, service, inputs) -> list[str]:
+    """Names of two jobs that a service has done, of which nothing is here but the list of encryptions."""
+    assert run("load_keys", "6", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK
+    service.requests.clear()
+    client.clear()
+    return list(service.jobs)
+
+
+def pictures(inputs: Path) -> list[str]:
+    return [str(path) for path in sorted(inputs.glob("*.png"))[:2]]
+
+
+def waits_again(service: FakeService) -> None:
+    for job in service.jobs.values():
+        job["state"] = "waiting"
+
+
+def test_one_result(run, client, service, left):
+    done = run("fetch", left[0], "server", service.url)
+    assert (done.code, done.out, done.err) == (ExitCode.OK, RESULT, "")
+    assert service.requests == [f"GET /v1/jobs/{left[0]}/events", f"GET /v1/jobs/{left[0]}/result"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_any_request_may_be_cut(run, client, service, left, fault):
+    waits_again(service)
+    service.fault = first_of_each(fault)
+    done = run("fetch", left[0], "server", service.url)
+    assert (done.code, done.out) == (ExitCode.OK, RESULT)
+
+
+def test_a_job_that_is_not_done_yet_is_waited_for(run, client, service, left):
+    waits_again(service)
+    service.held.clear()
+    threading.Timer(0.2, service.held.set).start()
+    done = run("fetch", left[0], "server", service.url, "verbose", "1")
+    assert (done.code, done.out) == (ExitCode.OK, RESULT)
+    assert re.search(r"\] service +waiting, number 1 in the queue +0\.\d\d s", done.err)
+    assert re.search(r"\] layer2 +block 0 .* 5\.00 GiB", done.err)
+
+
+def test_several_results(run, client, service, left, inputs):
+    done = run("fetch", *reversed(left), left[0], "server", service.url, "json", "input", *pictures(inputs), "plain")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.OK and [line["input"] for line in lines] == pictures(inputs)[::-1]
+    assert [line["logits"] for line in lines] == [list(fakes.logits_of(i)) for i in (1, 0)]
+
+
+def test_of_several_one_that_is_unknown_stops_no_other(run, client, service, left):
+    done = run("fetch", UNKNOWN, left[0], "server", service.url)
+    assert done.code == ExitCode.SERVER and done.out.endswith(RESULT)
+    assert done.err == f"{ERROR}the service refuses: there is no job {UNKNOWN} here\n"
+
+
+def test_an_unknown_job(run, client, service):
+    done = run("fetch", UNKNOWN, "server", service.url)
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    assert done.err == f"{ERROR}the service refuses: there is no job {UNKNOWN} here\n"
+
+
+def test_a_job_that_failed(run, client, service, left):
+    service.error = {"message": "the ciphertext is bad", "hint": "make it again", "exit_code": 6}
+    service.jobs[left[0]]["state"] = "failed"
+    done = run("fetch", left[0], "server", service.url)
+    assert (done.code, done.out, done.err) == (6, "", f"{ERROR}{left[0]} is bad\nhint: make it again\n")
+
+
+def test_a_result_of_another_job(run, client, service, left):
+    """What it answers is named, whatever the service calls it: nothing is told as another picture's."""
+    first, second = (service.jobs[job]["ciphertext"] for job in left)
+    service.answer = lambda ciphertext: result_of(second if ciphertext == first else first)
+    done = run("fetch", left[0], "server", service.url)
+    assert done.out.startswith(f"logits  {vector(fakes.logits_of(1))}\n")
+
+
+def test_a_service_that_is_not_there(run, client, service, left):
+    service.stop()
+    done = run("fetch", *left, "server", service.url)
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    assert done.err.startswith(f"{ERROR}no service answers at {service.url}: ")
+    assert done.err.endswith(f": lowmem-resnet20 fetch {shlex.join(left)} server {service.url}\n")
+
+
+@pytest.mark.parametrize("job", ["x", "6-", "6-0123", "6-0123456789ABCDEF01234567", "../6-0123456789abcdef01234567"])
+def test_names_that_no_job_has(run, client, service, job):
+    assert run("fetch", job, "server", service.url).code == ExitCode.USAGE
+    assert service.requests == []
+
+
+def test_fetch_needs_a_server(run, client):
+    assert run("fetch", UNKNOWN).code == ExitCode.USAGE
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------
+
+#: The command line with stand-ins for encryption, in a process that can be interrupted.
+COMMAND = """
+import sys
+from types import SimpleNamespace
+import fakes
+fakes.install()
+from lowmem_resnet20.network import weights
+load = weights.load_weights
+weights.load_weights = lambda path: SimpleNamespace(**vars(load(path)), fingerprint="w")
+from lowmem_resnet20.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def interrupted(service: FakeService, folder: Path, number: int, *words: str) -> tuple[int, str, str]:
+    """Exit code and what was said of a command that is ended while its job runs."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    environment = os.environ | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(TESTS), TOKEN_VARIABLE: TOKEN}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    followed = threading.Event()
+    service.fault = lambda number, request: followed.set() if request.endswith("/events") else None
+    service.held.clear()
+    command = [sys.executable, "-c", COMMAND, *words]
+    with subprocess.Popen(command, env=environment, cwd=folder, text=True, **streams) as process:
+        assert followed.wait(20)
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        told = process.stdout.read(), process.stderr.read()
+    assert list((folder / "tmp").iterdir()) == []
+    service.held.set()
+    return 128 + number, *told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_the_job_and_says_how_to_fetch_it(run, client, service, tmp_path, inputs, number):
+    words = ["keys", "keys/exp6", "plain", "input", str(inputs / "luis.png"), "json"]
+    _, out, err = interrupted(service, tmp_path, number, "load_keys", "6", "server", service.url, *words)
+    [job] = service.jobs
+    fetch = f"fetch {job} server {service.url} keys keys/exp6 plain input {inputs / 'luis.png'} json"
+    assert (out, err) == ("", f"the job stays at the service; fetch later: lowmem-resnet20 {fetch}\n")
+    assert service.jobs[job]["state"] != "cancelled" and not [r for r in service.requests if r.startswith("DELETE")]
+    fakes.entries.update(entries_of(service))
+    later = run(*shlex.split(fetch))
+    assert later.code == ExitCode.OK and json.loads(later.out)["class"] == "Dog"
+
+
+def entries_of(service: FakeService) -> dict[str, fakes.Entry]:
+    """The client's list of encryptions, which its stand-in keeps in memory."""
+    from lowmem_resnet20.model.picture import read_picture
+
+    pixels = fakes.pixel_digest(read_picture(TESTS.parent / "inputs" / "luis.png", resize=False))
+    [job] = service.jobs.values()
+    identity = fakes.picture_id(job["ciphertext"])
+    return {identity: fakes.Entry(identity, pixels, str(TESTS.parent / "inputs" / "luis.png"))}
+
+
+def test_ctrl_c_in_fetch_says_so_again(run, client, service, tmp_path):
+    assert run("load_keys", "6", "server", service.url).code == ExitCode.OK
+    [job] = service.jobs
+    waits_again(service)
+    Path("keys").rename("weights")
+    words = f"fetch {job} server {service.url} keys ./weights"
+    _, out, err = interrupted(service, tmp_path, signal.SIGINT, *shlex.split(words), "verbose", "-1")
+    assert (out, err) == ("", f"the job stays at the service; fetch later: lowmem-resnet20 {words}\n")

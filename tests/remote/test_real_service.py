@@ -1,0 +1,126 @@
+"""The service as a process and the client's command line, with real keys and ciphertexts of the miniature."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowmem_resnet20 import client
+from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.model import picture
+from lowmem_resnet20.network import parameters
+from lowmem_resnet20.network import weights as weight_files
+from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.remote.address import TOKEN_VARIABLE
+from lowmem_resnet20.terminal.progress import SilentProgress
+from serving import NUMBER, SET, Process, weights
+
+WIDTH = SET.architecture.width
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with keys and two pictures."""
+    folder = tmp_path_factory.mktemp("made")
+    client.generate_keys(SET, folder / "keys" / f"exp{NUMBER}", SilentProgress())
+    for number in (1, 2):
+        pixels = np.random.default_rng(number).integers(0, 256, (WIDTH, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def miniature(monkeypatch, made) -> Path:
+    """The command line of this process takes the miniature for set 6, in that folder."""
+    monkeypatch.setitem(parameters.PARAMETER_SETS, (NUMBER, SET.engine), SET)
+    load = partial(weight_files.load_weights, architecture=SET.architecture)
+    monkeypatch.setattr(weight_files, "load_weights", load)
+    monkeypatch.setattr(picture, "read_picture", partial(picture.read_picture, width=WIDTH))
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.chdir(made)
+    return made
+
+
+def start(store: Path, port: int = 0) -> Process:
+    return Process(store, port=port)
+
+
+def words_for(process: Process) -> list[str]:
+    where = ["server", process.told["url"], "token", process.told["token_file"]]
+    return [*where, "weights", str(Path(process.told["store"]).parent / "weights")]
+
+
+def check(path: str, logits: list[float]) -> None:
+    expected = forward(weights(), picture.read_picture(path))["fc"]
+    assert np.abs(np.array(logits) - expected).max() < 0.1
+
+
+def test_load_keys_and_fetch(run, miniature, tmp_path):
+    with start(tmp_path / "store") as process:
+        done = run("load_keys", "6", "input", "1.png", "2.png", "json", "verbose", "1", *words_for(process))
+        assert done.code == ExitCode.OK, done.err
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        assert [line["input"] for line in lines] == ["1.png", "2.png"]
+        for line in lines:
+            check(line["input"], line["logits"])
+        assert re.search(rf"^sending keys to {process.told['url']}$", done.err, re.MULTILINE)
+        assert re.search(r"\] (1/2 )?layer1 +layer1\.0\.conv1 refresh ", done.err)
+        with process.client() as there:
+            jobs = [job["job"] for job in there.get("/v1/jobs").json()["jobs"]]
+            received = there.get("/metrics").text
+        fetched = run("fetch", *jobs, "json", "verbose", "-1", *words_for(process))
+        assert fetched.code == ExitCode.OK, fetched.err
+        for again, line in zip(fetched.out.splitlines(), lines, strict=True):  # decrypting adds a little noise
+            assert json.loads(again)["logits"] == pytest.approx(line["logits"], abs=1e-4)
+        with process.client() as there:
+            assert _received(there.get("/metrics").text) == _received(received)
+            there.delete(f"/v1/jobs/{jobs[0]}")
+        gone = run("fetch", jobs[0], *words_for(process))
+        assert gone.code == ExitCode.SERVER and gone.out == ""
+        assert gone.err.startswith(f"lowmem-resnet20: error: the service has cancelled {jobs[0]}\n")
+
+
+def _received(metrics: str) -> str:
+    found = re.search(r"^lowmem_\w*received_bytes\w* (\S+)$", metrics, re.MULTILINE)
+    assert found, metrics
+    return found[1]
+
+
+def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
+    """During the upload, and while it evaluates: the command goes on by itself, and the picture is classified."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(tmp_path / "store", port)]
+
+    def kill_and_start() -> None:
+        store = tmp_path / "store"
+        for reached in (
+            lambda: list(store.glob("uploads/*/parts/*")),
+            lambda: list(store.glob("jobs/*/*unfinished/*")),
+        ):
+            while not reached():
+                time.sleep(0.005)
+            processes[-1].end()
+            processes.append(start(store, port))
+
+    killer = threading.Thread(target=kill_and_start)
+    killer.start()
+    try:
+        done = run("load_keys", "6", "input", "1.png", "json", *words_for(processes[0]))
+    finally:
+        killer.join(60)
+        for process in processes:
+            process.__exit__()
+    assert done.code == ExitCode.OK, done.err
+    check("1.png", json.loads(done.out)["logits"])
+    assert len(processes) == 3

@@ -1,0 +1,142 @@
+"""What an operator sees: figures in the Prometheus format, and a log of one line an event."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from datetime import datetime
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lowmem_resnet20.errors import UsageError
+from lowmem_resnet20.service import runner
+from lowmem_resnet20.service.limits import Limits, read_limits
+from lowmem_resnet20.service.log import EventLog, LibraryHandler
+from serving import FakeWorker, ciphertext
+
+
+def figures(served) -> dict[tuple[str, ...], float]:
+    """Values by name and labels."""
+    answer = served.client.get("/metrics")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = list(text_string_to_metric_families(answer.text))
+    assert all(family.documentation for family in families)
+    return {
+        (sample.name.removeprefix("lowmem_resnet20_"), *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_figures(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_SIGNAL_SECONDS", 0.01)
+    before = figures(served)
+    assert before["jobs", "waiting"] == before["key_folders", "complete"] == before["jobs_accepted_total",] == 0
+    FakeWorker.dying, FakeWorker.failing = (b"poison",), (b"bad",)
+    name = served.upload()
+    contents = {text: ciphertext(tmp_path, text) for text in (b"good", b"bad", b"poison")}
+    for content in contents.values():
+        served.wait(served.post(name, content)["job"])
+    served.client.get("/nowhere")
+    FakeWorker.held.clear()
+    running = served.post(name, ciphertext(tmp_path, b"running"))["job"]
+    served.wait(running, "running")
+    served.post(name, ciphertext(tmp_path, b"waiting"))
+    after = figures(served)
+    assert after["jobs_accepted_total",] == 5
+    assert (after["jobs_over_total", "done"], after["jobs_over_total", "failed"]) == (1, 2)
+    assert (after["jobs", "running"], after["jobs", "waiting"]) == (1, 1)
+    assert (after["key_folders", "complete"], after["key_folders", "uploading"]) == (1, 0)
+    assert after["worker_deaths_total",] == 2
+    assert after["run_seconds_count",] == 2 and after["run_seconds_sum",] == 3
+    assert after["worker_peak_bytes",] == 1 << 30
+    assert after["store_free_bytes",] > 0 and after["process_resident_memory_bytes",] > 1 << 20
+    sent = sum(map(len, served.files.values())) + sum(map(len, contents.values()))
+    assert after["received_bytes_total",] > sent
+    assert after["requests_total", "keyfile", "PATCH", "204"] == len(served.files)
+    assert after["requests_total", "jobs", "POST", "201"] == 5
+    assert after["requests_total", "none", "GET", "404"] == 1
+    served.client.delete(f"/v1/jobs/{running}")
+    assert figures(served)["jobs_over_total", "cancelled"] == 1
+
+
+def test_strange_methods_make_no_labels(served):
+    """Otherwise anyone could make the registry grow without end."""
+    for i in range(20):
+        served.client.request(f"METHOD{i}", f"/nowhere/{i}")
+    labels = {key for key in figures(served) if key[0] == "requests_total"}
+    assert labels == {("requests_total", "none", "other", "404")} or len(labels) <= 3
+
+
+def test_a_line_an_event(served, tmp_path):
+    FakeWorker.failing = (b"bad\nname",)
+    name = served.upload()
+    good = served.post(name, ciphertext(tmp_path, b"good"))["job"]
+    served.wait(good)
+    bad = served.post(name, ciphertext(tmp_path, b"bad\nname"))["job"]
+    served.wait(bad)
+    served.post(name, ciphertext(tmp_path, b"good"), 200)
+    served.client.delete(f"/v1/jobs/{good}")
+    served.client.get("/v1/jobs/x", headers={"Authorization": "Bearer wrong"})
+    lines = served.log()
+    for line in lines:
+        assert list(line)[:2] == ["time", "event"]
+        datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
+    told = [line for line in lines if line["event"] not in ("request", "refused")]
+    assert [line["event"] for line in told] == [
+        "service.started", "keys.offered", "keys.complete", "job.accepted", "run.started", "job.done", "job.accepted",
+        "run.started", "job.failed", "job.repeated", "job.cancelled", "unauthorised",
+    ]  # fmt: skip
+    assert [line["job"] for line in told if line["event"] == "job.done"] == [good]
+    assert [line["exit_code"] for line in told if line["event"] == "job.failed"] == [6]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert {"method", "path", "status", "seconds"} <= set(requests[0])
+
+
+@pytest.mark.parametrize(("verbose", "seen"), [(-1, ["c"]), (0, ["b", "c"]), (1, ["a", "b", "c"])])
+def test_how_much_is_told(verbose, seen):
+    stream = io.StringIO()
+    log = EventLog(stream, verbose)
+    log.detail("a")
+    log.event("b")
+    log.fault("c", text="two\nlines \x1b[31m", number=1)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == seen
+    assert lines[-1]["text"] == "two\\nlines \\x1b[31m" and lines[-1]["number"] == 1
+
+
+def test_what_libraries_say_is_an_event_too():
+    stream = io.StringIO()
+    logger = logging.getLogger("test of libraries")
+    logger.propagate = False
+    logger.addHandler(LibraryHandler(EventLog(stream)))
+    logger.info("not this")
+    try:
+        raise ValueError("a\nfault")
+    except ValueError:
+        logger.exception("an exception")
+    [line] = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert line["message"] == "an exception" and "ValueError" in line["traceback"]
+
+
+def test_limits_of_an_operator(tmp_path):
+    path = tmp_path / "limits.json"
+    assert read_limits(path) == Limits()
+    path.write_text('{"waiting_jobs": 5, "kept_days": 1}')
+    assert read_limits(path) == Limits(waiting_jobs=5, kept_days=1)
+    for wrong in (
+        "",
+        "[]",
+        "{",
+        '{"waiting": 5}',
+        '{"together": 0}',
+        '{"together": 1.5}',
+        '{"together": true}',
+        "[" * 9999,
+    ):
+        path.write_text(wrong)
+        with pytest.raises(UsageError, match="limits") as raised:
+            read_limits(path)
+        assert "together" in raised.value.hint
