@@ -51,12 +51,13 @@ APPROXIMATED, NOISY = "ReLU approximated", "with noise"
 
 
 def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:
-    """(classes,) logits of the packed network in the clear.  numbered: the picture's number (its seed) and pixels."""
-    seed, pixels = numbered
+    """(n, classes) logits of the packed network in the clear.  numbered: the number of the first picture (its seed) and
+    the pixels of each, as many as the set evaluates together, or fewer."""
+    seed, pictures = numbered
     ev = ClearEvaluator(set_, noise, seed)
-    packed = [Clear(slots, PICTURE_LEVELS) for slots in pack_group(set_, [weights.normalise(pixels)])]
+    packed = [Clear(slots, PICTURE_LEVELS) for slots in pack_group(set_, list(map(weights.normalise, pictures)))]
     with np.errstate(all="ignore"):  # a value out of range grows without bound
-        return group_logits(set_, Network(set_, scaled, ev, NoObserver()).run(*packed).values)[0]
+        return group_logits(set_, Network(set_, scaled, ev, NoObserver()).run(*packed).values)[: len(pictures)]
 
 
 def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:
@@ -64,9 +65,10 @@ def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise
     work = partial(evaluate, set_, weights, scale(weights, set_.refresh), noise)
     title = f"set {set_.number}, noise {noise:.1e}"
     with ProcessPoolExecutor() as pool:
-        results = pool.map(work, enumerate(pictures.x), chunksize=8)
+        groups = [(i, pictures.x[i : i + set_.pictures]) for i in range(0, len(pictures.x), set_.pictures)]
+        results = pool.map(work, groups, chunksize=8 // set_.pictures or 1)
         quiet = not sys.stderr.isatty()
-        return np.stack(list(track(results, title, len(pictures.x), console=Console(stderr=True), disable=quiet)))
+        return np.concatenate(list(track(results, title, len(groups), console=Console(stderr=True), disable=quiet)))
 
 
 @dataclass(frozen=True)

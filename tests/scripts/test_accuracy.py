@@ -28,8 +28,12 @@ import measurements
 from pictureset import Pictures
 
 WEIGHTS = random_weights()
+#: Of a group of eight half the places stay empty.
+GROUP = replace(INSECURE_NATIVE_SET, number=7, pictures=8)
 SETS = pytest.mark.parametrize(
-    "set_", [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET], ids=["Chebyshev", "Fourier", "native"]
+    "set_",
+    [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, GROUP],
+    ids=["Chebyshev", "Fourier", "native", "group"],
 )
 
 
