@@ -27,18 +27,24 @@ DRAWINGS = sorted((ROOT / "src").rglob("figures/*.svg"))
 #: Names in the texts of what is not in the repository: what commands make, what users have, what is elsewhere.
 ELSEWHERE = {
     "RESULT.unfinished",
+    "STORE/limits.json",
     "cifar10_NN_LABEL.png",
     "foolbox/data",
+    "jobs/ID/",
+    "keys/K/server/",
     "keys/exp6/server",
     "keys/expN/client",
     "keys/expN/server",
     "DIR/expN",
     "expN/client/",
     "expN/server/",
+    "limits.json",
+    "manifest.json",
     "picture.ct",
     "pictures.jsonl",
     "result.ct",
     "secret.key",
+    "uploads/K/",
 }
 #: A name of a file: it has a folder before it, or one of these endings.
 PATH = re.compile(
