@@ -214,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     say(f"about {sum(row.minutes for row in chosen):.0f} minutes on two cores; {origin.machine}")
     for row in sorted(chosen, key=lambda row: row.minutes):
         check_quiet(given.anyway)
+        say(f"{row.name}: about {row.minutes:g} minutes")
         with bench_folder(given.work) as folder:
             figures = measure(row, folder, given.runs)
         done[row.name] = figures

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Precision of each set's refreshes at full size, in bits.
 
-    scripts/refreshbits.py [SET ...] [--engine native|openfhe] [--repeats N] [--record]
+    scripts/refreshbits.py [SET ...] [--engine native|openfhe] [--stages S ...] [--repeats N] [--record]
 
 For the number of slots of each stage: values spread evenly over the range that a refresh takes ([-1, 1], of a
 functional one [-0.9, 0.9]) are encrypted, refreshed with the ReLU, decrypted and compared, twice.  *Refresh* is the
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=int, nargs="*")
     parser.add_argument("--engine", choices=ENGINES)
+    parser.add_argument("--stages", type=int, nargs="+", help="only those")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args(argv)
@@ -78,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if number not in (given.sets or (number,)) or engine != (given.engine or engine):
             continue
         for slots, stages in stages_by_slots(set_).items():
+            if given.stages and not set(given.stages) & set(stages):
+                continue
             named: dict[str, Any] = {"set": number, "engine": engine, "slots": slots, "stages": stages}
             row = named | in_a_process(measure, set_, slots, given.repeats) | stamp()
             rows[f"{number} {engine} {stages[0]}"] = row

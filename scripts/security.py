@@ -8,7 +8,7 @@
 
 Prints log2 of the number of classical operations of each attack, a line for every modulus that a set has, and for the
 sparse secret that moduli are raised under; then how likely that raising fails.  The estimator is no dependency of the
-program, takes minutes a line, and its figures change with its commits, so the commit is printed too.
+program, may take an hour a line, and its figures change with its commits, so the commit is printed too.
 """
 
 from __future__ import annotations
@@ -81,10 +81,18 @@ def estimate(estimator: Any, instance: Instance) -> dict[tuple[str, str], float]
     parameters = instance.parameters(estimator)
     models = {name: getattr(estimator.RC, name) for name in COST_MODELS}
     return {
-        (attack, name): math.log2(run(estimator.LWE, parameters, model)["rop"])
+        (attack, name): log2(run(estimator.LWE, parameters, model)["rop"])
         for attack, run in ATTACKS.items()
         for name, model in models.items()
     }
+
+
+def log2(number: Any) -> float:
+    """Of a number of the estimator's, which may be beyond every float, or infinite where it found no such attack."""
+    short = float(number)
+    if math.isfinite(short):
+        return math.log2(short)
+    return float(number.log(2)) if hasattr(number, "log") else math.inf
 
 
 def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:

@@ -104,11 +104,11 @@ _REFRESHES: dict[str, Callable[[Any], str]] = {
     "slots": lambda row: str(row["slots"]),
     "stages": lambda row: ", ".join(map(str, row["stages"])),
     "refresh: mean": _bits("refresh", "mean_bits"),
-    "worst": _bits("refresh", "worst_bits"),
-    "rms error": lambda row: f"{row['refresh']['rms']:.1e}",
+    "refresh: worst": _bits("refresh", "worst_bits"),
+    "refresh: rms error": lambda row: f"{row['refresh']['rms']:.1e}",
     "with ReLU: mean": _bits("relu", "mean_bits"),
-    "worst ": _bits("relu", "worst_bits"),
-    "rms error ": lambda row: f"{row['relu']['rms']:.1e}",
+    "with ReLU: worst": _bits("relu", "worst_bits"),
+    "with ReLU: rms error": lambda row: f"{row['relu']['rms']:.1e}",
 }
 
 

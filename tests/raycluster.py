@@ -25,7 +25,7 @@ TESTS = Path(__file__).parent
 SET = INSECURE_SHORT_NATIVE_SET
 WEIGHTS = random_weights(SET.architecture)
 #: Where kernels are compiled to: each node has a cache folder of its own, but need not compile again.
-_COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
 
 #: The server's process, but for the set, which is the miniature's here.
 SERVE = """
@@ -83,7 +83,7 @@ def cluster(folder: Path, nodes: int) -> Iterator[Any]:
     made = Cluster()
     try:
         for number in range(nodes):
-            own = {"XDG_CACHE_HOME": str(folder / str(number)), "NUMBA_CACHE_DIR": str(_COMPILED)}
+            own = {"XDG_CACHE_HOME": str(folder / str(number)), "NUMBA_CACHE_DIR": str(COMPILED)}
             made.add_node(
                 num_cpus=1,
                 env_vars=own,
@@ -100,7 +100,7 @@ def cluster(folder: Path, nodes: int) -> Iterator[Any]:
 def server_program(more: str = "") -> Iterator[None]:
     """Inside this context the server's process knows the miniature's sets, and runs these lines first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS))
+        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
         command = [sys.executable, "-c", SERVE.format(more=more)]
         patch.setattr(serverprocess.child, "command", lambda module: command)
         yield

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
@@ -191,7 +191,6 @@ def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) 
 @contextmanager
 def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: int) -> Iterator[Served]:
     """A service on the store ``folder``, that answers in a thread."""
-    sets = dict(parameters.PARAMETER_SETS)
     use_miniature()
     folder.mkdir(exist_ok=True)
     if limits:
@@ -218,13 +217,12 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
         server.should_exit = True
         thread.join(10)
         service.close()
-        parameters.PARAMETER_SETS.update(sets)
 
 
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
 
-    def __init__(self, store: Path, *words: str, port: int = 0, **limits: int) -> None:
+    def __init__(self, store: Path, port: int = 0, words: Sequence[str] = (), **limits: int) -> None:
         store.mkdir(exist_ok=True)
         if limits:
             (store / "limits.json").write_text(json.dumps(limits))

@@ -1004,6 +1004,20 @@ def test_nothing_is_kept_when_all_was_told(run, sent, server, temporary):
     assert list(temporary.iterdir()) == []
 
 
+def test_a_cluster_is_asked_by_the_servers_process(run, sent, server):
+    """It is told the address; a picture that workers of the cluster died of is that picture's failure."""
+    server(WORKS)
+    assert run("evaluate", "1", "sent/a.ct", "output", "r.ct", "ray", "10.0.0.1:6379").code == ExitCode.OK
+    assert request()["ray"] == "10.0.0.1:6379"
+    answer = '{"job": 0, "seconds": 0, "peak_bytes": 0, "error": "3 workers died", "hint": "memory", "exit_code": 8}'
+    other = '{"job": 1, "seconds": 2.0, "peak_bytes": 1000}'
+    server(f"cat >request; echo '{answer}'; echo '{other}'")
+    done = run("evaluate", "1", "sent/a.ct", "sent/b.ct", "output", "results/", "ray", "auto", "json")
+    assert done.code == ExitCode.SERVER
+    assert [json.loads(line).get("error") for line in done.out.splitlines()] == ["3 workers died", None]
+    assert done.err == "lowmem-resnet20: error: 3 workers died\nhint: memory\n"
+
+
 def test_memory_is_looked_at_unless_the_user_knows_better(run, sent, server):
     serve(Job(Path("p.ct"), Path("r.ct")))
     assert ("check_memory", 1) in fakes.calls

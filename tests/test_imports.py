@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,12 @@ def test_no_circle(name):
 def test_every_module_says_what_it_holds(name):
     first = (ast.get_docstring(tree(name)) or "").partition("\n")[0]
     assert first.endswith(".") and 20 <= len(first) <= 115, first
+
+
+def test_the_list_for_contributors_is_this_one():
+    """CONTRIBUTING.md names every wing, from the top down."""
+    rows = re.findall(r"^\| (`.+?) \|", (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = [name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    floors = [FLOOR[name] for name in named]
+    assert floors == sorted(floors)
+    assert set(named) == set(FLOOR) - {"__main__"}

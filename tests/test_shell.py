@@ -70,7 +70,7 @@ def tree(tmp_path) -> Tree:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     programs.mkdir()
-    for name in ("python3.10", "python3.12", "python3", "python"):
+    for name in ("python3.10", "python3.12", "python3", "python", "chromium"):
         (programs / name).write_text(STAND_IN)
         (programs / name).chmod(0o755)
     return Tree(root)

@@ -27,24 +27,28 @@ DRAWINGS = sorted((ROOT / "src").rglob("figures/*.svg"))
 #: Names in the texts of what is not in the repository: what commands make, what users have, what is elsewhere.
 ELSEWHERE = {
     "RESULT.unfinished",
-    "STORE/limits.json",
     "cifar10_NN_LABEL.png",
+    "docs/static_docs/Security.md",
     "foolbox/data",
+    "jobs.sqlite",
     "jobs/ID/",
     "keys/K/server/",
+    "limits.json",
+    "manifest.json",
+    "STORE/limits.json",
+    "uploads/K/",
+    "keys/exp5/server",
     "keys/exp6/server",
+    "service/token",
     "keys/expN/client",
     "keys/expN/server",
     "DIR/expN",
     "expN/client/",
     "expN/server/",
-    "limits.json",
-    "manifest.json",
     "picture.ct",
     "pictures.jsonl",
     "result.ct",
     "secret.key",
-    "uploads/K/",
 }
 #: A name of a file: it has a folder before it, or one of these endings.
 PATH = re.compile(
@@ -332,6 +336,25 @@ def test_the_readme_shows_what_the_demo_prints():
         assert f"    {line}\n" in shown
     demo = (ROOT / "scripts" / "demo").read_text()
     assert "generate_keys 6" in demo and "load_keys 6 input inputs/vale.jpg plain" in demo
+
+
+def test_the_readme_states_the_accuracy_that_is_measured():
+    """Plain, and of all sets the least and the most."""
+    told = " ".join((ROOT / "README.md").read_text().split())
+    [(right, of, part, least, most)] = re.findall(
+        r"right on (\d+) of (\d+) .*?\(([\d.]+)%\).*? on (\d+) to (\d+)\.", told
+    )
+    measured = {row[""]: row["right"] for row in rows(ROOT / "weights" / "README.md", "", "right")}
+    assert measured.pop("plain") == f"{right} ({part}%)" and f"{int(right) / int(of):.1%}" == f"{part}%"
+    counts = [int(cell.split()[0]) for cell in measured.values()]
+    assert (min(counts), max(counts)) == (int(least), int(most))
+
+
+def test_the_readme_states_the_cheapest_attack():
+    """In the table of SECURITY.md, where a longer modulus is the cheaper one to attack."""
+    [told] = re.findall(r"takes 2\^([\d.]+) operations", (ROOT / "README.md").read_text())
+    table = rows(ROOT / "SECURITY.md", "set", "log2 QP", "primal hybrid, MATZOV")
+    assert float(told) == min(float(row["primal hybrid, MATZOV"]) for row in table if int(row["log2 QP"]) > 1500)
 
 
 def test_the_citation_is_of_this_version():

@@ -60,6 +60,7 @@ def test_the_server_imports_neither_client_nor_torch():
     modules = imported_modules("worker")
     assert not modules & {*OF_THE_CLIENT, "model.plain"}
     assert {"network.resnet20", "fhe.openfhe_evaluator", "fhe.keystore"} <= modules  # the walk does see imports
+    assert {"cluster.evaluation", "cluster.keeper", "cluster.worker"} <= modules  # all that a cluster's machines run
 
 
 def test_the_service_imports_neither_client_nor_torch_nor_openfhe():

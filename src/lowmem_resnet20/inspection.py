@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 from .client import decrypt_slots, open_client, read_secret_key
 from .errors import CiphertextError
 from .fhe.belonging import belonging
-from .fhe.ciphertexts import read_ciphertext
+from .fhe.ciphertexts import read_ciphertexts
 from .fhe.envelope import CHECKPOINT, Facts
 from .fhe.group import group_and_place
+from .fhe.keystore import CLIENT, CONTEXT
 from .model.plain import PlainNetwork
 from .network.packing import unpack
 from .network.parameters import ParameterSet
@@ -61,21 +62,19 @@ def inspect_checkpoints(
     stages = {"conv1": 1}
     stages |= {f"{b.name}.{c}": b.stage for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint
+    kept = _Checkpoints(set_, checkpoints, number, stages)
+    relus = list(set_.architecture.relu_channels())  # in the network's order
+    layers = [(relu, layer) for relu in relus for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu"))]
+    paths = [kept.path(relu, layer) for relu, layer in layers]
+    found: dict[str, np.ndarray] = {}
+    read = read_ciphertexts(paths, CHECKPOINT, ours, context=folder / CLIENT / CONTEXT)
+    for (relu, layer), path, (ciphertext, facts) in zip(layers, paths, read, strict=True):
+        if facts != Facts.of(ours, CHECKPOINT, group, path.stem):
+            raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
+        found[layer] = kept.values(relu, decrypt_slots(context, secret_key, ciphertext, path))
     precisions = []
-    for relu in set_.architecture.relu_channels():  # in the network's order
-        unit, found, stage = scaled.units[relu], {}, stages[relu]
-        of_all = places(set_, stage)
-        [which] = [i for i, numbers in enumerate(of_all) if number in numbers]
-        for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu")):
-            name = value_name(layer, which) if len(of_all) > 1 else layer
-            path = checkpoints / f"{name}.ct"
-            ciphertext, facts = read_ciphertext(path, CHECKPOINT, ours)
-            if facts != Facts.of(ours, CHECKPOINT, group, name):
-                raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
-            slots = decrypt_slots(context, secret_key, ciphertext, path)
-            width = set_.architecture.stage_width(stage)
-            pictures = unpack(slots, set_.pictures_in(stage), len(unit), width)
-            found[layer] = pictures[of_all[which].index(number)]
+    for relu in relus:
+        unit = scaled.units[relu]
         output = scaled.output_unit(relu)
         refreshed = set_.refresh.in_the_clear(found[relu], scaled.relu_factors[relu])
         unit_shown = output if shown == "relu" else unit
@@ -85,6 +84,33 @@ def inspect_checkpoints(
             _compare(f"{relu}.relu", found[f"{relu}.relu"], expected[f"{relu}.relu"] / output[:, None, None], output),
         ]
     return precisions
+
+
+@dataclass(frozen=True)
+class _Checkpoints:
+    """Those of one picture of a group.  number: its place; stages: by ReLU."""
+
+    set: ParameterSet
+    folder: Path
+    number: int
+    stages: Mapping[str, int]
+
+    def path(self, relu: str, layer: str) -> Path:
+        of_all, which = self._place(relu)
+        return self.folder / f"{value_name(layer, which) if len(of_all) > 1 else layer}.ct"
+
+    def values(self, relu: str, slots: np.ndarray) -> np.ndarray:
+        """(channels, width, width) of the picture."""
+        of_all, which = self._place(relu)
+        stage, channels = self.stages[relu], self.set.architecture.relu_channels()[relu]
+        pictures = unpack(slots, self.set.pictures_in(stage), channels, self.set.architecture.stage_width(stage))
+        return pictures[of_all[which].index(self.number)]
+
+    def _place(self, relu: str) -> tuple[list, int]:
+        """The pictures of each ciphertext of the stage, and which of these holds this one."""
+        of_all = places(self.set, self.stages[relu])
+        [which] = [i for i, numbers in enumerate(of_all) if self.number in numbers]
+        return of_all, which
 
 
 def _compare(

@@ -87,7 +87,7 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
     def kill_when_both_evaluate() -> None:
         while len(seen) < 2:
             seen.update(processes("ray::Worker.evaluate"))
-            time.sleep(0.05)
+            time.sleep(0.1)
         killed.append(kill_one("ray::Worker.evaluate"))
 
     killer = threading.Thread(target=kill_when_both_evaluate)
@@ -192,11 +192,46 @@ def test_interrupted(kept, nodes, tmp_path):
     started = subprocess.Popen([sys.executable, "-c", program, *words], env=environment, stderr=subprocess.PIPE)
     while len(processes("ray::Worker.evaluate")) < 2:
         assert started.poll() is None, started.communicate()
-        time.sleep(0.05)
+        time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     assert started.wait(10) == ExitCode.INTERRUPTED
     gone(lambda: processes("ray::Worker") | processes("ray::Keeper"))
     assert not list(tmp_path.glob("*.ct"))
+
+
+def test_a_service_has_the_cluster_evaluate(kept, nodes, tmp_path):
+    """Jobs of a client go to both workers; what the run goes through is told as that of a process of this machine."""
+    pytest.importorskip("uvicorn")
+    from serving import Process, upload_folder, wait_for
+
+    made, _ = nodes
+    store, seen = tmp_path / "store", set()
+    with Process(store, words=("ray", made.address)) as process, process.client() as asked:
+        name = upload_folder(asked, kept.keys / "server")
+        posted = [
+            asked.post("/v1/jobs", params={"keys": name}, content=(kept.folder / f"{i}.ct").read_bytes()).json()["job"]
+            for i in range(3)
+        ]
+        while asked.get(f"/v1/jobs/{posted[-1]}").json()["state"] in ("waiting", "running"):
+            seen |= processes("ray::Worker.evaluate")
+            time.sleep(0.1)
+        for number, job in enumerate(posted):
+            found = wait_for(asked, job)
+            assert found["state"] == "done" and found["peak_bytes"] > 1 << 26, found
+            result = asked.get(f"/v1/jobs/{job}/result").content
+            assert number >= LOCAL or result == (kept.folder / "local" / f"{number}.ct").read_bytes()
+    assert len(seen) >= 2
+    gone(lambda: processes("ray::Worker"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2:1", "nowhere"])
+def test_a_service_without_its_cluster_does_not_start(kept, address, tmp_path):
+    """It says so in a line, before it listens."""
+    words = ["serve", "6", "store", str(tmp_path / "store"), "ray", address, "weights", str(kept.folder / "weights")]
+    done = subprocess.run([sys.executable, TESTS / "serving.py", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == (ExitCode.USAGE if address == "nowhere" else ExitCode.ENVIRONMENT)
+    error, hint = done.stderr.splitlines()
+    assert address in error and error.startswith("lowmem-resnet20: error: ") and hint.startswith("hint: ")
 
 
 def test_a_cluster_made_for_the_run(kept, tmp_path):
@@ -204,6 +239,23 @@ def test_a_cluster_made_for_the_run(kept, tmp_path):
     done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
     assert not [line for line in done.pictures if "error" in line]
     assert same_as_local(kept, tmp_path / "0.ct", 0)
+
+
+@pytest.mark.full
+def test_two_workers_are_faster_than_one(kept, tmp_path, capsys):
+    """On a machine of two processors, with nothing else running."""
+    seconds = {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        with cluster(folder, count) as made:
+            done = run(request(kept, kept.jobs(folder, range(COUNT)), made.address))
+        assert not [line for line in done.pictures if "error" in line]
+        seconds[count] = done.seconds, sum(step.seconds for step in done.steps if step.stage == "pictures")
+    with capsys.disabled():
+        for count, (whole, evaluating) in seconds.items():
+            print(f"\n{COUNT} pictures, workers: {count}: {whole:.1f} s, of them {evaluating:.1f} s evaluating", end="")
+    assert seconds[2] < seconds[1]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_other_bytes_are_bad(payload, context):
             trial.check_ciphertext(Path("p.ct"), bad, context)
 
 
+def test_of_several_the_bad_one_is_named(payload, context, monkeypatch):
+    """And one child tries them all."""
+    started, run = [], subprocess.run
+    monkeypatch.setattr(trial.subprocess, "run", lambda *a, **k: started.append(a) or run(*a, **k))
+    trial.check_ciphertexts([(Path(f"{i}.ct"), payload) for i in range(3)], context)
+    bad = payload[:200] + b"\xff" * 400
+    with pytest.raises(CiphertextError, match=r"^1\.ct holds no ciphertext"):
+        trial.check_ciphertexts([(Path("0.ct"), payload), (Path("1.ct"), bad), (Path("2.ct"), payload)], context)
+    assert len(started) == 2
+
+
 @pytest.mark.parametrize("limits", ["ulimit -v 6000000", "ulimit -Sv 6000000", "ulimit -t 100", "ulimit -c 0"])
 def test_limits_lower_than_ours_are_kept(folder, context, limits):
     assert under(limits, folder, context) == ""
@@ -153,7 +164,7 @@ def test_endless_work_is_ended(monkeypatch, context):
     program = (
         "import sys, lowmem_resnet20.fhe.trial as t; from pathlib import Path\n"
         "t.MOST_SECONDS, t._compute = 1, lambda *_: [0 for _ in iter(int, 1)]\n"
-        f"t._try(Path({str(context)!r}))"
+        f"t._try(Path({str(context)!r}), 1)"
     )
     child_that(monkeypatch, program)
     started = time.monotonic()
@@ -166,7 +177,9 @@ def test_the_child_is_ended_by_ctrl_c_though_its_parent_blocks_it(monkeypatch):
     assert trial.child.command("fhe.trial", "context.bin")[1] == "-I"  # started by machine/child.py, whose tests say so
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        done = subprocess.run(trial.child.command("fhe.trial", "absent"), capture_output=True, input=b"", check=False)
+        done = subprocess.run(
+            trial.child.command("fhe.trial", "absent", "1"), capture_output=True, input=b"", check=False
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert done.returncode == 1 and b"Traceback" in done.stderr

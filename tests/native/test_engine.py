@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lowmem_resnet20 import client, server, serverprocess
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, KeyFolderError
+from lowmem_resnet20.fhe import ciphertexts
 from lowmem_resnet20.fhe.belonging import belonging
 from lowmem_resnet20.fhe.ciphertexts import payload_of
 from lowmem_resnet20.fhe.envelope import PICTURE, Facts, read_envelope, write_envelope
@@ -173,6 +174,14 @@ def test_precision_by_layer(kept, tmp_path):
         if layer.bootstrap:
             assert layer.deviation < 3e-5 and layer.bits > 12, layer  # the mean is better: worst of all slots, layers
     assert max(layer.worst / max(layer.largest, -layer.least) for layer in layers) < 0.1
+    path = max(job.checkpoints.iterdir())
+    write_envelope(path, b"\xff" * 4000, read_envelope(path).facts)
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # a server may have sent it: no ciphertext is loaded here before all are tried
+        patch.setattr(ciphertexts, "read_payload", lambda *_: pytest.fail("it must be tried in a child process first"))
+        with pytest.raises(CiphertextError, match=f"{path.name} holds no ciphertext of these parameters"):
+            inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
 
 
 # --- keys -------------------------------------------------------------------------------------------------

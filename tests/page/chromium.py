@@ -21,7 +21,7 @@ _FLAGS = (
     "--headless=new", "--no-first-run", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
 )  # fmt: skip
-_SECONDS = 240
+_SECONDS = 60
 _KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Escape": 27}
 #: Anything that Chromium says against what the page does.
 _COMPLAINTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Audits.issueAdded")
@@ -50,8 +50,12 @@ class Tab:
     def _hear(self, message: dict[str, Any]) -> None:
         if message.get("method") == "Network.requestWillBeSent":
             self.requested.append(message["params"]["request"]["url"])
-        elif message.get("method") in _COMPLAINTS:
+        elif message.get("method") in _COMPLAINTS and "PerformanceIssue" not in str(message["params"].get("issue")):
             self.complaints.append(message["params"])
+
+    def close(self) -> None:
+        self.call("Page.close")
+        self._connection.close()
 
     def evaluate(self, expression: str) -> Any:
         """The value of some JavaScript; a promise is waited for."""

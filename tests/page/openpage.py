@@ -22,14 +22,18 @@ from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network import weights as networks
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import save_weights
+from lowmem_resnet20.page.layers import steps_of
 from lowmem_resnet20.terminal.progress import SilentProgress
-from miniature import ARCHITECTURE, INSECURE_NATIVE_SET, random_weights
+from miniature import INSECURE_SHORT_NATIVE_SET, random_weights
 
 TESTS = Path(__file__).parents[1]
+ARCHITECTURE = INSECURE_SHORT_NATIVE_SET.architecture
 WEIGHTS = random_weights(ARCHITECTURE)
 WIDTH = ARCHITECTURE.width
 #: By number, as users name them; set 7 takes two pictures together.
-SETS = {6: INSECURE_NATIVE_SET, 7: replace(INSECURE_NATIVE_SET, number=7, pictures=2)}
+SETS = {6: INSECURE_SHORT_NATIVE_SET, 7: replace(INSECURE_SHORT_NATIVE_SET, number=7, pictures=2)}
+#: Of the network, as the page shows them.
+STEPS = len(steps_of(SETS[6]))
 _WORKER = """
 import sys
 import openpage

@@ -143,7 +143,7 @@ def test_the_page_names_no_other_address_and_has_nothing_inline(served):
     client = served.client()
     page = client.get("/").text
     assert page == client.get("/index.html").text
-    for text in map(lambda path: client.get(path).text, STATIC):
+    for text in (client.get(path).text for path in STATIC):
         assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert not re.search(r"<style|style=|\son\w+=|<script(?![^>]* src=)", page)
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(", client.get("/page.js").text)

@@ -22,6 +22,7 @@ from lowmem_resnet20.page import command
 from lowmem_resnet20.sealing import sealer
 from lowmem_resnet20.terminal.passphrase import FILE_VARIABLE
 from miniature import random_picture
+from serving import Process
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -44,19 +45,19 @@ def opened(program: openpage.Program) -> httpx.Client:
     return client
 
 
-def states(client: httpx.Client) -> list[dict]:
-    """The pictures as they are now."""
+def everything(client: httpx.Client) -> dict:
+    """What the page is told of all there is."""
     with client.stream("GET", "/events") as answer:
         for line in answer.iter_lines():
             if line.startswith("data: "):
-                return json.loads(line.removeprefix("data: "))["pictures"]
+                return json.loads(line.removeprefix("data: "))
     raise AssertionError("no events")
 
 
 def wait_for(client: httpx.Client, *wanted: str) -> list[dict]:
     end = time.monotonic() + 300
     while True:
-        found = states(client)
+        found = everything(client)["pictures"]
         if [picture["state"] for picture in found] == list(wanted):
             return found
         assert time.monotonic() < end, found
@@ -86,9 +87,9 @@ def test_a_port_that_is_taken_is_told():
     with command.listening("") as sock:
         host, port = sock.getsockname()
         assert host == "127.0.0.1" and port
-        with pytest.raises(EnvironmentFault, match=f"cannot listen on localhost:{port}: Address already in use"):
-            with command.listening(f"localhost:{port}"):
-                pytest.fail("it must not listen")
+        taken = f"localhost:{port}"
+        with pytest.raises(EnvironmentFault, match=f"^cannot listen on {taken}: Address"), command.listening(taken):
+            pytest.fail("it must not listen")
 
 
 # --- what it needs ----------------------------------------------------------------------------------------
@@ -114,8 +115,8 @@ def test_without_the_extra(run, monkeypatch):
     ]
 
 
-def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = ["page", "6", "keys", str(folder), "weights", str(folder / "weights")]
+def start(folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = ["page", "6", "keys", str(folder), "weights", str(folder / "weights"), *more]
     return subprocess.run(
         [sys.executable, "-c", openpage.PROGRAM, *words],
         env=openpage.environment() | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -171,6 +172,30 @@ def test_a_group_is_evaluated_together_and_the_last_one_with_an_empty_place(fold
         assert runs[0] == runs[1] != runs[2]
         for picture in found:
             assert np.abs(np.subtract(picture["logits"], picture["plain"])).max() < 0.3
+
+
+def test_a_service_can_evaluate(folder, tmp_path):
+    """By the word ``server``; what it says of the layers is shown, and a run there cannot be stopped from here."""
+    with Process(tmp_path / "store") as service:
+        words = ["server", service.told["url"], "token", service.told["token_file"]]
+        with openpage.open_page(folder, 6, *words) as program:
+            client = opened(program)
+            client.post("/pictures?name=a.png", content=PICTURES[0])
+            [picture] = wait_for(client, "done")
+            assert np.abs(np.subtract(picture["logits"], picture["plain"])).max() < 0.3
+            there = everything(client)
+            assert there["about"]["server"] == service.told["url"]
+            assert there["runs"][0]["done"] == list(range(openpage.STEPS))
+            with service.client() as operator:
+                assert [job["state"] for job in operator.get("/v1/jobs").json()["jobs"]] == ["done"]
+
+
+def test_a_service_that_is_not_there_is_told_before_there_is_a_page(folder):
+    with command.listening("") as sock:
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    done = start(folder, "server", url)
+    assert done.returncode == 8 and "/#" not in done.stderr
+    assert done.stderr.startswith("lowmem-resnet20: error: ")
 
 
 def test_a_run_can_be_stopped_and_tried_again(folder):

@@ -16,6 +16,8 @@ from .program import Program
 #: Processors that a worker declares and uses, on a machine with fewer all of them.  More would stand idle in what a
 #: picture does one after the other; with fewer each, as many pictures at once take twice the memory.
 CORES = 2
+#: For the first process on a machine to start, however busy it is.
+_SECONDS_TO_ANSWER = 300
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _ask(nodes: Sequence[Node]) -> list[tuple[str, str]]:
     ask = ray.remote(num_cpus=0, max_retries=0)(program.find_program)
     cloudpickle.register_pickle_by_value(program)
     try:
-        return ray.get([ask.options(**node.options()).remote() for node in nodes])
+        return ray.get([ask.options(**node.options()).remote() for node in nodes], timeout=_SECONDS_TO_ANSWER)
     except ray.exceptions.RayError as error:
         raise EnvironmentFault(f"a machine of the cluster does not answer: {on_one_line(error)}") from error
     finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CiphertextError, on_one_line
 from .envelope import Belonging, Facts, read_envelope, write_envelope
 from .library import BINARY, ERRORS, Ciphertext, openfhe
-from .trial import check_ciphertext
+from .trial import check_ciphertext, check_ciphertexts
 
 
 def payload_of(ciphertext: Ciphertext) -> bytes:
@@ -38,3 +39,18 @@ def read_ciphertext(path: Path, kind: str, ours: Belonging, *, context: Path | N
     if context is not None:
         check_ciphertext(path, envelope.payload, context)
     return read_payload(envelope.payload, path), envelope.facts
+
+
+def read_ciphertexts(
+    paths: Sequence[Path], kind: str, ours: Belonging, *, context: Path
+) -> Iterator[tuple[Ciphertext, Facts]]:
+    """Ciphertexts from someone else, in their order, of which none is loaded before a child process has stood them all.
+
+    Errors: as :func:`read_ciphertext`.
+    """
+    envelopes = [read_envelope(path) for path in paths]
+    for envelope in envelopes:
+        envelope.expect(kind, ours)
+    check_ciphertexts([(envelope.path, envelope.payload) for envelope in envelopes], context)
+    for envelope in envelopes:
+        yield read_payload(envelope.payload, envelope.path), envelope.facts

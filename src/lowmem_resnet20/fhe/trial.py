@@ -1,4 +1,4 @@
-"""Loads a ciphertext in a process that may die of it.
+"""Loads ciphertexts in a process that may die of it.
 
 OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So whoever
 receives a ciphertext has it loaded, and computed with a little, in a child process first.  The child shows that it can
@@ -12,12 +12,14 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CiphertextError, EnvironmentFault, on_one_line
 from ..machine import child
 from ..machine.files import os_fault
+from .group import join, split
 
 if TYPE_CHECKING:  # the child sets its limits before it loads OpenFHE, and its parent need not
     from .library import Context
@@ -32,21 +34,29 @@ _ABLE, _OUT_OF_MEMORY, _GOOD = b"able", b"out of memory", b"good"
 
 
 def check_ciphertext(path: Path, payload: bytes, context: Path) -> None:
-    """Try the ``payload`` that was read from ``path``.
+    """Try the ``payload`` that was read from ``path``: as :func:`check_ciphertexts`."""
+    check_ciphertexts([(path, payload)], context)
 
-    Errors: CiphertextError if it is no ciphertext of the context in the file ``context``; EnvironmentFault if that
+
+def check_ciphertexts(named: Sequence[tuple[Path, bytes]], context: Path) -> None:
+    """Try payloads, each with the path that it was read from, in one process, one after the other.
+
+    Errors: CiphertextError if one is no ciphertext of the context in the file ``context``; EnvironmentFault if that
     cannot be told, for want of memory or of processes.
     """
-    command = child.command("fhe.trial", str(context))
+    command = child.command("fhe.trial", str(context), str(len(named)))
+    path, together = named[0][0], join([payload for _, payload in named])
     try:
-        done = subprocess.run(command, input=payload, capture_output=True, timeout=_MOST_PATIENCE, check=False)
+        done = subprocess.run(command, input=together, capture_output=True, timeout=_MOST_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise _untried(path, f"it took more than {_MOST_PATIENCE} s", "is the machine busy?") from None
     except OSError as error:
         raise os_fault(error, "start a process to try", path) from error
     said = done.stdout.splitlines()
-    if done.returncode == 0 and said[-1:] == [_GOOD]:
+    good = said.count(_GOOD)
+    if done.returncode == 0 and good == len(named):
         return
+    path = named[min(good, len(named) - 1)][0]
     if _ABLE not in said or _scarce(done.returncode, said):
         raise _untried(path, _reason(done), "is there memory enough, also by ulimit -v and ulimit -t?")
     if done.returncode == -signal.SIGXCPU:
@@ -83,8 +93,8 @@ def _limit(what: int, most: int) -> int:
 # --- in the child -----------------------------------------------------------------------------------------
 
 
-def _try(context_path: Path) -> None:
-    """Fail, one way or another, unless the bytes on standard input can be computed with."""
+def _try(context_path: Path, count: int) -> None:
+    """Fail, one way or another, unless the ``count`` ciphertexts on standard input can be computed with."""
     for what, most in (
         (resource.RLIMIT_AS, MOST_BYTES),
         (resource.RLIMIT_CPU, MOST_SECONDS),
@@ -95,12 +105,13 @@ def _try(context_path: Path) -> None:
     context = _able_context(context_path)
     payload = sys.stdin.buffer.read()
     _say(_ABLE)
-    try:
-        _compute(context, payload)
-    except MemoryError:
-        _say(_OUT_OF_MEMORY)
-        raise
-    _say(_GOOD)
+    for ciphertext in split(payload, count, Path("standard input")):
+        try:
+            _compute(context, ciphertext)
+        except MemoryError:
+            _say(_OUT_OF_MEMORY)
+            raise
+        _say(_GOOD)
 
 
 def _able_context(path: Path) -> Context:
@@ -129,4 +140,4 @@ def _say(word: bytes) -> None:
 
 
 if __name__ == "__main__":
-    _try(Path(sys.argv[1]))
+    _try(Path(sys.argv[1]), int(sys.argv[2]))

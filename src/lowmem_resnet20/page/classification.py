@@ -81,6 +81,7 @@ class Classifier:
             progress.follow(run)
             self._classify(session, run, progress)
             progress.follow(None)
+            progress.close()
             session.tell(("run", run.number))
 
     def _classify(self, session: Session, run: Run, progress: LayerProgress) -> None:
@@ -113,6 +114,7 @@ class Classifier:
                 process.kill()
             with on_interrupt(process.kill):
                 done = process.converse(progress)
+        progress.close()
         raise_error(done.pictures[0], {job.ciphertext: f"the encryption of {_names(group)}"})
 
     def _decrypt(self, session: Session, run: Run, group: Group, job: Job) -> None:

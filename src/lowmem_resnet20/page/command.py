@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFault, UsageError
+from ..evaluating import check
 from ..machine.files import os_fault, private_folder
 from ..model.picture import MAX_FILE_BYTES
 from ..named import key_folder, parameter_set_of_keys, weights_named
@@ -28,7 +29,7 @@ _ALONE = ("127.0.0.1", "localhost", "::1")
 
 
 def page(request: Request, printer: Printer) -> None:
-    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault."""
+    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault, ServerError."""
     from .. import client
     from .app import make_app
     from .classification import Classifier
@@ -37,6 +38,7 @@ def page(request: Request, printer: Printer) -> None:
 
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
     client.check_decryption(folder, set_)
+    check(request, set_, weights, printer)
     with listening(request.listen) as sock, private_folder(f"{PROGRAM}-") as temporary:
         port = sock.getsockname()[1]
         hosts = (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}")

@@ -207,7 +207,9 @@ class Session:
         """What a change has led to, as an event's name and fields."""
         kind, number = key
         with self._changed:
-            found = {"picture": self._pictures, "run": self._runs, "gone": {}}[kind].get(number)
+            found: Picture | Run | None = None
+            if kind in ("picture", "run"):
+                found = self._pictures.get(number) if kind == "picture" else self._runs.get(number)
             return (kind, found.as_json()) if found else ("gone", {"id": number, "kind": kind})
 
     # --- of the thread that classifies ---

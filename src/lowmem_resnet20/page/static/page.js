@@ -7,6 +7,9 @@ const runs = new Map();
 let about = null;
 let chosen = null; // a picture that was asked for; without one, the page follows what is being computed
 let shown = null;
+let events = null;
+// A browser keeps few connections to one host: of several tabs only those that are looked at, or were last, have one.
+const tabs = new BroadcastChannel("tabs");
 
 // --- words ---------------------------------------------------------------------------------------------------------
 
@@ -42,21 +45,27 @@ function stateOf(picture) {
 
 // --- the program ---------------------------------------------------------------------------------------------------
 
-async function connect() {
+async function enter() {
   if (location.hash.length > 1) {
     await fetch("session", { method: "POST", body: location.hash.slice(1) });
     history.replaceState(null, "", location.pathname);
   }
-  const events = new EventSource("events");
-  events.onopen = () => told("");
-  events.onerror = () => {
-    const refused = events.readyState === EventSource.CLOSED;
+  connect();
+}
+
+function connect() {
+  tabs.postMessage("one is looked at");
+  const source = new EventSource("events");
+  events = source;
+  source.onopen = () => told("");
+  source.onerror = () => {
+    const refused = source.readyState === EventSource.CLOSED;
     if (refused) get("about").textContent = "";
     told(refused
       ? "Open the address that the program printed: it alone opens this page."
       : "The program does not answer. It may have been ended.");
   };
-  const listen = (kind, hear) => events.addEventListener(kind, (event) => hear(JSON.parse(event.data)));
+  const listen = (kind, hear) => source.addEventListener(kind, (event) => hear(JSON.parse(event.data)));
   listen("all", hearAll);
   listen("picture", (fields) => { announce(fields); pictures.set(fields.id, fields); show(); });
   listen("run", (fields) => { hearRun(fields); show(); });
@@ -417,4 +426,15 @@ setInterval(() => {
   if (picture?.state === "evaluating") set("rest", remaining(runs.get(picture.run)));
 }, 1000);
 
-connect();
+tabs.addEventListener("message", () => {
+  if (!document.hidden) return;
+  events?.close();
+  events = null;
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  if (events) tabs.postMessage("one is looked at");
+  else connect();
+});
+
+enter();

@@ -16,7 +16,7 @@ from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.weights import load_weights
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train
 import trainingset
 

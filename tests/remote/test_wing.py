@@ -1,0 +1,34 @@
+"""Who knows of the service's client: the command line alone; and it knows of no secret."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from imports import imported_modules, module_names, tree
+
+REMOTE = {name for name in module_names() if name.startswith("remote.")}
+#: Between them they import all that a server does, and all of this wing.
+SERVERS, ENTRIES = ("worker", "service.command"), ("remote.evaluation", "remote.fetching")
+SECRET = {"client", "fhe.secret", "fhe.native_keys", "sealing", "registry", "terminal.passphrase", "keygeneration"}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_no_server_knows_of_it(name):
+    assert not imported_modules(name) & REMOTE
+
+
+def test_it_knows_of_no_secret():
+    imported = set().union(*map(imported_modules, ENTRIES))
+    assert imported > REMOTE and not imported & SECRET
+
+
+def test_one_module_of_it_speaks_http():
+    found = {
+        name
+        for name in REMOTE
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Import) and {alias.name for alias in node.names} & {"httpx", "socket", "http", "urllib"}
+    }
+    assert found == {"remote.connection"}
