@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -173,15 +174,18 @@ def label(set_: ParameterSet) -> str:
     return f"set {set_.number}, {set_.engine}"
 
 
-def write_down(path: Path, sets: list[ParameterSet], scores: dict[str, Score], count: int) -> None:
-    """Into the file of measurements: of each set the score with noise, and the worst logit without."""
-    origin, rows = Origin.here(IN_THE_CLEAR), {}
+def write_down(
+    path: Path, sets: list[ParameterSet], scores: dict[str, Score], count: int, origin: Origin, taken: dict[str, Any]
+) -> None:
+    """Into the file of measurements: of each set the score with noise, and the worst logit without.  origin, taken: as it
+    was before."""
+    rows = {}
     for network in ("plain", *map(label, sets)):
         noisy = scores.get(f"{network}, {NOISY}", scores["plain"])
         alone = scores.get(f"{network}, {APPROXIMATED}", scores["plain"])
         figures = {"right": noisy.right, "of": count, "differing": len(noisy.differing)}
         figures |= {"worst": noisy.worst, "mean": noisy.mean, "worst_without_noise": alone.worst}
-        rows[f"{path.name}: {network}"] = {"pictures": path.name, "network": network} | figures | stamp()
+        rows[f"{path.name}: {network}"] = {"pictures": path.name, "network": network} | figures | taken
     record(SECTION, origin, rows_of(SECTION, origin) | rows)
 
 
@@ -208,7 +212,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="only COUNT pictures of each")
     parser.add_argument("--record", action="store_true", help="write the figures down, see scripts/measurements.py")
     args = parser.parse_args()
-    console = Console(width=120)
+    console, origin, taken = Console(width=120), Origin.here(IN_THE_CLEAR), stamp()
     weights = load_weights(args.weights)
     sets = [parameter_set(number, args.engine) for number in args.sets]
     for path in args.pictures:
@@ -216,7 +220,7 @@ def main() -> None:
         plain = plain_logits(weights, pictures)
         scores = report(console, str(path), pictures, plain, weights, sets)
         if args.record:
-            write_down(path, sets, scores, len(plain))
+            write_down(path, sets, scores, len(plain), origin, taken)
         if args.encrypted:
             report_encrypted(console, pictures, plain, sets, args.weights, args.encrypted)
     bounds(console, weights, load_weights(args.compare_bounds) if args.compare_bounds else None)

@@ -119,7 +119,7 @@ class Bench:
 
 def measure(row: Row, folder: Path, runs: int | None) -> dict[str, Any]:
     """The row's figures.  folder: empty; for keys and ciphertexts."""
-    bench, watch = Bench(row, folder), quiet.Watch()
+    bench, taken, watch = Bench(row, folder), stamp(), quiet.Watch()
     compiling = bench.compile_kernels()
     [keys] = bench.command("generate_keys", "engine", row.engine)
     server = folder / f"exp{row.number}" / SERVER
@@ -128,7 +128,7 @@ def measure(row: Row, folder: Path, runs: int | None) -> dict[str, Any]:
     figures["keys"] = {name: keys[name] for name in ("seconds", "peak_bytes")}
     figures["keys"]["server_bytes"] = sum(path.stat().st_size for path in server.iterdir())
     figures |= classify(bench, runs)
-    return figures | {"others": round(watch.share(), 4)} | stamp()
+    return figures | {"others": round(watch.share(), 4)} | taken
 
 
 def classify(bench: Bench, runs: int | None) -> dict[str, Any]:

@@ -236,11 +236,10 @@ def table(figures: dict[str, dict[str, Spent]]) -> Table:
     return result
 
 
-def write_down(figures: dict[str, dict[str, Spent]], copied: float) -> None:
-    """Into the file of measurements.  copied: bytes a second."""
-    origin = Origin.here(OF_AN_EVALUATION)
+def write_down(figures: dict[str, dict[str, Spent]], copied: float, origin: Origin, taken: dict[str, Any]) -> None:
+    """Into the file of measurements.  copied: bytes a second; origin, taken: as it was before."""
     rows = {
-        name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | stamp()
+        name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | taken
         for name, spent in figures.items()
     }
     record(SECTION, origin, rows_of(SECTION, origin) | rows)
@@ -255,7 +254,7 @@ def main() -> None:
     args = parser.parse_args()
     from lowmem_resnet20.native.threads import available_processors
 
-    threads = available_processors()
+    threads, origin, taken = available_processors(), Origin.here(OF_AN_EVALUATION), stamp()
     copied, weights, figures = bandwidth(threads), load_weights(default_weights_path()), {}
     for number in args.sets:
         folder = args.keys / f"exp{number}"
@@ -265,7 +264,7 @@ def main() -> None:
     console.print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written")
     console.print(table(figures))
     if args.record:
-        write_down(figures, copied)
+        write_down(figures, copied, origin, taken)
 
 
 if __name__ == "__main__":

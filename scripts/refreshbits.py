@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if given.stages and not set(given.stages) & set(stages):
                 continue
             named: dict[str, Any] = {"set": number, "engine": engine, "slots": slots, "stages": stages}
-            row = named | in_a_process(measure, set_, slots, given.repeats) | stamp()
+            row = named | stamp() | in_a_process(measure, set_, slots, given.repeats)
             rows[f"{number} {engine} {stages[0]}"] = row
             print(row, file=sys.stderr, flush=True)
             if given.record:

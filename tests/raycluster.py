@@ -79,7 +79,6 @@ def cluster(folder: Path, nodes: int) -> Iterator[Any]:
     """Nodes of one processor each, which keep keys in folder/0 ... .  None is left at the end."""
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     made = Cluster()
     try:
         for number in range(nodes):

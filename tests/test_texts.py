@@ -344,8 +344,9 @@ def test_the_readme_states_the_accuracy_that_is_measured():
     [(right, of, part, least, most)] = re.findall(
         r"right on (\d+) of (\d+) .*?\(([\d.]+)%\).*? on (\d+) to (\d+)\.", told
     )
-    measured = {row[""]: row["right"] for row in rows(ROOT / "weights" / "README.md", "", "right")}
-    assert measured.pop("plain") == f"{right} ({part}%)" and f"{int(right) / int(of):.1%}" == f"{part}%"
+    table = rows(ROOT / "scripts" / "README.md", "network", "right")
+    measured = {row["network"]: row["right"] for row in table if row["right"].split()[2] == of}
+    assert measured.pop("plain") == f"{right} of {of} ({part}%)" and f"{int(right) / int(of):.1%}" == f"{part}%"
     counts = [int(cell.split()[0]) for cell in measured.values()]
     assert (min(counts), max(counts)) == (int(least), int(most))
 

@@ -181,6 +181,16 @@ def test_a_node_with_another_version_is_refused(kept, nodes, tmp_path):
     assert not (tmp_path / "0.ct").exists()
 
 
+def test_a_cluster_that_wants_another_token(kept, nodes, tmp_path, monkeypatch, capfd):
+    """After Ray's own tries, in a line."""
+    made, _ = nodes
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(EnvironmentFault, match=r"^cannot join the Ray cluster at ") as caught:
+        run(request(kept, kept.jobs(tmp_path, [0]), made.address))
+    assert "RAY_AUTH_MODE=token" in caught.value.hint
+    assert capfd.readouterr().err == ""
+
+
 def test_interrupted(kept, nodes, tmp_path):
     """Ctrl-C ends the run and its workers, and leaves nothing half written."""
     made, _ = nodes

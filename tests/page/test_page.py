@@ -113,7 +113,9 @@ def test_a_dropped_picture_comes_to_ten_bars(page, folder):
     assert page.evaluate("document.title") == "Being evaluated · 0.png"
     wait_for_answer(page, "0.png")
     assert page.evaluate("document.querySelectorAll('.cell:not(.done)').length") == 0
-    assert re.match(rf"All {openpage.STEPS} steps in \d+ seconds?\.", page.evaluate("document.querySelector('#now').innerText"))
+    assert re.match(
+        rf"All {openpage.STEPS} steps in \d+ seconds?\.", page.evaluate("document.querySelector('#now').innerText")
+    )
     check_bars(page, PIXELS[0])
     page.choose("#files", folder / "1.png")
     wait_for_answer(page, "1.png")

@@ -20,6 +20,12 @@ from miniature import (
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import measurements
 import operations
+from origin import Origin
+
+BEFORE = (
+    Origin("code", "weights", "machine", "versions"),
+    {"commit": "c0ffee", "changed": False, "time": "2026-11-25 18:30"},
+)
 
 
 @pytest.mark.parametrize("set_", [INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET], ids=lambda set_: set_.engine)
@@ -55,8 +61,8 @@ def test_operations_are_written_down(monkeypatch, tmp_path):
         operations.Spent,
         {"checking keys, files": operations.Spent(1.0, 1), "in all": operations.Spent(9.5, 1)},
     )
-    operations.write_down({"set 5, native": {"products": spent(1.5, 328)} | last}, 58e9)
-    operations.write_down({"set 6, native": {"refresh: series": spent(2.75, 21, 0.113)} | last}, 58e9)
+    operations.write_down({"set 5, native": {"products": spent(1.5, 328)} | last}, 58e9, *BEFORE)
+    operations.write_down({"set 6, native": {"refresh: series": spent(2.75, 21, 0.113)} | last}, 58e9, *BEFORE)
     lines = (tmp_path / "README.md").read_text().splitlines()[1:7]
     assert lines == [
         "| operation | set 5, native | set 6, native |",

@@ -22,6 +22,9 @@ _SECONDS_TO_ANSWER = 10
 _START = (
     "on the first machine: ray start --head; on others: ray start --address=FIRST:6379; then name FIRST:6379, or auto"
 )
+_SAME = "it must be of this Ray and Python; if it wants a token: RAY_AUTH_MODE=token, and its ~/.ray/auth_token on this machine"
+#: Ray's own, unless the environment says otherwise: no reports to its makers, and no log lines among this program's.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @contextmanager
@@ -32,15 +35,17 @@ def joined(address: str) -> Iterator[None]:
     where Ray is not installed.
     """
     check_address(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
     options = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES} if address == LOCAL else {}
     try:
-        with _in_an_empty_folder(), _unblocked_signals():
+        with _in_an_empty_folder(), _unblocked_signals(), _silence():
             ray.init(address, log_to_driver=False, logging_level="CRITICAL", **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EnvironmentFault(f"cannot join the Ray cluster at {address}: {on_one_line(error)}", _START) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        message = f"cannot join the Ray cluster at {address}: {on_one_line(error)}"
+        raise EnvironmentFault(message, _START if address == AUTO else _SAME) from error
     try:
         yield
     finally:
@@ -84,6 +89,20 @@ def _in_an_empty_folder() -> Iterator[None]:
             finally:
                 os.fchdir(before)
     finally:
+        os.close(before)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Ray writes a line to stderr for each of its tries, and then says in its error why none succeeded."""
+    before = os.dup(2)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(before, 2)
         os.close(before)
 
 

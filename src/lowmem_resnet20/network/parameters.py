@@ -284,7 +284,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
         ),
         ParameterSet(
             number=6,
-            refresh=NativeRefresh(15, "least time"),
+            refresh=NativeRefresh(31, "least time"),
             scaling_bits=36,
             first_modulus_bits=37,
             large_digits=2,
@@ -296,7 +296,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
         ),
         ParameterSet(
             number=7,
-            refresh=NativeRefresh(15, "least time, all slots"),
+            refresh=NativeRefresh(31, "least time, all slots"),
             scaling_bits=36,
             first_modulus_bits=37,
             large_digits=2,

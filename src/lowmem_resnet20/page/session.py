@@ -28,7 +28,7 @@ WAITING, ENCRYPTING, EVALUATING, DECRYPTING, DONE, FAILED, STOPPED = (
 )  # fmt: skip
 _RUNNING = (ENCRYPTING, EVALUATING, DECRYPTING)
 
-#: What may change: ("picture" or "run", its number), or ("gone", number of a picture).
+#: What may change: "picture" or "run", and its number.
 Key = tuple[str, int]
 Told = dict[str, str]
 
@@ -172,7 +172,8 @@ class Session:
             del self._pictures[number]
             if picture.run and not any(p.run == picture.run for p in self._pictures.values()):
                 del self._runs[picture.run]
-            self.tell(("gone", number))
+                self.tell(("run", picture.run))
+            self.tell(("picture", number))
 
     def repeat(self, number: int) -> None:
         """Have a picture that failed, or was stopped, wait again.  Errors: KeyError."""
@@ -207,9 +208,7 @@ class Session:
         """What a change has led to, as an event's name and fields."""
         kind, number = key
         with self._changed:
-            found: Picture | Run | None = None
-            if kind in ("picture", "run"):
-                found = self._pictures.get(number) if kind == "picture" else self._runs.get(number)
+            found = self._runs.get(number) if kind == "run" else self._pictures.get(number)
             return (kind, found.as_json()) if found else ("gone", {"id": number, "kind": kind})
 
     # --- of the thread that classifies ---
