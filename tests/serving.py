@@ -191,6 +191,7 @@ def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) 
 @contextmanager
 def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: int) -> Iterator[Served]:
     """A service on the store ``folder``, that answers in a thread."""
+    sets = dict(parameters.PARAMETER_SETS)
     use_miniature()
     folder.mkdir(exist_ok=True)
     if limits:
@@ -217,6 +218,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
         server.should_exit = True
         thread.join(10)
         service.close()
+        parameters.PARAMETER_SETS.update(sets)
 
 
 class Process:

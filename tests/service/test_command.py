@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -14,9 +15,11 @@ import httpx
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
-from lowmem_resnet20.service.command import parse_address
+from lowmem_resnet20.service.command import _say_where, parse_address
 from lowmem_resnet20.service.jobs import Queue
 from lowmem_resnet20.service.store import Store
+from lowmem_resnet20.terminal.report import Printer
+from lowmem_resnet20.terminal.words import Request
 from serving import Process
 
 
@@ -112,6 +115,18 @@ def test_a_store_that_is_damaged_or_of_another_version(tmp_path):
     database.close()
     with pytest.raises(EnvironmentFault, match="another version"):
         Queue(tmp_path / "b.sqlite", 6)
+
+
+def test_a_warning_where_others_can_listen_to_the_token(tmp_path):
+    for host, warned in (("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False), ("localhost", False)):
+        out, err = io.StringIO(), io.StringIO()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            request = Request("serve", 6)
+            _say_where(request, Printer(out, err), host, listening, Store(tmp_path))
+        assert ("no TLS of its own" in err.getvalue()) == warned, host
+        named = f"[{host}]" if ":" in host else host
+        assert err.getvalue().startswith(f"listening on http://{named}:{port}\nthe token that clients need is in ")
 
 
 def test_a_store_is_its_owners_alone(process):

@@ -128,9 +128,9 @@ def still_well(served: Served, folder) -> None:
 
 
 def test_500_requests(used, tmp_path, pytestconfig):
-    """20,000 with --full."""
+    """5,000 with --full."""
     fuzzer = Fuzzer(used, tmp_path, 1)
-    count = 20_000 if pytestconfig.getoption("--full") else 500
+    count = 5_000 if pytestconfig.getoption("--full") else 500
     statuses: dict[int, int] = {}
     for _ in range(count):
         (method, path, body), headers = fuzzer.request(), fuzzer.headers()

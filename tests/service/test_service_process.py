@@ -142,7 +142,7 @@ class Client(threading.Thread):
     """Uploads keys, posts ciphertexts, and fetches the results, over whatever connection there is."""
 
     def __init__(self, url: str, token: str, keys: Path, contents: list[bytes]) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.url, self.token, self.keys, self.contents = url, token, keys, contents
         self.acknowledged: list[str] = []
         self.results: list[bytes] = []
