@@ -108,7 +108,7 @@ def test_bounds_a_third_as_large(inputs, number):
     for path in pictures_in(inputs):
         found = foresee(weights, set_.refresh, read_picture(path))
         assert not found.in_range and found.reached > 1.8
-    pixels = read_picture(inputs / "vale.jpg")
+    pixels = read_picture(inputs / "horse.png")
     found, logits = foresee(weights, set_.refresh, pixels), run_clear(set_, weights, pixels)
     assert are_logits(weights, logits) == set_.refresh.functional
     assert not alike(weights, logits, found)
