@@ -131,7 +131,7 @@ def processes(title: str) -> set[int]:
             pid = parents.get(pid, 0)
         return pid == os.getpid()
 
-    return {pid for pid in found if is_ours(pid)}
+    return {pid for pid in found - {os.getpid()} if is_ours(pid)}
 
 
 def kill_one(title: str, seconds: float = 60) -> int:
