@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 """Accuracy of the network: plain, as the encrypted one computes it, and with encryption's noise.
 
-    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...] [--record]
+    scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...]
+                        [--record]
 
 PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
-folders of pictures in sub-folders named by class.  Sets are the native evaluator's where it has them, else
-OpenFHE's.  For each set the numpy evaluator runs the packed network with the
-set's approximated ReLU, exactly and with normal noise of the measured size added at each refresh.  Printed: accuracy,
-how many pictures' numbers the client would refuse (a value left its range: they count as wrong), worst and mean difference
-of a logit of the others, how many classes differ from plain and which pictures, the confusion matrix.
+folders of pictures in sub-folders named by class.  Sets are the native evaluator's where it has them, else OpenFHE's.
+For each set the numpy evaluator runs the packed network with the set's approximated ReLU, exactly and with normal noise
+of the measured size added at each refresh.  Printed: accuracy, how many pictures' numbers the client would refuse (a
+value left its range: they count as wrong), worst and mean difference of a logit of the others, how many classes differ
+from plain and which pictures, the confusion matrix.
 ``--encrypted 0 7`` classifies pictures 0 and 7 under encryption too, with the keys in keys/ (minutes each).
 """
 
@@ -76,8 +77,8 @@ class Score:
     """Of pictures' logits beside plain's.
 
     right: how many classes are; refused: how many are no logits (a value left its range), which are never right;
-    worst, mean: largest difference of a picture's logit, over the others; differing: indices of other classes than plain's
-    and of the refused.
+    worst, mean: largest difference of a picture's logit, over the others; differing: indices of other classes than
+    plain's and of the refused.
     """
 
     right: int
@@ -179,8 +180,8 @@ def label(set_: ParameterSet) -> str:
 def write_down(
     path: Path, sets: list[ParameterSet], scores: dict[str, Score], count: int, origin: Origin, taken: dict[str, Any]
 ) -> None:
-    """Into the file of measurements: of each set the score with noise, and the worst logit without.  origin, taken: as it
-    was before."""
+    """Into the file of measurements: of each set the score with noise, and the worst logit without.  origin, taken: as
+    it was before."""
     rows = {}
     for network in ("plain", *map(label, sets)):
         noisy = scores.get(f"{network}, {NOISY}", scores["plain"])

@@ -5,10 +5,10 @@
     scripts/measure.py --only 5 6-avx2 7-openfhe
 
 A row is a set with an engine: 1 to 4 are OpenFHE's, 5 to 7 are native, 6-avx2 is native without AVX-512.  Its keys are
-made in a folder below ``--work`` and removed before the next row's; of native rows the kernels are compiled before, into
-that folder too.  A picture is encrypted, evaluated and decrypted by the three commands that two machines use, by sets
-of groups eight pictures together.  Its time is that of the server's process from start to end: the median of three, of a
-set that takes more than two minutes of one (``--runs`` says otherwise), of a group an eighth.
+made in a folder below ``--work`` and removed before the next row's; of native rows the kernels are compiled before,
+into that folder too.  A picture is encrypted, evaluated and decrypted by the three commands that two machines use, by
+sets of groups eight pictures together.  Its time is that of the server's process from start to end: the median of
+three, of a set that takes more than two minutes of one (``--runs`` says otherwise), of a group an eighth.
 
 Nothing else should run: the script waits a minute for that and then ends, and notes what others took of the processors
 (``--anyway`` goes on).  What is set in the environment for OpenMP's and numba's threads and target is left out.

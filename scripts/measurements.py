@@ -3,8 +3,8 @@
     scripts/measurements.py      write all tables anew
 
 The file has a section for each script that measures, with the origin of its rows: one of another origin is never put
-beside them, the older ones go.  A text has a table between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``; it is
-written again whenever a row is recorded.
+beside them, the older ones go.  A text has a table between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``; it
+is written again whenever a row is recorded.
 """
 
 from __future__ import annotations

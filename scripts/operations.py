@@ -5,8 +5,8 @@
 
 The server's module runs in this process, with every operation of its evaluator timed; of the native one also the parts
 of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
-must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each set,
-whose keys must be there and name its evaluator; nothing else should run meanwhile.
+must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each
+set, whose keys must be there and name its evaluator; nothing else should run meanwhile.
 """
 
 from __future__ import annotations

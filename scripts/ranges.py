@@ -4,8 +4,8 @@
     scripts/ranges.py PICTURES [--count N] [--weights FILE] [--plot FILE.png]
 
 PICTURES as scripts/accuracy.py takes them.  Values are shown as the plain network has them, beside the calibrated bound
-(the largest of all channels), and what part of their channel's range in sets 1 to 4 they reach: above 1 the encrypted ReLU
-is out of its range.
+(the largest of all channels), and what part of their channel's range in sets 1 to 4 they reach: above 1 the encrypted
+ReLU is out of its range.
 """
 
 from __future__ import annotations

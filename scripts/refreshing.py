@@ -1,4 +1,4 @@
-"""One refresh at full size in one process that holds everything, secret key included: what the scripts measure it with."""
+"""One refresh at full size in a process that holds everything, secret key included, for the scripts to measure."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@
     scripts/rotations.py SET [--engine native|openfhe]
 
 Found as key generation finds them: by running the network on nothing, and by asking OpenFHE what its bootstrapping
-rotates by, or refreshing nothing as the native evaluator does.  Native keys are as long as the level of their uses: each
-with its towers and bytes.  The relinearisation and the conjugation key and the pair that enters and leaves the sparse
-secret are needed besides.
+rotates by, or refreshing nothing as the native evaluator does.  Native keys are as long as the level of their uses:
+each with its towers and bytes.  The relinearisation and the conjugation key and the pair that enters and leaves the
+sparse secret are needed besides.
 """
 
 from __future__ import annotations

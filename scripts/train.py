@@ -11,9 +11,9 @@ DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures 
 Where a training picture is there both exact and as JPEG, the pairs also train a small restoration network that
 cleans the others (--restore), and lend them detail (--transplant).  Large inputs of the ReLUs are discouraged
 (--tail-penalty), because the encrypted network approximates the ReLU relative to the largest.  A run of a wider network
-(--wide) can teach another (--teacher), and a run can start from the network of another (--start).  A last short run with
-the errors of the encrypted ReLUs in the loop (--approximate) makes the network insensitive to them.  Checkpoints and a log
-(JSON lines) go to training/NAME.
+(--wide) can teach another (--teacher), and a run can start from the network of another (--start).  A last short run
+with the errors of the encrypted ReLUs in the loop (--approximate) makes the network insensitive to them.  Checkpoints
+and a log (JSON lines) go to training/NAME.
 """
 
 from __future__ import annotations

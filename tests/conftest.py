@@ -23,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fuzz tests that name no number of inputs try so many.  On small rings OpenFHE's threads wait for one another more
-    than they help; and a run that was started in the background, or by nohup, ignores signals that its children must not."""
+    than they help; and a run that was started in the background, or by nohup, ignores signals that its children must
+    not."""
     if not config.getoption("--full"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -68,8 +68,8 @@ def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, np
 
 
 def random_weights(architecture: Architecture = ARCHITECTURE, seed: int = 0) -> Weights:
-    """Random parameters with bounds and largest logit measured on random pictures, by the network in numpy, half as high again:
-    the few random pictures stand for the many that real weights are calibrated on."""
+    """Random parameters with bounds and largest logit measured on random pictures, by the network in numpy, half as
+    high again: the few random pictures stand for the many that real weights are calibrated on."""
     random = np.random.default_rng(seed)
     parameters = random_parameters(architecture, seed)
     mean, std = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)

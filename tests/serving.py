@@ -1,4 +1,5 @@
-"""A service for tests: with keys and ciphertexts that are none, and workers that do not compute; or real, in a process."""
+"""A service for tests: with keys and ciphertexts that are none, and workers that do not compute; or real, in a
+process."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def test_a_group_of_eight_is_classified_as_the_plain_model_does(folder, inputs):
 
 
 def test_a_killed_evaluation_goes_on(folder, inputs):
-    """After the tests above, with their keys of set 6: killed at five times, the last result as an uninterrupted one."""
+    """After the tests above, with their keys of set 6: killed at five times, the last result as an uninterrupted
+    one."""
     command("encrypt", "6", "input", str(inputs / "vale.jpg"), "output", "p.ct", cwd=folder)
     words = ["evaluate", "6", "p.ct", "output", "r.ct", "resume"]
     for _ in range(5):

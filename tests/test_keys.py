@@ -57,7 +57,8 @@ def test_the_clients_files_are_its_owners_alone(keys):
 
 
 def test_every_file_under_a_name_that_is_not_utf8(keys):
-    """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name too."""
+    """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name
+    too."""
     picture, name = keys.parent / os.fsdecode(b"p\xfe.ct"), os.fsdecode(b"\xfe.png")
     identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
     assert client.encryptions(keys, INSECURE_SET)[identity].name == name

@@ -141,7 +141,8 @@ def test_without_the_package(monkeypatch, run, tmp_path, given):
     outcome = run("generate_keys", "6", "passphrase", "verbose", "-1")
     assert outcome.code == ExitCode.ENVIRONMENT
     assert outcome.err == (
-        "lowmem-resnet20: error: a secret key under a passphrase needs the package cryptography, which is not installed\n"
+        "lowmem-resnet20: error: a secret key under a passphrase needs the package cryptography, "
+        "which is not installed\n"
         "hint: pip install cryptography\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["passphrase"]

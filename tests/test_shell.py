@@ -1,4 +1,5 @@
-"""The shell scripts in a copy of the tree, with a stand-in for Python: what they run, in which order, and how they end."""
+"""The shell scripts in a copy of the tree, with a stand-in for Python: what they run, in which order, and how they
+end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the texts say is there: links, commands, paths, tables; and the drawings in them are whole and refer to nothing."""
+"""What the texts say is there: links, commands, paths, tables; and the drawings in them are whole and refer to
+nothing."""
 
 from __future__ import annotations
 

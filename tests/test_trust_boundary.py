@@ -1,4 +1,5 @@
-"""The secret key never reaches the server: shown on its imports and source, on what its process opens, and on its files."""
+"""The secret key never reaches the server: shown on its imports and source, on what its process opens, and on its
+files."""
 
 from __future__ import annotations
 
@@ -198,7 +199,8 @@ def watch(party: str, folder: Path) -> Seen:
 
 
 def test_the_servers_process_meets_no_secret(folder):
-    """It opens nothing under client/, not in OpenFHE's own code either; the same look at the client sees all it does."""
+    """It opens nothing under client/, not in OpenFHE's own code either; the same look at the client sees all it
+    does."""
     client_folder = str(folder / "exp6" / "client")
     seen = watch("server", folder)
     assert (folder / "r.ct").stat().st_size > 100_000

@@ -1,4 +1,4 @@
-"""Pictures on their way: what is known of each, in groups that are evaluated together; one that fails stops no other."""
+"""Pictures on their way: what is known of each, in groups evaluated together; one that fails stops no other."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Item:
 
 @dataclass
 class Group:
-    """Pictures that are evaluated together, by place; of most sets one alone.  job: in the server's request; seconds: by
-    step of the protocol, of all of them."""
+    """Pictures that are evaluated together, by place; of most sets one alone.  job: in the server's request; seconds:
+    by step of the protocol, of all of them."""
 
     items: list[Item]
     job: Job | None = None

@@ -64,9 +64,9 @@ def encrypt_group(
 ) -> list[str]:
     """Normalise and encrypt up to ``set_.pictures`` pictures into one file; reads keys/expN/client.
 
-    Each ciphertext holds the colours and one empty channel of its pictures, on no more primes than the first convolution
-    needs; a place of None stays empty.  Returns the id of each picture's encryption, which its result will repeat; the
-    names are kept beside them in the client's list (see :mod:`.registry`), and go nowhere else.
+    Each ciphertext holds the colours and one empty channel of its pictures, on no more primes than the first
+    convolution needs; a place of None stays empty.  Returns the id of each picture's encryption, which its result will
+    repeat; the names are kept beside them in the client's list (see :mod:`.registry`), and go nowhere else.
     """
     manifest, context = open_client(folder, set_)
     public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
@@ -168,7 +168,8 @@ def check_decryption(folder: Path, set_: ParameterSet) -> None:
 def read_secret_key(folder: Path) -> PrivateKey:
     """The only place where it is read; this process leaves no core dump from here on.
 
-    Errors: KeyFolderError, also where the passphrase is another's; EnvironmentFault where there is nowhere to ask for it.
+    Errors: KeyFolderError, also where the passphrase is another's; EnvironmentFault where there is nowhere to ask for
+    it.
     """
     forbid_core_dumps()
     path = _private_secret_key(folder)

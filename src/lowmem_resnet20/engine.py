@@ -26,8 +26,8 @@ class Engine(Protocol[X]):
         """
 
     def form(self, payload: bytes) -> Any:
-        """How the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them is written
-        in that form, whatever others sent."""
+        """How the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them is
+        written in that form, whatever others sent."""
 
     def write(self, x: X, form: Any) -> bytes:
         """The bytes that :meth:`read` makes the same ciphertext of."""

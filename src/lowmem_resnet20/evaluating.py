@@ -1,4 +1,4 @@
-"""Where pictures are evaluated: by a server process of this machine, which may have a cluster do it, or by a service."""
+"""Where pictures are evaluated: by a server process here, which may have a cluster do it, or by a service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(request: Request, set_: ParameterSet, weights: Weights, printer: Print
 
 
 def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
-    """Have pictures evaluated where the request says.  Errors: of the whole; those of single pictures are in the run."""
+    """Have pictures evaluated where the request says.  Errors: of the whole; those of a picture are in the run."""
     with make_progress(request.verbose, printer.stderr) as progress:
         if request.server:
             from .remote.evaluation import run_remotely

@@ -29,8 +29,9 @@ class LayerPrecision:
     """Values of one layer and their error, in the unit of the network's real values.
 
     least, largest: of the decrypted values; worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
-    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the unit of the encrypted values; bootstrap: whether this is a
-    refresh, compared with what it does to its own input, or a layer, compared with the plain model.
+    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the
+    unit of the encrypted values; bootstrap: whether this is a refresh, compared with what it does to its own input, or
+    a layer, compared with the plain model.
     """
 
     name: str

@@ -21,7 +21,8 @@ FILE_NAME = "pictures.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """An encryption.  id: of the ciphertext, in a group with the picture's place (see :mod:`.fhe.group`); pixels: digest of what was encrypted; name: of the picture's file."""
+    """An encryption.  id: of the ciphertext, in a group with the picture's place (see :mod:`.fhe.group`); pixels:
+    digest of what was encrypted; name: of the picture's file."""
 
     id: str
     pixels: str

@@ -1,8 +1,8 @@
 """Bytes under a passphrase, for the client's secret key: made, and opened again.
 
-Scrypt (RFC 7914) makes a key of the passphrase and a random salt, AES-256-GCM encrypts under it and tells of any change;
-both are the package cryptography's, which is imported when it is needed.  File: a line that names the form and so all
-its numbers, salt, nonce, ciphertext with its tag.
+Scrypt (RFC 7914) makes a key of the passphrase and a random salt, AES-256-GCM encrypts under it and tells of any
+change; both are the package cryptography's, which is imported when it is needed.  File: a line that names the form and
+so all its numbers, salt, nonce, ciphertext with its tag.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def opened(sealed: bytes, passphrase: bytes) -> bytes:
-    """What was sealed.  Errors: KeyFolderError for another passphrase, or bytes that were altered; as :func:`sealer`."""
+    """What was sealed.  Errors: KeyFolderError for another passphrase or altered bytes; as :func:`sealer`."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

@@ -33,7 +33,7 @@ from .terminal.progress import Progress, Step, format_bytes
 
 @dataclass(frozen=True)
 class Opened:
-    """A key folder that is open, and what is computed with it: pictures may come at any time until its engine is closed.
+    """A key folder that is open, and what is computed with it: pictures may come until its engine is closed.
 
     scaled: the weights as the set's refresh wants them; belonging: of the pictures it is for.
     """

@@ -73,8 +73,8 @@ class ServerProcess:
     def converse(self, progress: Progress) -> ServerRun:
         """Tell the server what it is asked, hear it out, and wait for its end.
 
-        Errors: its own, if it says that it cannot evaluate; ServerError if it ended otherwise, was killed by a signal, or
-        left a picture out.  Whatever is raised, it has ended.
+        Errors: its own, if it says that it cannot evaluate; ServerError if it ended otherwise, was killed by a signal,
+        or left a picture out.  Whatever is raised, it has ended.
         """
         try:
             lines = self._hear(progress)

@@ -1,7 +1,8 @@
 """The server's process: reads what it is asked from standard input, evaluates, and answers in lines of JSON.
 
-``{"progress": event}`` as it goes on (see :mod:`.terminal.relay`); at the end ``{"job": number, ...}`` for each picture, and
-``{"steps": [...]}`` for those all took; ``{"error": message, ...}`` where it cannot evaluate at all.  OpenFHE may end the process on what a client sent; whoever started this one then says so in a line.
+``{"progress": event}`` as it goes on (see :mod:`.terminal.relay`); at the end ``{"job": number, ...}`` for each
+picture, and ``{"steps": [...]}`` for those all took; ``{"error": message, ...}`` where it cannot evaluate at all.
+OpenFHE may end the process on what a client sent; whoever started this one then says so in a line.
 """
 
 from __future__ import annotations

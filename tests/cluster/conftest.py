@@ -1,4 +1,5 @@
-"""What every Ray process of these tests has in its environment, before Ray is imported: a token of their own, no reports."""
+"""What every Ray process of these tests has in its environment, before Ray is imported: a token of their own, no
+reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Who gets which picture, and what becomes of those whose workers are lost: with Ray's calls replaced, and no process."""
+"""Who gets which picture, and what becomes of those whose workers are lost: with Ray's calls replaced, and no
+process."""
 
 from __future__ import annotations
 

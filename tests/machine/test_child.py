@@ -1,4 +1,5 @@
-"""Child processes run this package's modules and nothing that lies where they are started, and end with their parent."""
+"""Child processes run this package's modules and nothing that lies where they are started, and end with their
+parent."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
 
 @SETS
 def test_shipped_sets_allow_for_sparse_secrets(set_):
-    """At log2 QP 1613 the cheapest attack known takes 2^129.8 operations, and set 1 with dnum 3 fell short: SECURITY.md."""
+    """At log2 QP 1613 the cheapest attack known takes 2^129.8 operations, and set 1 with dnum 3 fell short:
+    SECURITY.md."""
     assert set_.log2_qp <= 1600
 
 

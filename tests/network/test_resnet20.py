@@ -29,8 +29,12 @@ GROUPS = [replace(s, pictures=n) for s in (INSECURE_SET, INSECURE_FUNCTIONAL_SET
 SETS = pytest.mark.parametrize(
     "set_",
     [*MINIATURES, *GROUPS, *PARAMETER_SETS.values()],
-    ids=["miniature", "functional", "copies", *(f"{s.number}, {s.pictures} pictures" for s in GROUPS), *map(str, PARAMETER_SETS)],
-)  # fmt: skip
+    ids=[
+        *("miniature", "functional", "copies"),
+        *(f"{s.number}, {s.pictures} pictures" for s in GROUPS),
+        *map(str, PARAMETER_SETS),
+    ],
+)
 
 
 def run_clear(set_, weights, pixels, observer=None):

@@ -36,10 +36,10 @@ def test_addresses(url, shown, on_this_machine):
 @pytest.mark.parametrize(
     "url",
     [
-        "127.0.0.1:8642", "localhost", "localhost:8642", "ftp://127.0.0.1", "file:///etc/passwd", "http://", "http:///x",
-        "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://[::1", "http://127.0.0.1?a=b",
-        "http://127.0.0.1#a", "http://127.0.0.1/?", "http://127.0.0.1#", "http://evil\\.127.0.0.1", "http://a b", "https://",
-        "http://127.0.0.1/%0d%0a", "https://ex\u00e4mple.org", "http://127.0.0.1;x", "https://.", "",
+        "127.0.0.1:8642", "localhost", "localhost:8642", "ftp://127.0.0.1", "file:///etc/passwd", "http://",
+        "http:///x", "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://[::1", "http://127.0.0.1?a=b",
+        "http://127.0.0.1#a", "http://127.0.0.1/?", "http://127.0.0.1#", "http://evil\\.127.0.0.1", "http://a b",
+        "https://", "http://127.0.0.1/%0d%0a", "https://ex\u00e4mple.org", "http://127.0.0.1;x", "https://.", "",
     ],
 )  # fmt: skip
 def test_what_is_no_address(url):

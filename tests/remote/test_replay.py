@@ -104,8 +104,8 @@ def test_more_events_than_any_run_has(told, replay, monkeypatch):
 
 def test_events_in_a_stream():
     lines = [
-        ": a comment", "id: 1", "event: state", "data: {}", "", "", "data:one", "data: two", "", "event: x", "", "retry: 7",
-        "data", "", "event: cut", "data: short",
+        ": a comment", "id: 1", "event: state", "data: {}", "", "", "data:one", "data: two", "", "event: x", "",
+        "retry: 7", "data", "", "event: cut", "data: short",
     ]  # fmt: skip
     assert list(events(lines)) == [("state", "{}"), ("message", "one\ntwo"), ("message", "")]
 

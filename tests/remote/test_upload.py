@@ -220,8 +220,12 @@ def test_keys_of_another_set(service, folder):
 @pytest.mark.parametrize(
     "state",
     [
-        {}, {"complete": 1, "files": {}}, {"complete": False, "files": []}, {"complete": False, "files": {"public.key": {}}},
-        *({"complete": False, "files": {"public.key": {"received": r}}} for r in (-1, 2501, 1.5, "1", None, True, 10**30)),
+        {}, {"complete": 1, "files": {}}, {"complete": False, "files": []},
+        {"complete": False, "files": {"public.key": {}}},
+        *(
+            {"complete": False, "files": {"public.key": {"received": received}}}
+            for received in (-1, 2501, 1.5, "1", None, True, 10**30)
+        ),
     ],
 )  # fmt: skip
 def test_states_that_are_none(service, folder, monkeypatch, state):

@@ -65,7 +65,8 @@ def test_logits_are_those_of_the_set(set_):
 
 
 def test_an_overflow_counts_as_wrong():
-    """Of a Chebyshev series far out of range come numbers without bound, and of those in the end no numbers: none is right."""
+    """Of a Chebyshev series far out of range come numbers without bound, and of those in the end no numbers: none is
+    right."""
     weights, plain = narrowed(3), np.stack([forward(WEIGHTS, x)["fc"] for x in pictures().x])
     found = accuracy.evaluate_all(INSECURE_SET, weights, pictures(), 0.0)
     for labels in (plain.argmax(1), np.nan_to_num(found).argmax(1), found.argmax(1)):

@@ -103,7 +103,8 @@ def miniature(monkeypatch, tmp_path) -> Path:
 
 @pytest.mark.parametrize("number, engine", SETS)
 def test_a_row_is_measured(miniature, number, engine):
-    """Every figure, and what of it three runs, or of a long one one, change; the group's errors are all its pictures'."""
+    """Every figure, and what of it three runs, or of a long one one, change; the group's errors are all its
+    pictures'."""
     row, folder = measure.Row("row", number, engine, 1, 1), miniature / "bench"
     folder.mkdir()
     figures = measure.measure(row, folder, None)
@@ -218,7 +219,8 @@ def test_the_command_line_is_run_and_read(monkeypatch, tmp_path):
     """With the row's keys and settings, and without those of whoever measures."""
     stub = tmp_path / "python"
     stub.write_text(
-        f'#!/bin/sh\necho "$@" >{tmp_path}/words; env >{tmp_path}/env; echo \'{{"a": 1}}\'; echo \'{{"b": 2}}\'; exit $4\n'
+        f'#!/bin/sh\necho "$@" >{tmp_path}/words; env >{tmp_path}/env\n'
+        "echo '{\"a\": 1}'; echo '{\"b\": 2}'; exit $4\n"
     )
     stub.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(stub))

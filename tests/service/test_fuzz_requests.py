@@ -61,8 +61,8 @@ class Fuzzer:
 
     def path(self) -> str:
         known = [
-            f"/v1/keys/{self.name}", f"/v1/keys/{self.name}/files/{self.random.choice([*self.served.files])}", "/v1/jobs",
-            f"/v1/jobs?keys={self.name}", f"/v1/jobs?keys={self.name}", "/v1/service", "/metrics",
+            f"/v1/keys/{self.name}", f"/v1/keys/{self.name}/files/{self.random.choice([*self.served.files])}",
+            "/v1/jobs", f"/v1/jobs?keys={self.name}", f"/v1/jobs?keys={self.name}", "/v1/service", "/metrics",
             *(f"/v1/jobs/{job}{tail}" for job in self.jobs for tail in ("", "/events", "/result")),
         ]  # fmt: skip
         if self.random.random() < 0.75:

@@ -215,7 +215,8 @@ def test_a_waiting_job_is_cancelled(served, tmp_path):
 
 
 def test_a_running_job_is_cancelled_and_the_others_go_on(served, tmp_path, monkeypatch):
-    """Its process is killed; those that were in it are evaluated together again, and not held to have caused its end."""
+    """Its process is killed; those that were in it are evaluated together again, and not held to have caused its
+    end."""
     monkeypatch.setattr(runner, "_SIGNAL_SECONDS", 0.01)
     FakeWorker.held.clear()
     name = served.upload()

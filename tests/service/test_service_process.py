@@ -41,7 +41,8 @@ class Owner:
         return path.read_bytes()
 
     def nearest(self, result: bytes) -> tuple[int, float]:
-        """The number of the picture whose logits in the clear are most like those decrypted, and how far off at worst."""
+        """The number of the picture whose logits in the clear are most like those decrypted, and how far off at
+        worst."""
         path = self.folder / "r.ct"
         path.write_bytes(result)
         found = encryption.decrypt_logits(self.keys, SET, path, weights())
@@ -215,7 +216,6 @@ def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytest
         nearest = [owners[i % len(owners)].nearest(result) for result in thread.results]
         assert [number for number, _ in nearest] == numbers[i]
         worst = max(worst, *(difference for _, difference in nearest))
-    print(
-        f"{jobs} jobs, {clients} clients, killed after {killed} results: {time.monotonic() - started:.0f} s, worst {worst:.4f}"
-    )
+    seconds = time.monotonic() - started
+    print(f"{jobs} jobs, {clients} clients, killed after {killed} results: {seconds:.0f} s, worst {worst:.4f}")
     assert worst < 0.05

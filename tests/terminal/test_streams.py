@@ -109,7 +109,8 @@ def test_results_are_written_as_they_come():
 
 def test_a_closed_descriptor_is_not_taken_by_a_file(shell, tmp_path):
     """OpenFHE complains on descriptor 2, whatever has been opened as that."""
-    program = "import os, sys; from lowmem_resnet20.cli import main; main(['help']); file = open('x', 'w'); print(file.fileno(), file=file)"
+    program = "import os, sys; from lowmem_resnet20.cli import main; main(['help']); "
+    program += "file = open('x', 'w'); print(file.fileno(), file=file)"
     (tmp_path / "program.py").write_text(program)
     command = ["bash", "-c", f"exec {sys.executable} program.py <&- >&- 2>&-"]
     subprocess.run(command, cwd=tmp_path, check=False, env=os.environ | {"PYTHONPATH": ""})

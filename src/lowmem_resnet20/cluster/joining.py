@@ -22,7 +22,10 @@ _SECONDS_TO_ANSWER = 10
 _START = (
     "on the first machine: ray start --head; on others: ray start --address=FIRST:6379; then name FIRST:6379, or auto"
 )
-_SAME = "it must be of this Ray and Python; if it wants a token: RAY_AUTH_MODE=token, and its ~/.ray/auth_token on this machine"
+_SAME = (
+    "it must be of this Ray and Python; if it wants a token: RAY_AUTH_MODE=token, "
+    "and its ~/.ray/auth_token on this machine"
+)
 #: Ray's own, unless the environment says otherwise: no reports to its makers, and no log lines among this program's.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
@@ -31,8 +34,8 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 def joined(address: str) -> Iterator[None]:
     """Inside this context this process may use the cluster at ``address``; what it started there ends with it.
 
-    Errors: UsageError if it is no address; EnvironmentFault if there is no cluster, or one of another Ray or Python, and
-    where Ray is not installed.
+    Errors: UsageError if it is no address; EnvironmentFault if there is no cluster, or one of another Ray or Python,
+    and where Ray is not installed.
     """
     check_address(address)
     for name, value in _QUIET.items():

@@ -28,8 +28,8 @@ def new_context(set_: ParameterSet) -> Context:
     return make_context(set_, set_.multiplicative_depth, set_.large_digits)
 
 
-#: By its parameters, the bytes of each context as it was first made.  OpenFHE keeps one of each a process, and setting up
-#: bootstrapping alters it.
+#: By its parameters, the bytes of each context as it was first made.  OpenFHE keeps one of each a process, and setting
+#: up bootstrapping alters it.
 _as_made: dict[tuple[int | str, ...], bytes] = {}
 
 
@@ -42,7 +42,7 @@ def context_bytes(set_: ParameterSet) -> bytes:
 
 
 def checked_context(path: Path, set_: ParameterSet) -> Context:
-    """The set's context, made anew, once the file from someone else is seen to hold the same; OpenFHE reads no byte of it.
+    """The set's context, made anew, once the file from someone else is seen to hold the same; OpenFHE never reads it.
 
     Errors: KeyFolderError if it holds another; EnvironmentFault.
     """

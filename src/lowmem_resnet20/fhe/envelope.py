@@ -40,8 +40,8 @@ class Facts(Belonging):
     """What a ciphertext is.  kind: PICTURE, LOGITS, CHECKPOINT (a layer's values) or STATE (all there is between two
     parts of the network); picture: id of the encrypted picture it was computed from; layer: of a checkpoint or state.
 
-    An encrypted picture's id, or a group's (see :mod:`.group`), is the SHA-256 of the payload, which no other encryption shares, of the same picture
-    neither; it is not written, but found when the file is read.
+    An encrypted picture's id, or a group's (see :mod:`.group`), is the SHA-256 of the payload, which no other
+    encryption shares, of the same picture neither; it is not written, but found when the file is read.
     """
 
     kind: str

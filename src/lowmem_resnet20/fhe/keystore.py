@@ -3,8 +3,8 @@
 client/: context, public key, secret key.  server/: context, public key, relinearisation key and rotation keys.
 Rotation keys are divided by the stages that use them, so that each is stored once and a stage loads no other.
 
-The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no file
-is larger than the set can make it: the server has its folder from a stranger.
+The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no
+file is larger than the set can make it: the server has its folder from a stranger.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinea
 #: Keys that bootstrapping of any stage needs.
 BOOTSTRAPPING_KEYS = "bootstrapping.key"
 CLIENT, SERVER = "client", "server"
-_LONGEST_MANIFEST = 1 << 20
+#: Bytes of the longest that is read.
+LONGEST_MANIFEST = 1 << 20
+#: What to do about a folder that is damaged.
+COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 _FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
 _MOST_FILES = 512
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
@@ -44,10 +47,10 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """set, engine, fingerprint: number, evaluator and choices of the parameter set; keys: id of the key pair; rotations: by file of
-    rotation keys, the steps it holds; stages: by stage, the files to load; bootstrapping: by stage, the steps its
-    bootstrapping does.  The last three are empty in the client's, and where the engine is the native one, whose keys say
-    themselves what they are."""
+    """set, engine, fingerprint: number, evaluator and choices of the parameter set; keys: id of the key pair;
+    rotations: by file of rotation keys, the steps it holds; stages: by stage, the files to load; bootstrapping: by
+    stage, the steps its bootstrapping does.  The last three are empty in the client's, and where the engine is the
+    native one, whose keys say themselves what they are."""
 
     set: int
     fingerprint: str
@@ -109,17 +112,17 @@ def open_folder(folder: Path, set_: ParameterSet) -> Manifest:
     manifest = described(folder, set_)
     for name, record in manifest.files.items():
         with os_errors("read", folder / name):
-            _check_size(folder / name, record)
+            check_size(folder / name, record)
     with ThreadPoolExecutor() as pool:  # gigabytes: as fast as the cores and the disk are
         digests = pool.map(sha256, (folder / name for name in manifest.files))
         for (name, record), digest in zip(manifest.files.items(), digests, strict=True):
             if digest != record.sha256:
-                raise KeyFolderError(f"{folder / name} has been altered", _AGAIN)
+                raise KeyFolderError(f"{folder / name} has been altered", COPY_AGAIN)
     return manifest
 
 
 def described(folder: Path, set_: ParameterSet) -> Manifest:
-    """The manifest, if it names no more files than the set's keys can be, and no larger ones; they need not be there yet.
+    """The manifest, if it names no more files than the set's keys can be, and no larger ones, there or not.
 
     Errors: KeyFolderError, EnvironmentFault.
     """
@@ -129,36 +132,34 @@ def described(folder: Path, set_: ParameterSet) -> Manifest:
         most = largest_bytes(set_, name, len(manifest.rotations.get(name, ())))
         if record.bytes > most:
             message = f"{folder / name} should have {record.bytes} bytes, and its keys have {most} at most"
-            raise KeyFolderError(message, _AGAIN)
+            raise KeyFolderError(message, COPY_AGAIN)
     return manifest
-
-
-_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 
 
 def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
     """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
     if len(manifest.files) > _MOST_FILES:
-        raise KeyFolderError(f"{folder} names {len(manifest.files)} files", _AGAIN)
+        raise KeyFolderError(f"{folder} names {len(manifest.files)} files", COPY_AGAIN)
     network = plan(set_).rotations
     for stage in manifest.stages:
         most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)
         if len(manifest.steps(int(stage))) > most:
-            raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", _AGAIN)
+            raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", COPY_AGAIN)
 
 
-def _check_size(path: Path, record: FileRecord) -> None:
+def check_size(path: Path, record: FileRecord) -> None:
+    """Errors: KeyFolderError for a file that is missing, or longer or shorter; OSError."""
     if not path.is_file():
-        raise KeyFolderError(f"{path} is missing", _AGAIN)
+        raise KeyFolderError(f"{path} is missing", COPY_AGAIN)
     if path.stat().st_size != record.bytes:
-        raise KeyFolderError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}", _AGAIN)
+        raise KeyFolderError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}", COPY_AGAIN)
 
 
 def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
     """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
 
-    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many rotations
-    as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
+    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many
+    rotations as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
     """
     layers = set_.full_slots.bit_length() - 1
     most = layers
@@ -169,8 +170,8 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
 
 
 def keys_set(folder: Path, number: int) -> ParameterSet:
-    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening the
-    folder will refuse, the default.
+    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening
+    the folder will refuse, the default.
 
     Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
     """
@@ -179,7 +180,9 @@ def keys_set(folder: Path, number: int) -> ParameterSet:
         return default
     manifest = _of_set(folder, number)
     if (number, manifest.engine) not in PARAMETER_SETS:
-        raise KeyFolderError(f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", _AGAIN)
+        raise KeyFolderError(
+            f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", COPY_AGAIN
+        )
     return parameter_set(number, manifest.engine)
 
 
@@ -192,7 +195,7 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
             f"make new keys: lowmem-resnet20 generate_keys {set_.number}",
         )
     if manifest.engine != set_.engine:
-        raise KeyFolderError(f"{folder} holds keys for the engine {manifest.engine}, not {set_.engine}", _AGAIN)
+        raise KeyFolderError(f"{folder} holds keys for the engine {manifest.engine}, not {set_.engine}", COPY_AGAIN)
     loads_openfhe = set_.engine == OPENFHE or folder.name == CLIENT
     if loads_openfhe and manifest.openfhe != openfhe_version():
         raise KeyFolderError(
@@ -221,8 +224,8 @@ def _parse(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise KeyFolderError(f"there is no key folder {folder}", _way_to(folder))
     no_manifest = KeyFolderError(f"{path} is not a manifest of this program")
-    missing = KeyFolderError(f"{folder} has no {MANIFEST}", _AGAIN)
-    text = read_bounded(path, _LONGEST_MANIFEST, missing, too_large=no_manifest)
+    missing = KeyFolderError(f"{folder} has no {MANIFEST}", COPY_AGAIN)
+    text = read_bounded(path, LONGEST_MANIFEST, missing, too_large=no_manifest)
     try:
         fields = json.loads(text)
         found = fields.get("format")

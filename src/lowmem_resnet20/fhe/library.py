@@ -1,7 +1,7 @@
 """OpenFHE itself, and the types of its objects as far as a server may use them.
 
-The only module that imports openfhe, which brings no types.  What a holder of the secret key can do with the same objects
-stands in :mod:`.secret`, which the server does not import.  Names are OpenFHE's own.
+The only module that imports openfhe, which brings no types.  What a holder of the secret key can do with the same
+objects stands in :mod:`.secret`, which the server does not import.  Names are OpenFHE's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["BINARY", "ERRORS", "Ciphertext", "Context", "Plaintext", "PublicKey"
 
 #: The form of all files.
 BINARY: object = openfhe.BINARY
-#: What OpenFHE's exceptions, and those of the C++ library below it, come as: the latter where a file names absurd sizes.
+#: What OpenFHE's exceptions, and those of the C++ library below it, come as: the latter where a file names absurd
+#: sizes.
 ERRORS = (RuntimeError, ValueError, IndexError, OverflowError)
 
 PublicKey = NewType("PublicKey", object)

@@ -1,7 +1,7 @@
 """What an evaluation leaves after each part of the network, so that it can go on after it was killed.
 
-A folder beside the result, RESULT.unfinished: the ciphertexts between two parts, and a manifest that names the part, the
-digest of each ciphertext and all that the run depends on.  New ciphertexts are written first, then the manifest is
+A folder beside the result, RESULT.unfinished: the ciphertexts between two parts, and a manifest that names the part,
+the digest of each ciphertext and all that the run depends on.  New ciphertexts are written first, then the manifest is
 replaced, then the old ones are removed: whenever the process dies, the manifest names files that are there.  The folder
 is locked while a run uses it.
 """
@@ -107,7 +107,7 @@ class Unfinished:
                 path.unlink(missing_ok=True)
 
     def load(self, parts: Sequence[str]) -> tuple[str, tuple[Envelope, ...]] | None:
-        """The last complete part, one of ``parts``, and the files of the ciphertexts after it; None if nothing was kept.
+        """The last complete part, one of ``parts``, and the files of the ciphertexts after it; None if none was kept.
 
         Errors: CiphertextError if it is of another run, or damaged.
         """

@@ -52,7 +52,8 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
     """Yield a temporary path beside ``path``; what is written there becomes ``path`` at the end.
 
     The temporary file exists, empty, from the start.  ``private`` makes it readable by its owner alone (0600).  A link
-    is written through: the file it names is replaced.  On any failure the temporary is removed and ``path`` is as it was.
+    is written through: the file it names is replaced.  On any failure the temporary is removed and ``path`` is as it
+    was.
 
     Errors: UsageError if ``path`` is a device, a pipe or the like; EnvironmentFault for any OSError, inside the context
     too, and where the file system cannot keep a file private.

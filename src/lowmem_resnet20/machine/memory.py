@@ -87,7 +87,7 @@ def _left_by_control_groups() -> Iterator[int]:
 
 
 def _control_groups() -> Iterator[tuple[_Interface, Path]]:
-    """The group of this process, and those it lies in up to the outermost that can be seen, wherever they are mounted."""
+    """The group of this process, and those it lies in up to the outermost that can be seen, wherever mounted."""
     try:
         mounts = (_PROCESS / "mountinfo").read_text(errors="surrogateescape").splitlines()
         groups = (_PROCESS / "cgroup").read_text(errors="surrogateescape").splitlines()

@@ -15,7 +15,8 @@ from .files import os_errors, written_file
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Before any work: that each output can be written, and that none is an input under whatever name.
 
-    Errors: UsageError for a device, a pipe, an input, and an output named twice; EnvironmentFault if one cannot be written.
+    Errors: UsageError for a device, a pipe, an input, and an output named twice; EnvironmentFault if one cannot be
+    written.
     """
     read: dict[tuple[int, int] | None, Path] = {identity: path for path in inputs if (identity := _identity(path))}
     targets: dict[Path, Path] = {}

@@ -1,7 +1,8 @@
 """Where modules are looked for, without the working directory.
 
-``python -m`` and an empty entry in PYTHONPATH put the working directory there, and a ``random.py`` that happens to lie in
-it would be run.  This module imports nothing that is not loaded already, for it is what keeps such files from being run.
+``python -m`` and an empty entry in PYTHONPATH put the working directory there, and a ``random.py`` that happens to lie
+in it would be run.  This module imports nothing that is not loaded already, for it is what keeps such files from being
+run.
 """
 
 import os

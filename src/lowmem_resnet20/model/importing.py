@@ -31,9 +31,9 @@ _BATCH = 250
 
 @dataclass(frozen=True)
 class ImportReport:
-    """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and have
-    more than one colour; largest_bound: over all ReLUs; difference: worst difference of a logit from the source model's,
-    None where the source is folded already."""
+    """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and
+    have more than one colour; largest_bound: over all ReLUs; difference: worst difference of a logit from the source
+    model's, None where the source is folded already."""
 
     parameters: int
     pictures: int

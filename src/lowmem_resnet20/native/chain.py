@@ -39,9 +39,9 @@ class Prime(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """dimension: N; digits: dnum of hybrid key switching; q, p: the primes of Q, q_0 first, and of P; sparse: the special
-    primes of the key into the sparse secret, which switches modulo q_0 alone: two of 33 bits, in OpenFHE 1.6.1, so that
-    its noise is no more than rounding's (OpenFHE's issue 1041).  A context tells neither p nor sparse."""
+    """dimension: N; digits: dnum of hybrid key switching; q, p: the primes of Q, q_0 first, and of P; sparse: the
+    special primes of the key into the sparse secret, which switches modulo q_0 alone: two of 33 bits, in OpenFHE 1.6.1,
+    so that its noise is no more than rounding's (OpenFHE's issue 1041).  A context tells neither p nor sparse."""
 
     dimension: int
     digits: int

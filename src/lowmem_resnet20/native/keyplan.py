@@ -1,4 +1,4 @@
-"""Which keys an evaluation uses, stage by stage, and at how many towers: a key is as long as the highest of its uses."""
+"""Which keys an evaluation uses, stage by stage, and at how many towers: the most that any use of a key has."""
 
 from __future__ import annotations
 

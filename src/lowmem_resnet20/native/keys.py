@@ -8,9 +8,10 @@ each, the first l towers of Q and all of P: cutting a key is leaving out rows.  
 * high: uint8 (2, digits, towers, N), their upper 8 bits;
 * special: uint64 (2, digits, k, N), residues modulo P.
 
-All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels' choice;
-the header names their order.  A rotation's key is stored as its automorphism permutes it: key switching multiplies it with
-permuted digits and permutes no results.  Residues modulo P are not packed: 60 bits leave little to gain.
+All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels'
+choice; the header names their order.  A rotation's key is stored as its automorphism permutes it: key switching
+multiplies it with permuted digits and permutes no results.  Residues modulo P are not packed: 60 bits leave little to
+gain.
 
 A file's size follows from its header, and the header from the chain: nothing else is mapped.  That residues are below
 their primes is checked when a key is converted; afterwards the manifest's digest vouches for the file.

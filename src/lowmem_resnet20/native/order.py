@@ -22,7 +22,7 @@ def shape(n: int) -> tuple[int, int]:
 
 
 def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for those of :func:`shape`."""
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for :func:`shape`'s."""
     columns = columns or shape(dimension)[1]
     row, position = np.divmod(np.arange(dimension), columns)
     return row // _ROWS * _ROWS * columns + position * _ROWS + row % _ROWS

@@ -69,8 +69,8 @@ class RefreshPlan:
 #: The least time at N = 2^16, where a giant step costs about four baby steps.  Coefficients to slots in three matrices
 #: takes a fifth longer; in five it is as fast, and all else a level dearer.
 LEAST_TIME = RefreshPlan(Grouping((4, 4, 5), (8, 8, 8)), Grouping((3, 3, 3, 4), (8, 8, 8, 8)), Steps.HOISTED)
-#: The same for all the slots of that ring, which make one layer more.  It goes where it adds no diagonals that are as long
-#: as the ring's slots, those of the first matrix and of the largest strides: encoded, they are what takes memory.
+#: The same for all the slots of that ring, which make one layer more.  It goes where it adds no diagonals that are as
+#: long as the ring's slots, those of the first matrix and of the largest strides: encoded, they are what takes memory.
 LEAST_TIME_ALL_SLOTS = RefreshPlan(Grouping((4, 5, 5), (8, 8, 8)), Grouping((3, 3, 4, 4), (8, 8, 8, 8)), Steps.HOISTED)
 #: One key a matrix: its giant step is the next one's baby step.
 FEWEST_KEYS = RefreshPlan(Grouping((4, 4, 5), (16, 16, 8)), Grouping((4, 4, 5), (16, 16, 8)), Steps.HORNER)

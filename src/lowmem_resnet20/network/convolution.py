@@ -36,10 +36,10 @@ class Packing(Protocol):
 def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1) -> X:
     """The convolution a packing describes, with its bias.
 
-    Slots: those of ``x``, of which the ring must hold ``copies`` copies.  1 level for one copy, 2 for more, which is all
-    that is kept of ``x``.  Rotations {1, -1, width, -width, -(slots of a block)}, the last to move the sums of shift s on
-    to their place together with those of every higher shift, so that one key serves all of them; with P copies of n slots
-    also n / P and n, 2n, .. Pn / 2.
+    Slots: those of ``x``, of which the ring must hold ``copies`` copies.  1 level for one copy, 2 for more, which is
+    all that is kept of ``x``.  Rotations {1, -1, width, -width, -(slots of a block)}, the last to move the sums of
+    shift s on to their place together with those of every higher shift, so that one key serves all of them; with P
+    copies of n slots also n / P and n, 2n, .. Pn / 2.
     Source: Rovida and Leporati (2024), section 4, "Optimized Vector Encoding"; the copies are this project's.
     """
     slots, blocks = ev.slots(x), Blocks(*packing.channels, copies)

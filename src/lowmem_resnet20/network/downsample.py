@@ -27,8 +27,8 @@ Mask = Callable[[], np.ndarray]
 def gather(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking) -> tuple[X, X]:
     """Main branch and shortcut, (2C, half, half) of each picture, from the strided layout of DownsamplePacking.
 
-    ys: two ciphertexts where the packing joins them, else one.  3 levels, which is all that is kept of them.  Rotations,
-    with h = width / 2: {1, -1} (columns), {3h, -h(h - 1)} (rows), {-2hh, 2hh} and hh times those of
+    ys: two ciphertexts where the packing joins them, else one.  3 levels, which is all that is kept of them.
+    Rotations, with h = width / 2: {1, -1} (columns), {3h, -h(h - 1)} (rows), {-2hh, 2hh} and hh times those of
     :meth:`.Regrouping.moves` (channels and pictures), and C * hh * 2 (the two halves of the blocks onto each other).
     """
     gathered = []

@@ -1,4 +1,4 @@
-"""The network by its definition, in numpy: one picture in the clear, in float64, without packing and without PyTorch."""
+"""The network by its definition, in numpy: one picture in the clear, in float64, without packing or PyTorch."""
 
 from __future__ import annotations
 

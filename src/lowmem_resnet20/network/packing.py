@@ -6,9 +6,10 @@ the P that share a ciphertext, one by default; between layers block ``b`` is cha
 
 A convolution multiplies *taps*, copies of its input rotated so that every neighbour of a pixel comes to lie
 over it, by plaintext vectors, and sums over all *channel shifts*: under shift ``s`` input block ``b``
-contributes to output block ``b + s``, so each vector holds one weight a block, the same for all pictures, and a rotation
-by ``-s * P * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image Classification
-with Low Memory Footprint using FHE", section 4).  Nothing here touches encryption: arrays in, arrays out.
+contributes to output block ``b + s``, so each vector holds one weight a block, the same for all pictures, and a
+rotation by ``-s * P * width * width`` brings the sums to their place (Rovida and Leporati, "Encrypted Image
+Classification with Low Memory Footprint using FHE", section 4).  Nothing here touches encryption: arrays in, arrays
+out.
 
 A layer that fills only part of the ring's slots repeats in it, and the copies can share the shifts: see
 :class:`Blocks`.
@@ -238,8 +239,8 @@ class GatherPacking:
 class ClassifierPacking:
     """The fully connected layer after the average pool: weight (classes, channels), bias (classes,).
 
-    The pool leaves the sum over channel c of a picture in the first slot of its part of the block; the pool's division is
-    folded in.
+    The pool leaves the sum over channel c of a picture in the first slot of its part of the block; the pool's division
+    is folded in.
     """
 
     weight: np.ndarray

@@ -42,8 +42,8 @@ class ParameterSet:
     baby steps of coefficients-to-slots and slots-to-coefficients; refresh: how ciphertexts are refreshed and the ReLU
     applied; most_copies: copies of a layer, as far as the ring holds them, that a convolution works on; pictures: of a
     *group*, which is evaluated together, as many in a ciphertext as the ring holds and in the last stage all in one.
-    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see README):
-    to simulate it in the clear, and to see whether a machine will do.
+    refresh_deviation, server_bytes: rms error of a refresh and memory of the server, measured at full size (see
+    README): to simulate it in the clear, and to see whether a machine will do.
     ``security`` names OpenFHE's security level; only tests use another than the default.
     """
 

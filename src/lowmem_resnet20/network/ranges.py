@@ -29,8 +29,8 @@ LARGEST_DIFFERENCE = 0.2
 class Foreseen:
     """A picture in the plain network.
 
-    logits: (classes,); layer: the one whose values come furthest, a ReLU's input by the name of the convolution before it
-    or ``<block>.downsample``; reached: how far, 1 at the end of the range in which its channel is refreshed.
+    logits: (classes,); layer: the one whose values come furthest, a ReLU's input by the name of the convolution before
+    it or ``<block>.downsample``; reached: how far, 1 at the end of the range in which its channel is refreshed.
     """
 
     logits: np.ndarray
@@ -64,13 +64,13 @@ def are_logits(weights: Weights, numbers: np.ndarray) -> np.ndarray:
 
 
 def alike(weights: Weights, logits: np.ndarray, foreseen: Foreseen) -> bool:
-    """Whether ``logits``, (classes,), are the plain network's but for what encryption and approximation take from them."""
+    """Whether ``logits``, (classes,), are the plain network's but for the errors of encryption and approximation."""
     return bool(np.abs(logits - foreseen.logits).max() <= LARGEST_DIFFERENCE * weights.largest_logit)
 
 
 def ranges(weights: Weights, refresh: Refresh) -> Mapping[str, np.ndarray]:
-    """(channels,) the largest absolute value that is refreshed as it should be, in the plain network's unit, by ReLU and by
-    ``<block>.downsample``."""
+    """(channels,) the largest absolute value that is refreshed as it should be, in the plain network's unit, by ReLU
+    and by ``<block>.downsample``."""
     scaled = scale(weights, refresh)
     ends = {name: refresh.reach * unit for name, unit in scaled.units.items()}
     for block, (_, factors) in scaled.gather_factors.items():

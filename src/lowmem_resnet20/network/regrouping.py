@@ -2,8 +2,8 @@
 
 Four times fewer pixels and twice the channels: main branch and shortcut, each half as large as what there was.  So each
 branch leaves room in its ciphertext: two ciphertexts are joined into one of twice the pictures; or, where the pictures
-are no more, the upper half of the blocks moves between those of the lower half.  Both are the same move: of two *sources*,
-source s comes to the places that the branch s leaves empty.
+are no more, the upper half of the blocks moves between those of the lower half.  Both are the same move: of two
+*sources*, source s comes to the places that the branch s leaves empty.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 class Regrouping:
     """channels, pictures: of a ciphertext before; joined: whether the sources are two ciphertexts, and not two halves.
 
-    Before, quarter ``(p * 2 + i) * 2 + j`` of a block is picture p's, of branch i and column parity j.  With source s in
-    the place of i, the bits of that number are those of p, of s and of j.  After, the last ones must be the pictures':
-    bits of channels among them change places with bits of pictures above, each a move up and a move down.
+    Before, quarter ``(p * 2 + i) * 2 + j`` of a block is picture p's, of branch i and column parity j.  With source s
+    in the place of i, the bits of that number are those of p, of s and of j.  After, the last ones must be the
+    pictures': bits of channels among them change places with bits of pictures above, each a move up and a move down.
     """
 
     channels: int
@@ -49,8 +49,8 @@ class Regrouping:
         return int(self._after[picture, source, 0]) % self.pictures_after
 
     def moves(self, source: int) -> dict[int, np.ndarray]:
-        """By rotation, in quarters: (P, 2) which pictures and column parities of a source it moves, once the source has its
-        place."""
+        """By rotation, in quarters: (P, 2) which pictures and column parities of a source it moves, once the source has
+        its place."""
         steps = self._before[:, source] - self._after[:, source]
         return {int(step): steps == step for step in np.unique(steps)}
 

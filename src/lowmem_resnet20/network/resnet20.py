@@ -1,7 +1,8 @@
 """ResNet20 layer by layer, on any evaluator.
 
-Between layers a ciphertext holds all channels of a layer, of one picture or of several (see :mod:`.packing`); a group of
-pictures may need more than one, which go through a part of the network one after the other.  Every ReLU is preceded by a refresh; the rest of the levels is planned around that (see :mod:`.parameters`).
+Between layers a ciphertext holds all channels of a layer, of one picture or of several (see :mod:`.packing`); a group
+of pictures may need more than one, which go through a part of the network one after the other.  Every ReLU is preceded
+by a refresh; the rest of the levels is planned around that (see :mod:`.parameters`).
 """
 
 from __future__ import annotations
@@ -61,15 +62,15 @@ def input_slots(set_: ParameterSet) -> int:
 
 
 def pack_pictures(architecture: Architecture, pictures: np.ndarray) -> np.ndarray:
-    """Normalised (pictures, colours, width, width) -> the slots of a ciphertext, encrypted with PICTURE_LEVELS levels."""
+    """Normalised (pictures, colours, width, width) -> slots of a ciphertext, encrypted with PICTURE_LEVELS levels."""
     blocks = np.zeros((len(pictures), input_channels(architecture), architecture.width, architecture.width))
     blocks[:, : architecture.input_channels] = pictures
     return pack(blocks)
 
 
 def pack_group(set_: ParameterSet, pictures: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """Of each of a group's ciphertexts the slots.  pictures: normalised (colours, width, width), or None for a place that
-    stays empty, in their order; places that are not given are empty too."""
+    """Of each of a group's ciphertexts the slots.  pictures: normalised (colours, width, width), or None for a place
+    that stays empty, in their order; places that are not given are empty too."""
     architecture = set_.architecture
     group = np.zeros((set_.pictures, architecture.input_channels, architecture.width, architecture.width))
     for number, picture in enumerate(pictures):
@@ -175,7 +176,7 @@ class Network(Generic[X]):
         return (classify(self.ev, state[0], packing),)
 
     def _each(self, stage: int, items: Sequence[Y]) -> Iterator[tuple[Network[X], Y]]:
-        """What there is of each ciphertext of a stage, with the network for it, whose observer is told of which it is."""
+        """What there is of each ciphertext of a stage, with the network for it, whose observer is told which it is."""
         for number, (item, pictures) in enumerate(zip(items, places(self.set, stage), strict=True)):
             observer = self.observer
             if len(items) > 1:
@@ -266,9 +267,9 @@ def _sketch(values: np.ndarray) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it is
-    done, and number of refreshes; by part of the network, the steps an observer is told of; and the names of the values it
-    is shown."""
+    """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it
+    is done, and number of refreshes; by part of the network, the steps an observer is told of; and the names of the
+    values it is shown."""
 
     rotations: dict[int, frozenset[int]]
     levels_of: dict[int, dict[int, int]]

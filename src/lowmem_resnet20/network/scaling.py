@@ -30,8 +30,8 @@ class Scaled:
     """A network ready to be packed.
 
     parameters: scaled weights by name, float64; relu_factors: by ReLU, the number its result is multiplied by;
-    gather_factors: by downsampling block, (2, channels) from the units in which main branch and shortcut are refreshed to
-    those of the ReLU of the one and of the trunk;
+    gather_factors: by downsampling block, (2, channels) from the units in which main branch and shortcut are refreshed
+    to those of the ReLU of the one and of the trunk;
     units: (channels,) by ReLU, real value = encrypted value * unit before the ReLU, and
     * unit / relu_factor after it.
     """

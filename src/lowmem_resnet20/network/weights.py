@@ -1,9 +1,9 @@
 """The weight file: folded parameters, normalisation and what calibration found, every name and shape checked.
 
 A safetensors file (no pickle) whose metadata says ``format: lowmem-resnet20 2``, ``mean``, ``std`` and
-``largest_logit``, the largest absolute value of a logit in calibration.  Tensors are float32: the parameters by the names
-of :meth:`.Architecture.parameter_shapes`, and for each ReLU ``<name>.bound``, (channels,), the largest absolute value its
-input took in calibration.
+``largest_logit``, the largest absolute value of a logit in calibration.  Tensors are float32: the parameters by the
+names of :meth:`.Architecture.parameter_shapes`, and for each ReLU ``<name>.bound``, (channels,), the largest absolute
+value its input took in calibration.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def load_weights(path: Path, architecture: Architecture = RESNET20) -> Weights:
 
 
 def check_weights(weights: Weights, source: str) -> None:
-    """That exactly the architecture's parameters and bounds are there, float32 and finite, and that they are calibrated."""
+    """That exactly the architecture's parameters and bounds are there, float32, finite and calibrated."""
     architecture = weights.architecture
     _compare(weights.parameters, architecture.parameter_shapes(), source, "")
     relus = {name: (channels,) for name, channels in architecture.relu_channels().items()}

@@ -1,1 +1,1 @@
-"""A page for this machine's browser: pictures are encrypted here, evaluated here or by a service, and decrypted here."""
+"""A page for this machine's browser: pictures are encrypted and decrypted here, evaluated here or by a service."""

@@ -56,7 +56,7 @@ class _Page:
         self._one_at_a_time = asyncio.Lock()
 
     async def add(self, request: Request) -> Response:
-        """Take the picture that is the body; ``bytes`` in the query is its size, so that none too large needs to come."""
+        """Take the picture that is the body; ``bytes`` in the query is its size, so that none too large need come."""
         path = name_of(request.query_params.get("name", ""))
         async with self._one_at_a_time:
             with self._session.reading():

@@ -66,7 +66,7 @@ class Classifier:
         self._set, self._folder, self._weights, self._temporary = set_, folder, weights, temporary
 
     def look(self, content: bytes, path: Path) -> tuple[Item, list[Told]]:
-        """Read a picture as the word ``resize`` does, and see what the plain network makes of it.  Errors: PictureError."""
+        """Read a picture as the word ``resize`` does, and what the plain network makes of it.  Errors: PictureError."""
         hearing = _Hearing()
         item = Item(path, decode_picture(content, path, self._set.architecture.width, resize=True))
         foresee_range(hearing, item, self._set, self._weights)

@@ -29,7 +29,8 @@ _ALONE = ("127.0.0.1", "localhost", "::1")
 
 
 def page(request: Request, printer: Printer) -> None:
-    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault, ServerError."""
+    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault,
+    ServerError."""
     from .. import client
     from .app import make_app
     from .classification import Classifier

@@ -23,8 +23,8 @@ _LONGEST_TOKEN = 1024
 
 @dataclass(frozen=True)
 class Address:
-    """url: without a slash at its end; on_this_machine: whether nothing that is sent there leaves it; token: empty where
-    none was given."""
+    """url: without a slash at its end; on_this_machine: whether nothing that is sent there leaves it; token: empty
+    where none was given."""
 
     url: str
     on_this_machine: bool

@@ -41,8 +41,8 @@ class Later:
 
     @contextmanager
     def telling(self, posted: Callable[[], list[str]], left: Callable[[], list[str]]) -> Iterator[None]:
-        """Inside this context: on Ctrl-C, which leaves nothing here, of all jobs that are ``posted``, in a line of its own;
-        in the hint of an error of those that are ``left``, for which results have not come."""
+        """Inside this context: on Ctrl-C, which leaves nothing here, of all jobs that are ``posted``, in a line of its
+        own; in the hint of an error of those that are ``left``, for which results have not come."""
         with on_interrupt(lambda: self._say(posted())):
             try:
                 yield

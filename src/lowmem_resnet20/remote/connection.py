@@ -36,8 +36,8 @@ _CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certif
 
 
 class Lost(Exception):
-    """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for; unreachable:
-    whether nothing at all was there."""
+    """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for;
+    unreachable: whether nothing at all was there."""
 
     def __init__(self, reason: str, pause: float = 0.0, *, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -80,7 +80,6 @@ class Connection(AbstractContextManager):
         path: str,
         *,
         content: bytes = b"",
-        headers: Mapping[str, str] | None = None,
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
     ) -> Answer:
@@ -88,7 +87,7 @@ class Connection(AbstractContextManager):
 
         Errors: Refused for another status, ServerError for a service that stays away, or says more than ``most_bytes``.
         """
-        once = partial(self.once, method, path, content=content, headers=headers, most_bytes=most_bytes, accept=accept)
+        once = partial(self.once, method, path, content=content, most_bytes=most_bytes, accept=accept)
         return self.persist(once)
 
     def once(

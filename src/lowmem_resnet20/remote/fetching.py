@@ -18,8 +18,8 @@ from .said import JobState, Refused
 def fetch(
     request: Request, set_: ParameterSet, folder: Path, progress: Progress, printer: Printer
 ) -> list[dict[str, Any]]:
-    """Wait for the end of each of a request's jobs, and take its result; returns of each ``job`` and ``output``, its file
-    in ``folder``, or ``error``, ``hint`` and ``exit_code`` of one that failed.
+    """Wait for the end of each of a request's jobs, and take its result; returns of each ``job`` and ``output``, its
+    file in ``folder``, or ``error``, ``hint`` and ``exit_code`` of one that failed.
 
     If this process is interrupted, or the service stays away, a line says how to fetch them later.
 

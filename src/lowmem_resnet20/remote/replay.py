@@ -46,8 +46,8 @@ def events(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 class Replay:
     """Progress of runs, each of which is told from its beginning on every connection.
 
-    What a connection repeats of the run that was shown last is passed over.  Where it differs, it is another run: then what
-    was passed over of it is shown after all.
+    What a connection repeats of the run that was shown last is passed over.  Where it differs, it is another run: then
+    what was passed over of it is shown after all.
     """
 
     def __init__(self, progress: Progress) -> None:

@@ -72,7 +72,7 @@ class JobState:
         return self.state in (DONE, FAILED, CANCELLED)
 
     def failure(self, called: str) -> dict[str, Any]:
-        """What a server's line says of a job that failed; nothing of another.  called: its picture, by whoever reads it."""
+        """What a server's line says of a job that failed; nothing of another.  called: its picture, by the reader."""
         message = self.error.replace(THE_CIPHERTEXT, called)
         return {"error": message, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import KeyFolderError, ServerError
-from ..fhe.keystore import MANIFEST, FileRecord, Manifest, read_manifest
+from ..fhe.keystore import COPY_AGAIN, LONGEST_MANIFEST, MANIFEST, Manifest, check_size, read_manifest
 from ..machine.files import os_errors, read_bounded, sha256
 from ..network.parameters import ParameterSet
 from ..terminal.progress import Progress, Step, format_bytes
@@ -16,8 +16,6 @@ from .said import Answer, nonsense
 
 #: So much is sent in one request; and shown as a step, or a little more.
 PIECE_BYTES = 32 << 20
-_LONGEST_MANIFEST = 1 << 20
-_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 #: A file may start again so often, and go on no further than it was so often in a row.
 _MOST_RESTARTS, _MOST_CORRECTIONS = 2, 8
 _CORRECTED, _DAMAGED = 409, 422
@@ -32,8 +30,8 @@ def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progre
     """
     manifest = read_manifest(folder, set_)
     path = folder / MANIFEST
-    gone = KeyFolderError(f"{path} is no manifest of this program", _AGAIN)
-    content = read_bounded(path, _LONGEST_MANIFEST, gone, gone)
+    gone = KeyFolderError(f"{path} is no manifest of this program", COPY_AGAIN)
+    content = read_bounded(path, LONGEST_MANIFEST, gone, gone)
     keys = _Keys(connection, folder, manifest, hashlib.sha256(content).hexdigest())
     for _ in range(_MOST_RESTARTS + 1):
         if keys.announce(content):
@@ -70,7 +68,7 @@ class _Keys:
         Where the service has all bytes and has not looked at them, an empty piece of each file has it do so.
         """
         for name, record in self.files.items():
-            _check_size(self.folder / name, record)
+            check_size(self.folder / name, record)
         shown = _Shown(self, progress)
         all_there = self.received_bytes == shown.total_bytes
         for name, record in self.files.items():
@@ -147,7 +145,7 @@ class _File:
             complete = self._keys.connection.persist(self._send_piece)
 
     def _send_piece(self) -> bool:
-        """Returns whether it was the last.  After a cut the service is asked first where to go on.  Errors: Lost too."""
+        """Whether it was the last.  After a cut the service is first asked where to go on.  Errors: Lost too."""
         if not self._sure:
             self._keys.look()
             if self._keys.received[self._name] == self._record.bytes:
@@ -191,15 +189,8 @@ class _File:
         """The service has found another: whose fault it is."""
         self._restarts += 1
         if sha256(self._path) != self._record.sha256:
-            raise KeyFolderError(f"{self._path} has been altered", _AGAIN)
+            raise KeyFolderError(f"{self._path} has been altered", COPY_AGAIN)
         if self._restarts > _MOST_RESTARTS:
             raise ServerError(
                 f"what the service has of {self._name} is not what it was sent, {self._restarts} times over"
             )
-
-
-def _check_size(path: Path, record: FileRecord) -> None:
-    if not path.is_file():
-        raise KeyFolderError(f"{path} is missing", _AGAIN)
-    if path.stat().st_size != record.bytes:
-        raise KeyFolderError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}", _AGAIN)

@@ -1,4 +1,4 @@
-"""The routes of the service: what each request does, and what it answers.  README.md beside this file describes them."""
+"""The routes of the service: what each request does and answers.  README.md beside this file describes them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..errors import LowmemError
+from ..fhe.keystore import LONGEST_MANIFEST
 from .body import pieces, whole
 from .jobs import CANCELLED, DONE, FAILED, Ticket
-from .keyfolders import LONGEST_MANIFEST, OFFSET
+from .keyfolders import OFFSET
 from .metrics import CONTENT_TYPE
 from .middleware import HEALTH, Authorised, Observed
 from .parts import Service

@@ -12,7 +12,7 @@ _PIECE_BYTES = 1 << 20
 
 
 async def pieces(request: Request, most: int, what: str) -> AsyncIterator[bytes]:
-    """Of a client that goes away, what came before too.  Errors: Refused for more than ``most`` bytes; ClientDisconnect."""
+    """Of a client that goes away, what came before too.  Errors: Refused for over ``most`` bytes; ClientDisconnect."""
     too_large = Refused(413, f"{what} has {most} bytes at most")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most:

@@ -42,8 +42,8 @@ class Intake:
         self._store.check_room(evaluation_bytes(set_) + self._limits.free_bytes, "this job")
 
     def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
-        """A ciphertext that has been received becomes a job, which is on the disk when this returns; or it is seen to be
-        that of one that is known already.  Returns whether it is new."""
+        """A ciphertext that has been received becomes a job, which is on the disk when this returns; or it is seen to
+        be that of one that is known already.  Returns whether it is new."""
         try:
             digest = self._check(received, keys)
             job = job_id(self._number, keys, digest)
@@ -80,8 +80,8 @@ class Intake:
 def recover(store: Store, queue: Queue) -> int:
     """At the start: bring files and queue in line, as they were when a former service was killed.
 
-    A ciphertext whose job was not acknowledged is removed, and the remains of jobs that are over.  Returns how many jobs
-    go on.
+    A ciphertext whose job was not acknowledged is removed, and the remains of jobs that are over.  Returns how many
+    jobs go on.
     """
     known = {ticket.id: ticket for ticket in queue.all()}
     for name in os.listdir(store.jobs):

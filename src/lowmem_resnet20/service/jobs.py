@@ -50,8 +50,8 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Ticket:
-    """What is known of a job.  created, finished: seconds since 1970; position: of a waiting one, 1 for the next; alone: it
-    is evaluated with no other; deaths: processes that ended while they evaluated it alone."""
+    """What is known of a job.  created, finished: seconds since 1970; position: of a waiting one, 1 for the next;
+    alone: it is evaluated with no other; deaths: processes that ended while they evaluated it alone."""
 
     id: str
     keys: str

@@ -1,8 +1,8 @@
 """Key folders that clients upload: named by their manifest's digest, received in pieces, visible when complete.
 
 uploads/K/server/ holds the manifest and each file that is complete and has its digest, uploads/K/parts/ those of which
-only a beginning is there: how far an upload has come is what lies on the disk.  When the last file is complete the whole
-becomes keys/K by one rename.
+only a beginning is there: how far an upload has come is what lies on the disk.  When the last file is complete the
+whole becomes keys/K by one rename.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from .limits import Limits
 from .refusals import Refused, renamed, unknown
 from .store import Store, remove
 
-LONGEST_MANIFEST = 1 << 20
 _PARTS = "parts"
 _CALLED = "the key folder"
 #: Of the offset in a file that the next piece has to start from.

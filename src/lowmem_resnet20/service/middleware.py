@@ -14,7 +14,7 @@ from .token import Gate
 HEALTH = "/health"
 _UNAUTHORIZED = {
     "error": "the token is missing or wrong",
-    "hint": "send the header Authorization: Bearer TOKEN, with the token in the file that the service named at its start",
+    "hint": "send the header Authorization: Bearer TOKEN; the token is in the file that the service named at its start",
 }
 _REALM = {"WWW-Authenticate": 'Bearer realm="lowmem-resnet20"'}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

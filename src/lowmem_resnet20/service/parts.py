@@ -28,9 +28,9 @@ _CHECKED_AT_ONCE = 4
 
 @dataclass
 class Settings:
-    """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start: how
-    an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once there is
-    memory."""
+    """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start:
+    how an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once
+    there is memory."""
 
     number: int
     weights: Weights

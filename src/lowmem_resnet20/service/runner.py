@@ -192,8 +192,8 @@ class Runner:
                 self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=answer.peak_bytes)
 
     def _picture_failed(self, ticket: Ticket, error: LowmemError) -> None:
-        """What an evaluation that was cut short has left may be of no use to this version of the program: then it begins
-        again, once."""
+        """What an evaluation that was cut short has left may be of no use to this version of the program: then it
+        begins again, once."""
         left = self._store.unfinished(ticket.id)
         if isinstance(error, CiphertextError) and left.exists() and ticket.deaths == 0:
             remove(left)

@@ -1,7 +1,8 @@
 """The folder of a service: where each thing lies, and that one service at a time uses it.
 
-token; limits.json, if the operator wrote one; jobs.sqlite; incoming/: what is being received; uploads/K/: a key folder of
-which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when it is done.
+token; limits.json, if the operator wrote one; jobs.sqlite; incoming/: what is being received; uploads/K/: a key folder
+of which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when it is
+done.
 """
 
 from __future__ import annotations

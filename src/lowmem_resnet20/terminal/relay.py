@@ -19,8 +19,8 @@ Event = list[Any]
 class RelayProgress(Progress):
     """Hands every call to ``write`` as an event, in order:
 
-    ``["start", title]``, ``["expect", [[stage, name, kind, size], ...]]``, ``["step", stage, name]``, ``["ended", bytes]``
-    (a step has, and so much memory was in RAM), ``["message", text]``, ``["close"]``.
+    ``["start", title]``, ``["expect", [[stage, name, kind, size], ...]]``, ``["step", stage, name]``, ``["ended",
+    bytes]`` (a step has, and so much memory was in RAM), ``["message", text]``, ``["close"]``.
     """
 
     def __init__(self, write: Callable[[Event], None], clock: Callable[[], float] = time.monotonic) -> None:
