@@ -99,19 +99,19 @@ def prepare_native(set_: ParameterSet, slots: int, folder: Path) -> Prepared:
     evaluator = NativeEvaluator(set_, arithmetic, lambda stage: refresh)
     evaluator.enter_stage(1)
     level = set_.multiplicative_depth - set_.reserve_levels
-    envelopes = []
+    forms = []
 
     def encrypt(values: np.ndarray) -> Ciphertext:
         plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)
         file = read_ciphertext(payload_of(context.Encrypt(pair.publicKey, plaintext)), chain)
-        envelopes[:] = [file.envelope]
+        forms[:] = [file.form]
         residues = arithmetic.ring.from_openfhe(file.residues)
         return Ciphertext(residues, file.residues.shape[1], file.scale, file.slots)
 
     def decrypt(x: Ciphertext) -> np.ndarray:
         residues = arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = towers - x.towers
-        payload = write_ciphertext(envelopes[0], residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
+        payload = write_ciphertext(forms[0], residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
         decrypted = context.Decrypt(openfhe.DeserializeCiphertextString(payload, BINARY), pair.secretKey)
         return np.array(decrypted.GetRealPackedValueArray())
 

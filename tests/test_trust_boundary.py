@@ -36,6 +36,7 @@ ENGINES = {"openfhe": "fhe.openfhe_engine", "native": "native.engine"}
 #: Modules that a server has no business with.
 OF_THE_CLIENT = {
     "client",
+    "keygeneration",
     "registry",
     "sealing",
     "terminal.passphrase",

@@ -1,4 +1,4 @@
-"""The client: makes keys, encrypts pictures, decrypts the logits.  The only module that touches the secret key."""
+"""The client: encrypts pictures, decrypts the logits.  The only module that reads the secret key."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.fhe import keystore
 from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes, open_folder, write_manifest
+from lowmem_resnet20.native.keyplan import key_plan, longest
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
-from miniature import INSECURE_SET
+from miniature import INSECURE_NATIVE_SET, INSECURE_SET
 
 
 @pytest.fixture
@@ -124,6 +125,20 @@ def test_wrong_types(folder, changes):
     edit(folder, **changes)
     with pytest.raises(KeyFolderError, match="not a manifest"):
         open_folder(folder, INSECURE_SET)
+
+
+def test_a_native_folder_has_a_file_for_each_key_and_three_beside(tmp_path, monkeypatch):
+    most = len(longest(key_plan(INSECURE_NATIVE_SET))) + 3
+    for i in range(most):
+        (tmp_path / f"{i}.key").write_bytes(b"a")
+    write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
+    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == most
+    (tmp_path / "more.key").write_bytes(b"a")
+    (tmp_path / MANIFEST).unlink()
+    write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    with pytest.raises(KeyFolderError, match=f"names {most + 1} files, and a set like this has {most} at most"):
+        open_folder(tmp_path, INSECURE_NATIVE_SET)
 
 
 def sparse(path, size):

@@ -83,7 +83,7 @@ class Compared:
         return (real + 1j * imaginary) / 2
 
     def _real(self, native: Ciphertext) -> np.ndarray:
-        envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).envelope
+        envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).form
         fields = {
             "slots": native.slots,
             "level": len(self.chain.q) - native.towers,

@@ -27,6 +27,8 @@ from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.native import engine as engine_module
 from lowmem_resnet20.native.chain import Chain, read_chain_file
+from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
+from lowmem_resnet20.native.keys import key_path
 from lowmem_resnet20.native.openfhe_files import read_ciphertext
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
@@ -224,6 +226,13 @@ def key_names(kept: Kept) -> list[str]:
     return sorted(path.name for path in (kept.keys / "server").glob("*.key") if path.name != "public.key")
 
 
+def test_files_have_the_sizes_that_are_planned_and_no_other_is_there(kept):
+    planned = longest(key_plan(kept.set))
+    assert key_names(kept) == sorted(key_path(kept.keys / "server", name).name for name in planned)
+    for name, towers in planned.items():
+        assert key_path(kept.keys / "server", name).stat().st_size == key_bytes(kept.set, name, towers), name
+
+
 def test_a_key_that_is_missing_or_damaged_is_refused(kept, tmp_path, monkeypatch):
     """By the manifest, whichever key it is."""
     for i, name in enumerate((key_names(kept)[0], key_names(kept)[-1], "chain.json")):
@@ -295,13 +304,22 @@ def test_keys_of_another_chain_are_refused(time, tmp_path, monkeypatch):
 
 
 def test_a_chain_whose_moduli_share_a_factor_is_refused(time, tmp_path):
-    """With keys that name its digest, an evaluation would find out in the middle that an inverse is missing."""
+    """With keys that name its digest, an evaluation would find out in the middle that an inverse is missing.  The last
+    is twice a prime: it shares a factor with the ring's dimension."""
     path = tmp_path / "chain.json"
     fields = json.loads((time.keys / "server" / "chain.json").read_text())
     q, p, sparse = fields["q"], fields["p"], fields["sparse"]
     path.write_text(json.dumps(fields))
     assert read_chain_file(path) == read_chain_file(time.keys / "server" / "chain.json")
-    for change in ({"sparse": [q[0], sparse[1]]}, {"sparse": [sparse[0], sparse[0]]}, {"p": [p[0], q[0], *p[2:]]}):
+    prime, root = sparse[0]
+    even = [2 * prime, root if root % 2 else root + prime]
+    assert pow(even[1], fields["dimension"], even[0]) == even[0] - 1
+    for change in (
+        {"sparse": [q[0], sparse[1]]},
+        {"sparse": [sparse[0], sparse[0]]},
+        {"p": [p[0], q[0], *p[2:]]},
+        {"sparse": [even, sparse[1]]},
+    ):
         path.write_text(json.dumps(fields | change))
         with pytest.raises(KeyFolderError, match="does not describe a chain of primes"):
             read_chain_file(path)
@@ -423,7 +441,7 @@ def test_a_stranger_does_not_spoil_the_results_of_others(time):
     honest one's result is what it is alone.  Settings of the context that nothing here reads are at its end."""
     envelope = read_envelope(time.folder / "1.ct")
     chain = read_chain_file(time.keys / "server" / "chain.json")
-    beginning = read_ciphertext(envelope.payload, chain).envelope.beginning
+    beginning = read_ciphertext(envelope.payload, chain).form.beginning
     forged = bytearray(envelope.payload)
     forged[_accepted(forged, chain, len(beginning))] ^= 1
     facts = Facts(**asdict(envelope.facts) | {"picture": ""})

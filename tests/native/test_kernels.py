@@ -132,7 +132,7 @@ def test_raised_digits_are_sums_of_cofactors(make, kind):
     large = aligned(raising.digits, ring_.tiles, k, ring_.tile_stride, dtype=np.uint64)
     small[...] = 0  # towers inside a digit stay so
     layout = (raising.digits, towers, alpha, k, ring_.tiles, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.raise_digits, raising.digits * ring_.tiles, small.reshape(-1),
+    ring_.workers.run(bases.mod_up, raising.digits * ring_.tiles, small.reshape(-1),
                       large.reshape(-1), in_tiles(ring_, y, np.float64).reshape(-1), layout,
                       raising.parts.reshape(-1), raising.large_parts.reshape(-1), *ring_.half_shift,
                       ring_.forward_q, ring_.forward_p)  # fmt: skip
@@ -156,7 +156,7 @@ def test_lowered_residues_are_sums_of_cofactors(make, kind):
     y = residues(kind, ring_.p, ring_.dimension)
     out = aligned(1, ring_.tiles, towers, ring_.tile_stride)
     layout = (towers, k, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.lower_special, ring_.tiles, out.reshape(-1), in_tiles(ring_, y,
+    ring_.workers.run(bases.mod_down, ring_.tiles, out.reshape(-1), in_tiles(ring_, y,
                       np.uint64).reshape(-1), layout, ring_.lowering.parts.reshape(-1), ring_.forward_q)  # fmt: skip
     product = prod(ring_.p)
     total = sum(y[j] * (product // p) for j, p in enumerate(ring_.p))
@@ -214,22 +214,37 @@ def addresses(arrays):
     return np.array([[array.ctypes.data for array in row] for row in arrays])
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-@pytest.mark.parametrize("shift", [0, 2])
+def in_planes(values):
+    """As plaintexts are kept modulo small primes."""
+    integers = values.astype(np.uint64)
+    return aligned_copy((integers & 0xFFFFFFFF).astype(np.uint32)), aligned_copy((integers >> 32).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("large", "shift"),
+    [(False, None), (False, 0), (False, 2), (True, 0), (True, 2)],
+    ids=["small", "small plaintexts", "short small plaintexts", "large plaintexts", "short large plaintexts"],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_of_products(kind, shift, large):
     ring_ = ring()
     _, _, moduli, _ = transforms(ring_, large)
     tables, dtype = (ring_.forward_p, np.uint64) if large else (ring_.forward_q, np.float64)
-    n, counts, kernel = ring_.dimension, [3, 40], elementwise.large_sums if large else elementwise.small_sums
+    n, counts, plaintexts = ring_.dimension, [3, 40], shift is not None
+    shift = shift or 0
     xs = [residues(kind, moduli, n, seed) for seed in range(3)]
     ms = [residues(kind, moduli, n >> shift, 10 + seed) for seed in range(3)]
-    kept_x, kept_m = ([aligned_copy(v.astype(dtype)) for v in values] for values in (xs, ms))
+    kept_x = [aligned_copy(v.astype(dtype)) for v in xs]
+    kept_m = [in_planes(m) if plaintexts and not large else (aligned_copy(m.astype(dtype)),) for m in ms]
+    kernel = elementwise.large_sums if large else elementwise.small_sums
+    if len(kept_m[0]) == 2:
+        kernel = elementwise.small_plaintext_sums
     terms = [[j % 3 for j in range(40)] for _ in counts]
     out = aligned(2, len(moduli), n, dtype=dtype)
+    factors = [addresses([[planes[j] for j in row] for row in terms]) for planes in zip(*kept_m, strict=True)]
+    shifts = [shift] if plaintexts else []
     ring_.workers.run(kernel, len(moduli) * (n // elementwise.PIECE), out.reshape(-1),
-                      addresses([[kept_x[j] for j in row] for row in terms]),
-                      addresses([[kept_m[j] for j in row] for row in terms]), np.array(counts), n, shift,
+                      addresses([[kept_x[j] for j in row] for row in terms]), *factors, np.array(counts), n, *shifts,
                       tables.modulus, tables.inverse)  # fmt: skip
     spread = (np.arange(n) // 8 >> shift) * 8 + np.arange(n) % 8
     for i, count in enumerate(counts):
@@ -243,7 +258,7 @@ def test_longest_sum_of_small_products():
     x = aligned_copy(residues("largest", ring_.q, 1024).astype(float))
     out = aligned(1, len(ring_.q), 1024)
     ring_.workers.run(elementwise.small_sums, len(ring_.q), out.reshape(-1), addresses([[x] * count]),
-                      addresses([[x] * count]), np.array([count]), 1024, 0, ring_.forward_q.modulus,
+                      addresses([[x] * count]), np.array([count]), 1024, ring_.forward_q.modulus,
                       ring_.forward_q.inverse)  # fmt: skip
     assert (out == count).all()
 

@@ -275,7 +275,8 @@ def test_large_coefficients_are_reduced_exactly(both):
     vector = np.full(ring.dimension // 2, 0.9)
     plaintexts = encoder.encode([vector], [2.0**61], 3, extended=True)
     (coefficient,) = {int(c) for c in encoder.coefficients(vector, 2.0**61)} - {0}
-    assert [int(tower[0]) for tower in plaintexts.small[0]] == [coefficient % q for q in ring.q[:3]]
+    small = plaintexts.low.astype(int) + (plaintexts.high.astype(int) << 32)
+    assert [int(tower[0]) for tower in small[0]] == [coefficient % q for q in ring.q[:3]]
     assert [int(tower[0]) for tower in plaintexts.large[0]] == [coefficient % p for p in ring.p]
 
 

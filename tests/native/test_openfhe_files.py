@@ -44,7 +44,7 @@ def sealed(small) -> bytes:
 
 def rewritten(found) -> bytes:
     fields = {name: getattr(found, name) for name in ("slots", "level", "noise_degree", "scale")}
-    return write_ciphertext(found.envelope, found.residues, **fields)
+    return write_ciphertext(found.form, found.residues, **fields)
 
 
 def json_residues(obj) -> np.ndarray:
@@ -99,12 +99,12 @@ def test_what_is_written_at_another_level_decrypts(small):
     found = read_ciphertext(serialised(small.encrypt(VALUES, 1)), small.chain)
     low = read_ciphertext(serialised(small.encrypt(-VALUES, 8)), small.chain)
     data = write_ciphertext(
-        found.envelope, low.residues, slots=SLOTS, level=8, noise_degree=1, scale=small.chain.scaling_factors()[8]
+        found.form, low.residues, slots=SLOTS, level=8, noise_degree=1, scale=small.chain.scaling_factors()[8]
     )
     values = small.decrypt(openfhe.DeserializeCiphertextString(data, BINARY))
     assert np.abs(values + VALUES).max() < 1e-6
     with pytest.raises(ValueError, match="at level 7"):
-        write_ciphertext(found.envelope, low.residues, slots=SLOTS, level=7, noise_degree=1, scale=1.0)
+        write_ciphertext(found.form, low.residues, slots=SLOTS, level=7, noise_degree=1, scale=1.0)
 
 
 def test_scaling_factors_are_openfhes(small):

@@ -58,7 +58,7 @@ class Party:
         ev, x = self.arithmetic, self.imported(values)
         y = Refresh(ev, self.plan, prepare(self.plan, RING, len(values)))(x, coefficients)
         data = write_ciphertext(
-            read_ciphertext(serialised(self.encrypt(values)), self.chain).envelope,
+            read_ciphertext(serialised(self.encrypt(values)), self.chain).form,
             ev.ring.to_openfhe(np.ascontiguousarray(y.residues[:, : y.towers])),
             slots=y.slots,
             level=self.depth + 1 - y.towers,

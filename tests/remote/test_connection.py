@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -182,11 +183,12 @@ def test_bytes_that_are_no_http(service):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            for _ in range(2):
-                client, _ = server.accept()
-                client.recv(1000)
-                client.sendall(b"\x1b[2J\x00 nonsense\r\n\r\n")
-                client.close()
+            with suppress(OSError):  # the test is over
+                while True:
+                    client, _ = server.accept()
+                    client.recv(1000)
+                    client.sendall(b"\x1b[2J\x00 nonsense\r\n\r\n")
+                    client.close()
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

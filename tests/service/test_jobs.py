@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -23,6 +24,13 @@ def batches() -> list[int]:
     return [len(request.jobs) for request in FakeWorker.asked]
 
 
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_job_from_ciphertext_to_result(served, tmp_path):
     name = served.upload()
     job = served.post(name, ciphertext(tmp_path))
@@ -34,7 +42,7 @@ def test_a_job_from_ciphertext_to_result(served, tmp_path):
     result = served.client.get(f"/v1/jobs/{job['job']}/result")
     assert result.headers["Content-Type"] == "application/octet-stream"
     assert result.content.endswith(b"logits of a picture")
-    assert not served.service.store.picture(job["job"]).exists()  # of no use any more
+    until(lambda: not served.service.store.picture(job["job"]).exists())  # of no use any more
     [request] = FakeWorker.asked
     assert request.resume and not request.anyway and request.set_number == 6
     assert request.folder == served.service.store.keys / name
@@ -225,8 +233,7 @@ def test_a_running_job_is_cancelled_and_the_others_go_on(served, tmp_path, monke
     served.client.delete(f"/v1/jobs/{served.client.get('/v1/jobs').json()['jobs'][0]['job']}")
     served.wait(jobs[0], "running")
     assert served.client.delete(f"/v1/jobs/{jobs[1]}").json()["state"] == "cancelled"
-    while len(FakeWorker.asked) < 3:
-        time.sleep(0.005)
+    until(lambda: len(FakeWorker.asked) >= 3)
     FakeWorker.held.set()
     assert [served.wait(job)["state"] for job in jobs] == ["done", "cancelled", "done"]
     assert batches() == [1, 3, 2]

@@ -1,7 +1,8 @@
 """The two key folders, client/ and server/, and the manifest in each.
 
 client/: context, public key, secret key.  server/: context, public key, relinearisation key and rotation keys.
-Rotation keys are divided by the stages that use them, so that each is stored once and a stage loads no other.
+OpenFHE's rotation keys are divided by the stages that use them, so that each is stored once and a stage loads no other;
+native keys have a file each, and the chain of primes one (:mod:`..native.keys`).
 
 The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no
 file is larger than the set can make it: the server has its folder from a stranger.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, read_bounded, sha256
+from ..native.keyplan import key_plan, longest
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
@@ -35,6 +37,8 @@ LONGEST_MANIFEST = 1 << 20
 COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 _FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
 _MOST_FILES = 512
+#: Of native keys, each a file: context, public key, chain of primes.
+_FILES_BESIDE = 3
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
 
@@ -138,8 +142,11 @@ def described(folder: Path, set_: ParameterSet) -> Manifest:
 
 def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
     """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
-    if len(manifest.files) > _MOST_FILES:
-        raise KeyFolderError(f"{folder} names {len(manifest.files)} files", COPY_AGAIN)
+    most = len(longest(key_plan(set_))) + _FILES_BESIDE if set_.engine == NATIVE else _MOST_FILES
+    if len(manifest.files) > most:
+        raise KeyFolderError(
+            f"{folder} names {len(manifest.files)} files, and a set like this has {most} at most", COPY_AGAIN
+        )
     network = plan(set_).rotations
     for stage in manifest.stages:
         most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)

@@ -9,10 +9,13 @@ ApproxModDown.  Where y is to be centred (rescaling, modulus raise), D is one pr
 Sums of products are exact in float64 because one factor or both are cut into parts; they are reduced once, at the
 end.  Three kinds:
 
-small to small   y whole (37 bits), c centred and in three signed parts of 12 bits; sums below 2^53 small to large   y
-in two parts (18 bits and the rest), c and 2^18 c mod m in two of 30 bits each; sums below 2^52, so that they become
-integers large to small   y in two parts of 30 bits, c and 2^30 c mod m centred and in two signed parts of 18 bits;
-sums below 2^53
+* small to small: y whole (37 bits), c centred and in three signed parts of 12 bits; sums below 2^53;
+* small to large: y in two parts (18 bits and the rest), c and 2^18 c mod m in two of 30 bits each; sums below 2^52, so
+  that they become integers;
+* large to small: y in two parts of 30 bits, c and 2^30 c mod m centred and in two signed parts of 18 bits; sums below
+  2^53.
+
+The key into the sparse secret alone has a corrected conversion, :func:`lift_centred`.
 
 The functions that make the parts check the bounds for the primes at hand, whatever their number.
 """
@@ -111,7 +114,7 @@ def _large_to_small(dst, d0, y, y0, gap, count, parts, c0, p, inverse):
 
 
 @compiled
-def raise_digits(counter, jobs, scratch, small, large, y, layout, parts, large_parts, shift, shift_quotient, q, p):
+def mod_up(counter, jobs, scratch, small, large, y, layout, parts, large_parts, shift, shift_quotient, q, p):
     """Digits of one polynomial, modulo all primes of Q outside each digit, and modulo all of P.  A job: a tile of a
     digit.
 
@@ -146,7 +149,7 @@ def raise_digits(counter, jobs, scratch, small, large, y, layout, parts, large_p
 
 
 @compiled
-def lower_special(counter, jobs, scratch, small, y, layout, parts, q):
+def mod_down(counter, jobs, scratch, small, y, layout, parts, q):
     """Polynomials modulo P, modulo the primes of Q.  A job: a tile of a polynomial.
 
     y: (polynomials, tiles, k, stride); small: (polynomials, tiles, towers, stride), |.| < 2 q; layout: (towers, k,
@@ -286,7 +289,7 @@ def cofactor_inverses(sources: Sequence[int]) -> list[int]:
 
 
 def digit_parts(q: Sequence[int], p: Sequence[int], alpha: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """raise_digits' ``parts`` and ``large_parts`` for a polynomial modulo ``q``; what is not used is zero."""
+    """mod_up' ``parts`` and ``large_parts`` for a polynomial modulo ``q``; what is not used is zero."""
     digits = -(-len(q) // alpha)
     small = np.zeros((digits, len(q), alpha, 3))
     large = np.zeros((digits, len(p), alpha, 4))

@@ -32,9 +32,9 @@ class Prime(NamedTuple):
     root: int
 
     def fits(self, dimension: int) -> bool:
-        """Whether psi has the order 2N modulo the value."""
+        """Whether psi has the order 2N modulo the value, which is odd."""
         in_range = 2 * dimension < self.value < 1 << P_BITS and 0 < self.root < self.value
-        return in_range and pow(self.root, dimension, self.value) == self.value - 1
+        return in_range and self.value % 2 == 1 and pow(self.root, dimension, self.value) == self.value - 1
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,11 @@ from .slottransform import SlotTransform
 
 #: Where the relinearisation key is among the keys by automorphism index.
 RELINEARISATION = 1
-#: Vectors that are encoded at once: work for all threads, in little memory.
-_ENCODED_AT_ONCE = 8
+#: Vectors that a weighted sum encodes at once, among them the nine of a convolution's taps: work for all threads, in
+#: little memory.
+_ENCODED_AT_ONCE = 12
+#: Memory of transforms that lies idle between them.
+_OF_TRANSFORMS = ("baby", "giant", "sum of giants")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,8 @@ class NativeArithmetic:
 
     def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
         plaintext = self._encoder.encode([vector], [x.scale], x.towers)
-        return self._with_first(x, elementwise.add_plaintext, plaintext.small.reshape(-1), plaintext.shift)
+        planes = plaintext.low.reshape(-1), plaintext.high.reshape(-1)
+        return self._with_first(x, elementwise.add_plaintext, *planes, plaintext.shift)
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
         return self._linear([x], [(factor, 0)], x.scale)
@@ -132,6 +136,7 @@ class NativeArithmetic:
     # Key switching ---------------------------------------------------------------------------------------------------
 
     def sum_of_products(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]]) -> Ciphertext:
+        self._switcher.forget(*_OF_TRANSFORMS)
         scales = [x.scale * y.scale for x, y in pairs]
         _check_alike(scales)
         towers = min(min(x.towers, y.towers) for x, y in pairs)
@@ -144,10 +149,10 @@ class NativeArithmetic:
         keys = {index: self._key(index) for index in indices if index != 1}
         rotated = {1: x}
         if keys:
-            raised = self._switcher.raise_digits(x.polynomial(1)[0])
+            raised = self._switcher.mod_up(x.polynomial(1)[0])
         for index, key in keys.items():
             products = self._switcher.extended("products", x.towers)
-            residues = self._switcher.lower(self._switcher.inner_products(raised, key, x.polynomial(0), products))
+            residues = self._switcher.mod_down(self._switcher.inner_products(raised, key, x.polynomial(0), products))
             rotated[index] = replace(x, residues=residues)
         return [rotated[index] for index in indices]
 
@@ -155,14 +160,18 @@ class NativeArithmetic:
         return self._switched(x, 2 * self.ring_dimension - 1)
 
     def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
+        self._switcher.forget("tensor")
         babies = self._babies(x, transform.babies)
         total: Extended | None = None
         for i in sorted({giant for giant, _ in transform.vectors}):
-            inner = self._inner_sum(transform, i, babies, scale / x.scale, x.towers)
-            total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
+            index = self.ring.rotation(transform.giants[i])
+            begins = total is None and index == 1
+            out = self._switcher.extended("sum of giants" if begins else "products", x.towers)
+            inner = self._inner_sum(transform, i, babies, scale / x.scale, out)
+            total = inner if begins else self._add_giant(total, inner, index)
         if total is None:
             raise PlanError("a transform without vectors")
-        return replace(x, residues=self._switcher.lower(total), scale=scale)
+        return replace(x, residues=self._switcher.mod_down(total), scale=scale)
 
     @property
     def plaintext_bytes(self) -> int:
@@ -234,19 +243,22 @@ class NativeArithmetic:
     def _products(self, xs: Sequence[Ciphertext], plaintexts: Plaintexts, towers: int) -> NDArray[np.float64]:
         """(2, towers, N) sum_j xs[j] plaintexts[j]."""
         out = aligned(2, towers, self.ring_dimension)
-        addresses = _addresses(xs)
-        self._sums(out, addresses, plaintexts.small, plaintexts.shift)
+        self._small_sums(out, _addresses(xs), plaintexts)
         return out
 
-    def _sums(self, out: NDArray, addresses: NDArray[np.int64], plaintexts: NDArray, shift: int) -> None:
-        """out = sum_j of the polynomials at addresses[:, j] times plaintexts[j]."""
-        factors = np.array([[plaintext.ctypes.data for plaintext in plaintexts]] * len(addresses))
-        counts = np.full(len(addresses), len(plaintexts))
-        arguments = (out.reshape(-1), addresses, factors, counts, self.ring_dimension, shift)
-        if out.dtype == np.float64:
-            self._run(elementwise.small_sums, out.shape[1], *arguments)
-        else:
-            self._run_large(elementwise.large_sums, *arguments)
+    def _small_sums(self, out: NDArray[np.float64], xs: NDArray[np.int64], plaintexts: Plaintexts) -> None:
+        """out = sum_j of the polynomials at addresses xs[:, j] times plaintext j."""
+        factors = _plaintext_addresses(plaintexts.low, len(xs)), _plaintext_addresses(plaintexts.high, len(xs))
+        counts = np.full(len(xs), xs.shape[1])
+        self._run(elementwise.small_plaintext_sums, out.shape[1], out.reshape(-1), xs, *factors, counts,
+                  self.ring_dimension, plaintexts.shift)  # fmt: skip
+
+    def _large_sums(self, out: NDArray[np.uint64], xs: NDArray[np.int64], plaintexts: Plaintexts) -> None:
+        """The same modulo the special primes."""
+        factors = _plaintext_addresses(plaintexts.large_part, len(xs))
+        counts = np.full(len(xs), xs.shape[1])
+        self._run_large(elementwise.large_sums, out.reshape(-1), xs, factors, counts, self.ring_dimension,
+                        plaintexts.shift)  # fmt: skip
 
     def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
@@ -255,7 +267,7 @@ class NativeArithmetic:
         ys = np.array([[*b[0], *b[0]], [*b[1], *b[0]], [*b[1], *b[1]]])
         out = self._switcher.room("tensor", 3, towers, self.ring_dimension)
         counts = np.array([1, 2, 1]) * len(pairs)
-        self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension, 0)
+        self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension)
         return out
 
     # Transforms, modulo QP -------------------------------------------------------------------------------------------
@@ -269,7 +281,7 @@ class NativeArithmetic:
             if index == 1:
                 self._times_p(x, room)
             else:
-                raised = raised or switcher.raise_digits(x.polynomial(1)[0])
+                raised = raised or switcher.mod_up(x.polynomial(1)[0])
                 switcher.inner_products(raised, self._key(index), x.polynomial(0), room)
             babies.append(room)
         return babies
@@ -282,21 +294,15 @@ class NativeArithmetic:
         out.large[...] = 0
 
     def _inner_sum(
-        self, transform: SlotTransform, giant: int, babies: Sequence[Extended], scale: float, towers: int
+        self, transform: SlotTransform, giant: int, babies: Sequence[Extended], scale: float, out: Extended
     ) -> Extended:
-        """The sum over baby steps that a giant step moves, modulo QP."""
-        out = self._switcher.extended("inner sum", towers)
+        """The sum over baby steps that a giant step moves, modulo QP, into ``out``."""
         places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
-        for first in range(0, len(places), _ENCODED_AT_ONCE):
-            some = places[first : first + _ENCODED_AT_ONCE]
-            vectors = [transform.vectors[giant, j] for j in some]
-            plaintexts = self._encoder.encode(vectors, [scale] * len(some), towers, extended=True)
-            part = self._switcher.extended("inner part", towers) if first else out
-            small, large = _extended_addresses([babies[j] for j in some])
-            self._sums(part.small, small, plaintexts.small, plaintexts.shift)
-            self._sums(part.large, large, plaintexts.large_part, plaintexts.shift)
-            if first:
-                self._accumulate(out, [part])
+        vectors = [transform.vectors[giant, j] for j in places]
+        plaintexts = self._encoder.encode(vectors, [scale] * len(places), out.towers, extended=True)
+        small, large = _extended_addresses([babies[j] for j in places])
+        self._small_sums(out.small, small, plaintexts)
+        self._large_sums(out.large, large, plaintexts)
         return out
 
     def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
@@ -309,24 +315,26 @@ class NativeArithmetic:
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
         switches the key."""
-        switcher = self._switcher
-        result = inner
+        switcher, result = self._switcher, inner
         if index != 1:
-            second = switcher.lower(inner, slice(1, 2))
-            result = switcher.extended("giant", inner.towers)
-            raised = switcher.raise_digits(second[0])
+            second = switcher.mod_down(inner, slice(1, 2))
+            result = switcher.extended("sum of giants" if total is None else "giant", inner.towers)
+            raised = switcher.mod_up(second[0])
             switcher.extended_inner_products(raised, self._key(index), inner, result)
         if total is None:
-            total = switcher.extended("sum of giants", inner.towers)
-            total.small[...], total.large[...] = result.small, result.large
-        else:
-            self._accumulate(total, [result])
+            return result
+        self._accumulate(total, [result])
         return total
 
 
 def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:
     """(2, ciphertexts) of polynomials' first towers."""
     return np.array([[x.residues[i].ctypes.data for x in ciphertexts] for i in range(2)])
+
+
+def _plaintext_addresses(vectors: NDArray, polynomials: int) -> NDArray[np.int64]:
+    """(polynomials, vectors) of plaintexts' first towers, the same for each polynomial."""
+    return np.array([[vector.ctypes.data for vector in vectors]] * polynomials)
 
 
 def _extended_addresses(xs: Sequence[Extended]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,7 +7,7 @@ Plaintexts of n slots are polynomials in X^(N/2n): in evaluation form N/2n neigh
 vectors in memory, are equal, and one is kept (:mod:`.encoding`).  Vector v of a polynomial meets vector v >> shift of
 such a plaintext.
 
-Keys modulo small primes lie in two planes, the low 32 bits and the rest: 5 bytes a residue.
+Keys and plaintexts modulo small primes lie in two planes, the low 32 bits and the rest: 5 bytes a residue.
 """
 
 from __future__ import annotations
@@ -39,27 +39,49 @@ def _kept(element, offset, shift):
     return (((element + offset) >> 3) >> shift) << 3
 
 
-@vectorised
-def _small_terms(out, o0, xs, ms, j0, count, element, tower, n, shift, p, inverse):
-    """sum_j x_j m_j, canonical; xs, ms: addresses (count,) from j0 on; element: of a tower."""
+def _small_sum(out, o0, xs, j0, count, x0, factors_of, p, inverse):
+    """sum_j x_j m_j, canonical.  xs: addresses (count,) from j0 on; factors_of: of j, what gives m_j's vectors by
+    offset."""
     modulus = SmallModulus(p, inverse)
     totals = [Accumulator(out.constant(0.0)) for _ in _each()]
     with repeated(count) as j:
-        x, m = (at_address(addresses.scalar(j0 + j), "float64") for addresses in (xs, ms))
+        x, factor = at_address(xs.scalar(j0 + j), "float64"), factors_of(j0 + j)
         for total, v in zip(totals, _each(), strict=True):
-            factor = m.load(tower * (n >> shift) + _kept(element, v, shift))
-            total.value = total.value + modulus.multiply(x.load(tower * n + element + v), factor)
+            total.value = total.value + modulus.multiply(x.load(x0 + v), factor(v))
     for total, v in zip(totals, _each(), strict=True):
         out.store(o0 + v, modulus.canonical(total.value))
 
 
+def _planes(low, high, at):
+    """Residues that lie in two planes."""
+    return integer_to_float(low.load(at) | (high.load(at) << 32))
+
+
+@vectorised
+def _small_terms(out, o0, xs, ms, j0, count, x0, p, inverse):
+    def factors_of(j):
+        m = at_address(ms.scalar(j), "float64")
+        return lambda v: m.load(x0 + v)
+
+    _small_sum(out, o0, xs, j0, count, x0, factors_of, p, inverse)
+
+
+@vectorised
+def _small_plaintext_terms(out, o0, xs, lows, highs, j0, count, element, tower, n, shift, p, inverse):
+    def factors_of(j):
+        low, high = at_address(lows.scalar(j), "uint32"), at_address(highs.scalar(j), "uint8")
+        return lambda v: _planes(low, high, tower * (n >> shift) + _kept(element, v, shift))
+
+    _small_sum(out, o0, xs, j0, count, tower * n + element, factors_of, p, inverse)
+
+
 @compiled
-def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, inverse):
+def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, modulus, inverse):
     """out[i] = sum_j xs[i, j] ms[i, j], canonical, for each polynomial i; a job does a piece of all polynomials,
     which may share operands.
 
-    out: (polynomials, towers, N); xs, ms: int64 (polynomials, terms), addresses of first towers; those of ms have N
-    >> shift elements; counts: (polynomials,) terms of each, at most 2^12; modulus, inverse: (towers,)."""
+    out: (polynomials, towers, N); xs, ms: int64 (polynomials, terms), addresses of first towers; counts:
+    (polynomials,) terms of each, at most 2^12; modulus, inverse: (towers,)."""
     pieces, polynomials, terms = n // PIECE, len(counts), xs.shape[1]
     towers, places, factors = len(modulus), xs.reshape(-1), ms.reshape(-1)
     job = take(counter)
@@ -67,8 +89,24 @@ def small_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, i
         t, start = job // pieces, job % pieces * PIECE
         for i in range(polynomials):
             for e in range(start, start + PIECE, _STEP):
-                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], e, t, n,
-                             shift, modulus[t], inverse[t])  # fmt: skip
+                _small_terms(out, (i * towers + t) * n + e, places, factors, i * terms, counts[i], t * n + e,
+                             modulus[t], inverse[t])  # fmt: skip
+        job = take(counter)
+
+
+@compiled
+def small_plaintext_sums(counter, jobs, scratch, out, xs, lows, highs, counts, n, shift, modulus, inverse):
+    """The same with plaintexts for ms.  lows, highs: int64 (polynomials, terms), addresses of their planes' first
+    towers, of N >> shift elements each."""
+    pieces, polynomials, terms = n // PIECE, len(counts), xs.shape[1]
+    towers, places, lows, highs = len(modulus), xs.reshape(-1), lows.reshape(-1), highs.reshape(-1)
+    job = take(counter)
+    while job < jobs:
+        t, start = job // pieces, job % pieces * PIECE
+        for i in range(polynomials):
+            for e in range(start, start + PIECE, _STEP):
+                _small_plaintext_terms(out, (i * towers + t) * n + e, places, lows, highs, i * terms, counts[i],
+                                       e, t, n, shift, modulus[t], inverse[t])  # fmt: skip
         job = take(counter)
 
 
@@ -124,20 +162,20 @@ def add_constants(counter, jobs, scratch, out, x, constants, n, modulus, inverse
 
 
 @vectorised
-def _add_element(out, o0, x, x0, m, m0, p, inverse):
-    out.store(o0, SmallModulus(p, inverse).canonical(x.load(x0) + m.load(m0)))
+def _add_element(out, o0, x, x0, low, high, m0, p, inverse):
+    out.store(o0, SmallModulus(p, inverse).canonical(x.load(x0) + _planes(low, high, m0)))
 
 
 @compiled
-def add_plaintext(counter, jobs, scratch, out, x, m, shift, n, modulus, inverse):
-    """out[i] = x[i] + m[i].  out, x: (towers, N); m: (towers, N >> shift)."""
+def add_plaintext(counter, jobs, scratch, out, x, low, high, shift, n, modulus, inverse):
+    """out[i] = x[i] + m[i].  out, x: (towers, N); low, high: planes of m, (towers, N >> shift)."""
     pieces = n // PIECE
     job = take(counter)
     while job < jobs:
         row, start = job // pieces, job % pieces * PIECE
         for e in range(start, start + PIECE, LANES):
-            _add_element(out, row * n + e, x, row * n + e, m, row * (n >> shift) + (e // LANES >> shift) * LANES,
-                         modulus[row], inverse[row])  # fmt: skip
+            kept = row * (n >> shift) + (e // LANES >> shift) * LANES
+            _add_element(out, row * n + e, x, row * n + e, low, high, kept, modulus[row], inverse[row])
         job = take(counter)
 
 
@@ -153,8 +191,7 @@ def _small_key_terms(out, o0, gap, digits, d0, count, low, high, k0, digit_gap, 
     with repeated(count) as g:
         for (half, v), total in totals.items():
             at = k0 + g * digit_gap + half_gap * half + v
-            key = integer_to_float(low.load(at) | (high.load(at) << 32))
-            total.value = total.value + modulus.multiply(digits.load(d0 + g * PIECE + v), key)
+            total.value = total.value + modulus.multiply(digits.load(d0 + g * PIECE + v), _planes(low, high, at))
     for (half, v), total in totals.items():
         out.store(o0 + gap * half + v, total.value)
 
@@ -232,8 +269,8 @@ class _LargeSum:
 
 @vectorised
 def _large_terms(out, o0, added, xs, ms, j0, count, element, tower, n, shift, p, inverse):
-    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; as _small_terms; added: 1 to add to what is
-    there, else 0."""
+    """added + sum_j x_j m_j, canonical, for at most MOST_LARGE_TERMS; as _small_plaintext_terms; added: 1 to add
+    to what is there, else 0."""
     modulus = LargeModulus(p, inverse)
     totals = [_LargeSum(out.constant(0), (inverse * 0.0).spread()) for _ in _each()]
     with repeated(count) as j:
@@ -246,7 +283,7 @@ def _large_terms(out, o0, added, xs, ms, j0, count, element, tower, n, shift, p,
 
 @compiled
 def large_sums(counter, jobs, scratch, out, xs, ms, counts, n, shift, modulus, inverse):
-    """The same as small_sums, modulo large primes, uint64; any number of terms."""
+    """The same as small_plaintext_sums, modulo large primes: plaintexts are uint64; any number of terms."""
     pieces, polynomials, terms = n // PIECE, len(counts), xs.shape[1]
     towers, places, factors = len(modulus), xs.reshape(-1), ms.reshape(-1)
     job = take(counter)

@@ -11,7 +11,7 @@ vectors are neighbours in memory, and one of them is kept."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from .compilation import compiled
 from .intrinsics import LANES, fma, rint, take, vectorised
 from .memory import aligned
 from .order import bit_reversed
-from .residues import LargeModulus, SmallModulus, rounded_to_integer
+from .residues import LargeModulus, SmallModulus, float_to_integer, rounded_to_integer
 from .ring import Ring
 
 #: The transform's smallest ring; fewer slots are spread out in it.
@@ -36,10 +36,11 @@ _CUT = 26
 
 
 class Plaintexts(NamedTuple):
-    """Encoded vectors.  small: (vectors, towers, N >> shift) in [0, q); large: (vectors, k, N >> shift) modulo P, or
-    None."""
+    """Encoded vectors.  low, high: (vectors, towers, N >> shift) the low 32 bits and the rest of the residues modulo
+    q_0 .., as in keys; large: (vectors, k, N >> shift) modulo P, or None."""
 
-    small: NDArray[np.float64]
+    low: NDArray[np.uint32]
+    high: NDArray[np.uint8]
     large: NDArray[np.uint64] | None
     shift: int
 
@@ -104,25 +105,53 @@ def _reduce(dst, d0, src, s0, p, inverse):
 
 
 @compiled
-def coefficients_to_residues(counter, jobs, scratch, out, coefficients, stride, tile_stride, gather, towers, t):
-    """Evaluation form of vectors' coefficients modulo ``towers`` primes.  A job: a tower of a vector.
-
-    coefficients: integers in tiles, vectors ``stride`` apart; out: (vectors, towers, 2n), element i from place
-    gather[i] of the transform, or i where gather is empty."""
+def _transformed(tiles, coefficients, c0, stride, tile_stride, gather, t, tower):
+    """One vector's coefficients modulo one prime, in evaluation form: where in ``tiles``, which is scratch, they
+    begin."""
     size = t.rows * t.columns
-    tiles = scratch.view(out.dtype)
-    rest = tiles[stride + size :]
+    for e in range(0, stride, LANES):
+        _reduce(tiles, e, coefficients, c0 + e, t.modulus[tower], t.inverse[tower])
+    ntt.forward(tiles, stride, tiles, 0, tile_stride, tiles[stride + size :], t, tower)
+    if not len(gather):
+        return stride
+    for e in range(size):
+        tiles[stride + size + e] = tiles[stride + gather[e]]
+    return stride + size
+
+
+@vectorised
+def _store_planes(low, high, o0, residues, r0):
+    integer = float_to_integer(residues.load(r0))
+    low.store(o0, integer)
+    high.store(o0, integer >> 32)
+
+
+@compiled
+def small_residues(counter, jobs, scratch, low, high, coefficients, stride, tile_stride, gather, towers, t):
+    """Evaluation form of vectors' coefficients modulo ``towers`` small primes.  A job: a tower of a vector.
+
+    low, high: planes (vectors, towers, 2n); coefficients: integers in tiles, vectors ``stride`` apart; element i is
+    from place gather[i] of the transform, or i where gather is empty."""
+    size = t.rows * t.columns
     job = take(counter)
     while job < jobs:
         vector, tower = job // towers, job % towers
-        for e in range(0, stride, LANES):
-            _reduce(tiles, e, coefficients, vector * stride + e, t.modulus[tower], t.inverse[tower])
-        if len(gather):
-            ntt.forward(tiles, stride, tiles, 0, tile_stride, rest, t, tower)
-            for e in range(size):
-                out[job * size + e] = tiles[stride + gather[e]]
-        else:
-            ntt.forward(out, job * size, tiles, 0, tile_stride, rest, t, tower)
+        at = _transformed(scratch, coefficients, vector * stride, stride, tile_stride, gather, t, tower)
+        for e in range(0, size, LANES):
+            _store_planes(low, high, job * size + e, scratch, at + e)
+        job = take(counter)
+
+
+@compiled
+def large_residues(counter, jobs, scratch, out, coefficients, stride, tile_stride, gather, towers, t):
+    """The same modulo the special primes.  out: (vectors, towers, 2n)."""
+    size = t.rows * t.columns
+    tiles = scratch.view(out.dtype)
+    job = take(counter)
+    while job < jobs:
+        vector, tower = job // towers, job % towers
+        at = _transformed(tiles, coefficients, vector * stride, stride, tile_stride, gather, t, tower)
+        out[job * size : (job + 1) * size] = tiles[at : at + size]
         job = take(counter)
 
 
@@ -176,13 +205,11 @@ class Encoder:
         coefficients = self._coefficients(
             np.stack([np.resize(vector, n) for vector in vectors]), np.array(scales), subring
         )
-        small = self._residues(coefficients, subring, towers, subring.ring.forward_q, np.float64)
-        large = (
-            self._residues(coefficients, subring, len(self.ring.p), subring.ring.forward_p, np.uint64)
-            if extended
-            else None
-        )
-        return Plaintexts(small, large, subring.shift)
+        low, high = self._residues(coefficients, subring, small_residues, towers, np.uint32, np.uint8)
+        large = None
+        if extended:
+            (large,) = self._residues(coefficients, subring, large_residues, len(self.ring.p), np.uint64)
+        return Plaintexts(low, high, large, subring.shift)
 
     def coefficients(self, vector: NDArray, scale: float) -> NDArray[np.int64]:
         """(2n,) the integers that residues are of."""
@@ -204,14 +231,17 @@ class Encoder:
         return out
 
     def _residues(
-        self, coefficients: NDArray, subring: _Subring, towers: int, tables: ntt.Tables, dtype: type
-    ) -> NDArray:
+        self, coefficients: NDArray, subring: _Subring, kernel: Callable[..., None], towers: int, *dtypes: type
+    ) -> list[NDArray]:
+        """Of each type the array, or plane, that the kernel writes."""
         count, stride = coefficients.shape
-        out = aligned(count, towers, subring.ring.dimension, dtype=dtype)
-        self.ring.workers.run(coefficients_to_residues, count * towers, out.reshape(-1),
-                              coefficients.reshape(-1), stride, subring.ring.tile_stride, subring.gather,
+        ring = subring.ring
+        tables = ring.forward_p if kernel is large_residues else ring.forward_q
+        planes = [aligned(count, towers, ring.dimension, dtype=dtype) for dtype in dtypes]
+        self.ring.workers.run(kernel, count * towers, *(plane.reshape(-1) for plane in planes),
+                              coefficients.reshape(-1), stride, ring.tile_stride, subring.gather,
                               towers, tables)  # fmt: skip
-        return out
+        return planes
 
     def _subring(self, n: int) -> _Subring:
         if n not in self._subrings:

@@ -21,7 +21,7 @@ from .ciphertext import Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
 from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
-from .openfhe_files import Envelope, read_ciphertext, read_envelope, write_ciphertext
+from .openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
 from .order import ORDER
 from .readiness import make_ready
 from .refresh import Refresh, prepare
@@ -88,17 +88,17 @@ class NativeEngine:
             raise CiphertextError(f"{path} holds no ciphertext as this program leaves it")
         return Ciphertext(self.arithmetic.ring.from_openfhe(file.residues), towers, file.scale, file.slots)
 
-    def form(self, payload: bytes) -> Envelope:
+    def form(self, payload: bytes) -> Form:
         """What a file begins with that was read."""
-        return read_envelope(payload, self.chain)
+        return read_form(payload, self.chain)
 
-    def write(self, x: Ciphertext, form: Envelope) -> bytes:
+    def write(self, x: Ciphertext, form: Form) -> bytes:
         """The bytes that OpenFHE, or :meth:`read`, makes the same ciphertext of."""
         residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = len(self.chain.q) - x.towers
         return write_ciphertext(form, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
 
-    def write_answer(self, x: Ciphertext, form: Envelope) -> bytes:
+    def write_answer(self, x: Ciphertext, form: Form) -> bytes:
         """The same values for the client, on no more primes than they need."""
         return self.write(self.evaluator.answer(x), form)
 

@@ -30,7 +30,6 @@ _ELEMENTS = {
     types.uint64: _INT64,
     types.int64: _INT64,
     types.uint32: _INT32,
-    types.int32: _INT32,
     types.uint8: ir.IntType(8),
 }
 
@@ -191,8 +190,11 @@ class Array:
         return Value(self.builder, self.builder.zext(loaded, _INT64S) if narrow else loaded)
 
     def store(self, offset: Value, value: Value) -> None:
-        """Eight consecutive elements."""
-        stored = self.builder.store(value.spread().value, self._pointer(offset))
+        """Eight consecutive elements; integers of fewer bits take the lowest."""
+        vector, narrow = value.spread().value, self.element.bitwidth < 64
+        if narrow:
+            vector = self.builder.trunc(vector, ir.VectorType(_ELEMENTS[self.element], LANES))
+        stored = self.builder.store(vector, self._pointer(offset))
         stored.align = self.element.bitwidth // 8
 
     def prefetch(self, offset: Value) -> None:

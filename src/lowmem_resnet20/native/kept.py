@@ -35,7 +35,8 @@ class KeepingEncoder(Encoder):
     @property
     def bytes(self) -> int:
         """Memory of the plaintexts kept."""
-        return sum(plaintexts.small.nbytes + plaintexts.large_part.nbytes for _, plaintexts in self._kept.values())
+        kept = [plaintexts for _, plaintexts in self._kept.values()]
+        return sum(part.nbytes for each in kept for part in (each.low, each.high, each.large_part))
 
     def forget(self) -> None:
         """Give their memory back."""

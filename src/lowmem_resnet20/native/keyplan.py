@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from ..network.parameters import ParameterSet
 from ..network.refresh import NativeRefresh
 from ..network.resnet20 import plan
-from .keys import rotation_name
+from .keys import HEADER_BYTES, INTO_SPARSE, rotation_name
 from .refreshkeys import refresh_keys
 from .refreshplan import PLANS, RefreshPlan
 
@@ -16,11 +19,12 @@ def refresh_plan(set_: ParameterSet) -> RefreshPlan:
     return PLANS[set_.refresh.transforms]
 
 
-def key_plan(set_: ParameterSet) -> dict[int, dict[str, int]]:
+@lru_cache(maxsize=8)
+def key_plan(set_: ParameterSet) -> Mapping[int, Mapping[str, int]]:
     """By stage, the most towers that each key, by name, is used at."""
     refresh, towers, n = set_.refresh, set_.multiplicative_depth + 1, set_.ring_dimension
     assert isinstance(refresh, NativeRefresh)
-    stages = {}
+    stages: dict[int, Mapping[str, int]] = {}
     for stage, levels_of in plan(set_).levels_of.items():
         slots = set_.stage_slots(stage)
         needed: dict[str, int] = {}
@@ -38,7 +42,7 @@ def key_plan(set_: ParameterSet) -> dict[int, dict[str, int]]:
     return stages
 
 
-def longest(stages: dict[int, dict[str, int]]) -> dict[str, int]:
+def longest(stages: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
     """The most towers of each key in any stage: as its file has to be."""
     keys: dict[str, int] = {}
     for needed in stages.values():
@@ -47,7 +51,12 @@ def longest(stages: dict[int, dict[str, int]]) -> dict[str, int]:
     return keys
 
 
+#: Special primes of the key into the sparse secret (:class:`.chain.Chain`).
+_SPARSE_PRIMES = 2
+
+
 def key_bytes(set_: ParameterSet, name: str, towers: int) -> int:
     """Of a key's file, its header a page."""
     digits = -(-towers // set_.digit_towers)
-    return 4096 + 2 * digits * (5 * towers + 8 * set_.special_towers) * set_.ring_dimension
+    special = _SPARSE_PRIMES if name == INTO_SPARSE else set_.special_towers
+    return HEADER_BYTES + 2 * digits * (5 * towers + 8 * special) * set_.ring_dimension

@@ -36,6 +36,7 @@ from ..errors import KeyFolderError
 from .chain import Chain
 from .openfhe_files import FileKey
 from .order import permutation
+from .threads import available_processors
 
 FORMAT = 1
 SUFFIX = ".key"
@@ -44,7 +45,8 @@ RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
 INTO_SPARSE, FROM_SPARSE = "into-sparse", "from-sparse"
 _ROTATION = "rotation-"
 _MAGIC = b"lowmem-resnet20 native key\n"
-_HEADER_BYTES = 4096
+#: A page, so that residues begin on one.
+HEADER_BYTES = 4096
 _HALVES = "ba"
 
 
@@ -113,7 +115,7 @@ class Header:
 
     @property
     def high_at(self) -> int:
-        return _HEADER_BYTES + 4 * self.rows * self.dimension
+        return HEADER_BYTES + 4 * self.rows * self.dimension
 
     @property
     def special_at(self) -> int:
@@ -124,7 +126,7 @@ class Header:
         return self.special_at + 8 * 2 * self.digits * self.special * self.dimension
 
     def to_bytes(self) -> bytes:
-        return (_MAGIC + json.dumps(asdict(self)).encode()).ljust(_HEADER_BYTES, b"\0")
+        return (_MAGIC + json.dumps(asdict(self)).encode()).ljust(HEADER_BYTES, b"\0")
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Ord
     first_special = len(key.primes) - header.special
     towers = [*range(header.towers), *range(first_special, len(key.primes))]
     rows = [(half, digit, i) for half in range(2) for digit in range(header.digits) for i in range(len(towers))]
-    with open(path, "xb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with open(path, "xb") as file, ThreadPoolExecutor(available_processors()) as pool:
         file.write(header.to_bytes())
         file.flush()
 
@@ -209,7 +211,7 @@ def _parts(header: Header, digit: int, i: int, values: NDArray[np.uint64]) -> It
         yield header.special_at + 8 * n * (digit * header.special + i - header.towers), values.astype("<u8", copy=False)
         return
     row = digit * header.towers + i
-    yield _HEADER_BYTES + 4 * n * row, values.astype("<u4")
+    yield HEADER_BYTES + 4 * n * row, values.astype("<u4")
     yield header.high_at + n * row, (values >> np.uint64(32)).astype(np.uint8)
 
 
@@ -234,7 +236,7 @@ def open_key(path: Path, name: str, chain: Chain, towers: int, order: str) -> Na
     header says, or cut below ``towers``.
     """
     with _reading(path), open(path, "rb") as file:
-        header = _read_header(file.read(_HEADER_BYTES), path)
+        header = _read_header(file.read(HEADER_BYTES), path)
         expected = Header.of(name, header.towers, chain, order, header.pair)
         if header != expected or not 1 <= header.towers <= len(chain.q):
             raise KeyFolderError(f"{path} does not hold the {name} key of this folder")
@@ -252,13 +254,13 @@ def _planes(mapped: mmap.mmap, header: Header) -> tuple[NDArray, NDArray, NDArra
         shape = (2, header.digits, rows, header.dimension)
         return np.frombuffer(mapped, dtype, int(np.prod(shape)), at).reshape(shape)
 
-    low, high = plane("<u4", _HEADER_BYTES, header.towers), plane(np.uint8, header.high_at, header.towers)
+    low, high = plane("<u4", HEADER_BYTES, header.towers), plane(np.uint8, header.high_at, header.towers)
     return low, high, plane("<u8", header.special_at, header.special)
 
 
 def _read_header(data: bytes, path: Path) -> Header:
     try:
-        if len(data) != _HEADER_BYTES or not data.startswith(_MAGIC):
+        if len(data) != HEADER_BYTES or not data.startswith(_MAGIC):
             raise ValueError("no magic")
         fields = json.loads(data[len(_MAGIC) :].rstrip(b"\0"))
         if fields["format"] != FORMAT:

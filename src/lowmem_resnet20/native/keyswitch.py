@@ -3,11 +3,11 @@
 Han and Ki (CT-RSA 2020, "Better bootstrapping for approximate homomorphic encryption"), section 3, as OpenFHE 1.6.1
 does it and with the same residues:
 
-1. raise: each digit of the polynomial, modulo all of QP (:func:`.bases.raise_digits`), back in evaluation form;
+1. ModUp: each digit of the polynomial, modulo all of QP (:func:`.bases.mod_up`), back in evaluation form;
 2. inner products of the digits with a key's halves b and a, modulo QP.  An automorphism permutes digits and key
 before, which is permuting after;
-3. lower: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more
-(:func:`.bases.lower_special`).
+3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more
+(:func:`.bases.mod_down`).
 
 The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one
 ciphertext share step 1; sums of results can share step 3 (:class:`Extended`)."""
@@ -87,9 +87,11 @@ class KeySwitcher:
         self.ring = ring
         self._kept: dict[str, NDArray] = {}
 
-    def forget(self) -> None:
-        """Let the memory go; the next operations take what they need."""
-        self._kept.clear()
+    def forget(self, *names: str) -> None:
+        """Let memory go, all of it or what is kept under names that begin so; the next operations take what they
+        need."""
+        for name in [name for name in self._kept if not names or name.startswith(names)]:
+            del self._kept[name]
 
     def room(self, name: str, *shape: int, dtype: type = np.float64) -> NDArray:
         """Memory that the next call with this name may reuse."""
@@ -130,7 +132,7 @@ class KeySwitcher:
 
     # The steps --------------------------------------------------------------------------------------------------------
 
-    def raise_digits(self, x: NDArray[np.float64]) -> Raised:
+    def mod_up(self, x: NDArray[np.float64]) -> Raised:
         """Step 1.  x: (towers, N), canonical, contiguous.  Valid until the next call."""
         ring, (towers, n), k = self.ring, x.shape, len(self.ring.p)
         raising = ring.raising(towers)
@@ -138,7 +140,7 @@ class KeySwitcher:
         small_tiles = self._tiles("small tiles", raising.digits, towers)
         large_tiles = self._tiles("large tiles", raising.digits, k, dtype=np.uint64)
         layout = (raising.digits, towers, ring.digit_towers, k, ring.tiles, ring.tile_stride, ring.tile_size)
-        ring.workers.run(bases.raise_digits, raising.digits * ring.tiles, small_tiles.reshape(-1),
+        ring.workers.run(bases.mod_up, raising.digits * ring.tiles, small_tiles.reshape(-1),
                          large_tiles.reshape(-1), y.reshape(-1), layout, raising.parts.reshape(-1),
                          raising.large_parts.reshape(-1), *ring.half_shift, ring.forward_q, ring.forward_p)  # fmt: skip
         small = self.room("digits", raising.digits, towers, n)
@@ -184,14 +186,14 @@ class KeySwitcher:
                          ring.forward_p.inverse)  # fmt: skip
         return out
 
-    def lower(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.float64]:
+    def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.float64]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
         ring, towers, n, k = self.ring, x.towers, self.ring.dimension, len(self.ring.p)
         small, large = x.small[polynomials], x.large[polynomials]
-        y = self.to_coefficients("lowered", large, ring.lowering.inverse)
+        y = self.to_coefficients("large tiles", large, ring.lowering.inverse)
         tiles = self._tiles("small tiles", len(small), towers)
         layout = (towers, k, ring.tile_stride, ring.tile_size)
-        ring.workers.run(bases.lower_special, len(small) * ring.tiles, tiles.reshape(-1), y.reshape(-1), layout,
+        ring.workers.run(bases.mod_down, len(small) * ring.tiles, tiles.reshape(-1), y.reshape(-1), layout,
                          ring.lowering.parts.reshape(-1), ring.forward_q)  # fmt: skip
         out = aligned(len(small), towers, n)
         gaps = (ring.tiles * towers * ring.tile_stride, ring.tile_stride)
@@ -211,7 +213,7 @@ class KeySwitcher:
     def switch(self, x: NDArray[np.float64], key: SwitchingKey, added: NDArray[np.float64]) -> NDArray[np.float64]:
         """(2, towers, N) that decrypts under the new secret to what x (towers, N) times the old one did, and
         ``added`` (0, 1 or 2, towers, N), all under the key's automorphism."""
-        return self.lower(self.inner_products(self.raise_digits(x), key, added, self.extended("products", len(x))))
+        return self.mod_down(self.inner_products(self.mod_up(x), key, added, self.extended("products", len(x))))
 
     def rescale(self, x: NDArray[np.float64], towers: int) -> NDArray[np.float64]:
         """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred,
@@ -271,7 +273,7 @@ class SparseSwitcher:
         addresses = np.array([[raised.ctypes.data]] * 2), np.array([[half.ctypes.data] for half in halves])
         pieces = n // elementwise.PIECE
         ring.workers.run(elementwise.small_sums, len(ring.q) * pieces, products.reshape(-1), *addresses,
-                         np.ones(2, np.int64), n, 0, ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
+                         np.ones(2, np.int64), n, ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
         y = self.switcher.to_coefficients("lowered", np.ascontiguousarray(products[:, 1:]), self._inverse)
         tiles = aligned(2, ring.tiles, ring.tile_stride)
         ring.workers.run(bases.lift_centred, 2 * ring.tiles, tiles.reshape(-1), y.reshape(-1),

@@ -13,8 +13,8 @@ all with the same roots;
    psi^e Y, a product of coefficient j of each block with psi^(e j), makes them the same for all rows, for a last pass
    of radix B/16.
 
-So of N roots only 32 N/16 and a few must be stored.  The inverse does the same backwards, with Gentleman and Sande's
-butterflies (u, v) -> (u + v, w (u - v)), and multiplies by a constant at last.
+So of N roots only N/16 + 17 A and a few must be stored.  The inverse does the same backwards, with Gentleman and
+Sande's butterflies (u, v) -> (u + v, w (u - v)), and multiplies by a constant at last.
 
 Order in memory.  Evaluation form: row r, position j stands at (r // 8) 8 B + 8 j + r % 8.  Coefficients lie in B/8
 tiles of eight columns; within a tile rows 16 i + k stand at (k A/16 + i) 8, so that the first pass reads on.  Neither

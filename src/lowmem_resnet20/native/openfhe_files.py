@@ -39,7 +39,7 @@ _MOST_DIGITS, _MOST_KEYS = 64, 4096
 
 
 @dataclass(frozen=True)
-class Envelope:
+class Form:
     """What a ciphertext's file begins with, up to its polynomials; a result's file begins the same.
 
     beginning: context and key tag; objects: shared objects in it; basis: the context's.
@@ -54,13 +54,12 @@ class Envelope:
 class FileCiphertext:
     """A ciphertext of a file.
 
-    key_tag: OpenFHE's name of the key pair; residues: uint64 (polynomials, towers, N), in the order of OpenFHE's
+    residues: uint64 (polynomials, towers, N), in the order of OpenFHE's
     evaluation form, each below its prime; slots: number of values; level: primes dropped; noise_degree: 1, or 2 before
     a rescale that FLEXIBLEAUTO puts off; scale: of the values.
     """
 
-    envelope: Envelope
-    key_tag: str
+    form: Form
     residues: np.ndarray
     slots: int
     level: int
@@ -117,23 +116,23 @@ def read_ciphertext(data: Any, chain: Chain, *, polynomials: int = 2) -> FileCip
         return ciphertext
 
 
-def read_envelope(data: Any, chain: Chain) -> Envelope:
+def read_form(data: Any, chain: Chain) -> Form:
     """What a ciphertext of this chain begins with; no more of it is read.  Errors: CiphertextError."""
     with _refusing(CiphertextError, "the ciphertext"):
         reader = Reader(data)
         reader.declared()
-        return reader.shared(lambda reader: _beginning(reader, chain)[0])
+        return reader.shared(lambda reader: _beginning(reader, chain))
 
 
 def write_ciphertext(
-    envelope: Envelope, residues: np.ndarray, *, slots: int, level: int, noise_degree: int, scale: float
+    form: Form, residues: np.ndarray, *, slots: int, level: int, noise_degree: int, scale: float
 ) -> bytes:
     """The file of a result, as OpenFHE writes it; the arguments are :class:`FileCiphertext`'s."""
     _, towers, dimension = residues.shape
-    basis = envelope.basis
+    basis = form.basis
     if (dimension, towers, residues.dtype) != (basis.dimension, len(basis.towers) - level, np.uint64):
         raise ValueError(f"residues {residues.dtype} {residues.shape} at level {level} of {len(basis.towers)} towers")
-    writer = Writer(envelope.beginning, envelope.objects)
+    writer = Writer(form.beginning, form.objects)
     write_polynomials(writer, basis, residues)
     writer.pack("<4IdQI", slots, level, 0, noise_degree, scale, 1, _CKKS_PACKED)
     writer.new()
@@ -179,14 +178,14 @@ def _refusing(error: type[LowmemError], subject: str) -> Iterator[None]:
         raise error(f"{subject} cannot be read: {malformed}") from malformed
 
 
-def _beginning(reader: Reader, chain: Chain) -> tuple[Envelope, str]:
+def _beginning(reader: Reader, chain: Chain) -> Form:
     reader.version("CiphertextImpl", 1)
-    context, tag = read_crypto_object(reader, chain)
-    return Envelope(reader.before(reader.at), reader.objects, context.basis), tag
+    context, _ = read_crypto_object(reader, chain)
+    return Form(reader.before(reader.at), reader.objects, context.basis)
 
 
 def _ciphertext(reader: Reader, chain: Chain, count: int) -> FileCiphertext:
-    envelope, tag = _beginning(reader, chain)
+    form = _beginning(reader, chain)
     polynomials = read_polynomials(reader, chain.dimension, count, "polynomials")
     slots, level, hops, noise_degree, scale, integer_scale, encoding = reader.unpack("<4IdQI")
     reader.shared(_no_metadata)
@@ -201,7 +200,7 @@ def _ciphertext(reader: Reader, chain: Chain, count: int) -> FileCiphertext:
     for i, polynomial in enumerate(polynomials):
         for j, values in enumerate(polynomial.values):
             residues[i, j] = checked_residues(values, primes[j].value)
-    return FileCiphertext(envelope, tag, residues, slots, level, noise_degree, scale)
+    return FileCiphertext(form, residues, slots, level, noise_degree, scale)
 
 
 def _no_metadata(reader: Reader) -> str:

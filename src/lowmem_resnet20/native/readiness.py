@@ -14,7 +14,7 @@ from .chain import Chain, Prime
 from .ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
 from .compilation import compile_once, has_fused_multiply_add, is_compiled
 from .memory import aligned
-from .transforms import SlotTransform
+from .slottransform import SlotTransform
 
 #: Any primes of the right sizes will do, in the smallest ring.
 _CHAIN = Chain(

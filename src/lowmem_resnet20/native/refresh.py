@@ -6,8 +6,8 @@
 4. E = exp(2 pi i OVERFLOW x) = exp(i pi m), in which the integers I are gone: see :mod:`.exponential`.
 5. The function as a Fourier series of period 2 in m: 2 Re(sum_j c_j E^j).
 
-Traces and conjugations come before the rescale that follows them, at twice the scale, where what a key switch adds is
-far below what the rescale adds.
+Traces and conjugations come before the rescale that follows them, at the square of the scale, where what a key switch
+adds is far below what the rescale adds.
 Source: ePrint 2026/367; the sparse secret, Bossuat, Troncoso-Pastoriza and Hubaux (ACNS 2022).
 """
 

@@ -67,7 +67,7 @@ class SmallModulus:
         return fma(-quotient, self.p, high) + fma(x, w, -high)
 
     def reduce(self, x: Value) -> Value:
-        """|x| <= 2^53: congruent, at most p/2 + 1 in absolute value: the quotient is below 2^18, its rounding moves
+        """|x| <= 2^53: congruent, at most p/2 + 2 in absolute value: the quotient is below 2^18, its rounding moves
         it by less than 2^-34."""
         return fma(-rint(x * self.inverse), self.p, x)
 

@@ -74,8 +74,8 @@ class Ring:
         shape(self.dimension)
         if not all(q < SMALL_LIMIT for q in self.q):
             raise ValueError(f"primes of Q must have at most 37 bits, not {max(self.q).bit_length()}")
-        if not all(1 << 50 < p < LARGE_LIMIT for p in self.p):
-            raise ValueError(f"special primes must have 51 to 60 bits, not {max(self.p).bit_length()}")
+        if wrong := [p for p in self.p if not 1 << 59 < p < LARGE_LIMIT]:
+            raise ValueError(f"special primes must have 60 bits, not {wrong[0].bit_length()}")
         if self.digits_at(len(self.q)) > elementwise.MOST_LARGE_TERMS:
             raise ValueError(f"{self.digits_at(len(self.q))} digits of key switching are too many for exact sums")
 

@@ -4,7 +4,7 @@ A polynomial of degree below 2^k takes k levels.  Its parts of low degree are li
 each quotient by p_(2^j) is evaluated a level before the product it goes into, at just the scale that makes all products
 of a sum agree.  So a sum is relinearised and rescaled once, and no scale is ever adjusted.
 Source: Paterson and Stockmeyer (1973), by doubling degrees; Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (Eurocrypt
-2021), section 5, for the scales.
+2021), section 3, for the scales.
 """
 
 from __future__ import annotations

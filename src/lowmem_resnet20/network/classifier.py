@@ -14,7 +14,8 @@ X = TypeVar("X")
 def classify(ev: Evaluator[X], x: X, packing: ClassifierPacking) -> X:
     """Logit k in slot k of each picture's, from the last stage's channels; others hold what is left of partial sums.
 
-    1 level, which is all that is kept of ``x``.  Rotations: powers of two below the number of slots, and -1.
+    1 level, which is all that is kept of ``x``.  Rotations: powers of two below a picture's slots of a channel, and
+    from a block's slots up to half of all; and -1.
     """
     x = ev.lower(x, 1)
     step = 1

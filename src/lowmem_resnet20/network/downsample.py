@@ -29,7 +29,8 @@ def gather(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking) -> tuple[X
 
     ys: two ciphertexts where the packing joins them, else one.  3 levels, which is all that is kept of them.
     Rotations, with h = width / 2: {1, -1} (columns), {3h, -h(h - 1)} (rows), {-2hh, 2hh} and hh times those of
-    :meth:`.Regrouping.moves` (channels and pictures), and C * hh * 2 (the two halves of the blocks onto each other).
+    :meth:`.Regrouping.moves` (channels and pictures), and the result's slots (the two halves of the blocks onto each
+    other).
     """
     gathered = []
     for y in ys:

@@ -1,8 +1,8 @@
 """What the network asks of an evaluator.
 
 A layer knows slots, levels and these operations; it does not know whether they happen in numpy or, for planning, not
-at all (:mod:`.clear`), or under encryption (:mod:`..fhe.openfhe_evaluator`).  All evaluators count levels the same way:
-``levels(x)`` multiplications are possible before ``x`` must be refreshed.
+at all (:mod:`.clear`), or under encryption (:mod:`..fhe.openfhe_evaluator`, :mod:`..native.evaluator`).  All evaluators
+count levels the same way: ``levels(x)`` multiplications are possible before ``x`` must be refreshed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Evaluator(Protocol, Generic[X]):
         """The same values, all usable levels again.  Values must lie in about [-1, 1]."""
 
     def bootstrap_function(self, x: X, coefficients: tuple[complex, ...]) -> X:
-        """Fourier series of the values, which must lie in [-1/2, 1/2); the usable levels again, for a series shorter
+        """Fourier series of the values, which must lie in [-1, 1); the usable levels again, for a series shorter
         than the set's ReLU some more."""
 
     def chebyshev(self, x: X, coefficients: tuple[float, ...]) -> X:

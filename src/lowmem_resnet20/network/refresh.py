@@ -1,6 +1,6 @@
-"""The two ways to refresh a ciphertext and apply the ReLU to it.
+"""The ways to refresh a ciphertext and apply the ReLU to it.
 
-Both say what they cost in levels, in which range they take their input, and how to do it on an evaluator; the network
+All say what they cost in levels, in which range they take their input, and how to do it on an evaluator; the network
 and the parameter sets know no more of them.
 """
 
@@ -127,7 +127,7 @@ class FunctionalRefresh:
     checkpoint = "relu"
     relu_levels = 0
     modular_levels = MODULAR_LEVELS
-    #: Degree of the series that only refreshes: off by 3e-5 at most.
+    #: Degree of the series that only refreshes: off by 3.2e-5 at most.
     identity_degree = 5
 
     @staticmethod
