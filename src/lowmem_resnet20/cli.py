@@ -102,9 +102,11 @@ def _generate_keys(request: Request, printer: Printer) -> None:
 
     set_, folder = parameter_set(request.set_number, request.engine), key_folder(request)
     from . import client
+    from .native.keyplan import largest_key
+    from .network.engines import NATIVE
 
     if request.verbose >= 0:
-        printer.say(set_.summary())
+        printer.say(set_.summary(largest_key(set_) if set_.engine == NATIVE else 0))
     seal: Callable[[bytes], bytes] = _sealer() if request.passphrase else bytes
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "generate"):

@@ -98,7 +98,7 @@ def test_the_live_line_shows_and_goes():
     progress.start("evaluating")
     progress.step("layer1", "block 0")
     shown = stream.getvalue()
-    assert "evaluating · layer1 · block 0 · 0.0 s" in shown
+    assert "layer1 · block 0 · 0.0 s · " in shown
     assert "\x1b[?25l" in shown
     progress.message("a [remark]")
     progress.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ from ..native.keyplan import key_plan, longest
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
+from ..terminal.words import DEFAULT_KEYS
 from .version import openfhe_version
 
 FORMAT = 1
@@ -212,24 +214,26 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     return manifest
 
 
-def _way_to(folder: Path) -> str:
+def _way_to(folder: Path, number: int) -> str:
     """How a missing folder comes to be there: keys made on the server's machine would not be the client's."""
-    copy = f"copy {folder} here from the machine where the keys were made"
-    make = f"make new keys: lowmem-resnet20 generate_keys N keys {folder.parent.parent}"
-    return copy if folder.name == SERVER else make
+    if folder.name == SERVER:
+        return f"copy {folder} here from the machine where the keys were made"
+    keys = folder.parent.parent
+    elsewhere = "" if keys == DEFAULT_KEYS else f" keys {shlex.quote(str(keys))}"
+    return f"make new keys: lowmem-resnet20 generate_keys {number}{elsewhere}"
 
 
 def _of_set(folder: Path, number: int) -> Manifest:
-    manifest = _parse(folder)
+    manifest = _parse(folder, number)
     if manifest.set != number:
         raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
     return manifest
 
 
-def _parse(folder: Path) -> Manifest:
+def _parse(folder: Path, number: int) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise KeyFolderError(f"there is no key folder {folder}", _way_to(folder))
+        raise KeyFolderError(f"there is no key folder {folder}", _way_to(folder, number))
     no_manifest = KeyFolderError(f"{path} is not a manifest of this program")
     missing = KeyFolderError(f"{folder} has no {MANIFEST}", COPY_AGAIN)
     text = read_bounded(path, LONGEST_MANIFEST, missing, too_large=no_manifest)

@@ -51,6 +51,11 @@ def longest(stages: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
     return keys
 
 
+def largest_key(set_: ParameterSet) -> int:
+    """Bytes of the largest file of a key."""
+    return max(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
+
+
 #: Special primes of the key into the sparse secret (:class:`.chain.Chain`).
 _SPARSE_PRIMES = 2
 

@@ -180,7 +180,7 @@ class LineProgress(Progress):
 
 
 class RichProgress(Progress):
-    """One live line on a terminal: title, stage, step, elapsed time, estimated rest, memory.  Gone when closed."""
+    """One live line on a terminal: stage, step, elapsed time, estimated rest, memory, title.  Gone when closed."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
@@ -234,10 +234,13 @@ class RichProgress(Progress):
     def _line(self) -> Text:
         from rich.text import Text
 
-        step, rest = self._step, self.rest
+        (stage, name), rest = self._step or ("", self._title), self.rest
         times = [format_seconds(self.elapsed), *([] if rest is None else [f"{format_seconds(rest)} left"])]
-        parts = [self._title, *(step or ()), *times, format_bytes(self.resident())]
-        return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
+        where = [name] if name.startswith(stage) else [stage, name]
+        after = [self._title] if self._step else []  # last, for a narrow terminal cuts the end off
+        return Text(
+            " · ".join([*where, *times, format_bytes(self.resident()), *after]), no_wrap=True, overflow="ellipsis"
+        )
 
 
 def make_progress(verbose: int, stream: TextIO | None) -> Progress:

@@ -292,11 +292,11 @@ COMMANDS = {
 
 _OPTION_VALUES = {name: (option.value,) if option.value else () for name, option in OPTIONS.items()}
 _EXAMPLES = (
-    "generate_keys 1",
-    "load_keys 1 input inputs/vale.jpg plain",
-    "encrypt 1 input inputs/vale.jpg output picture.ct",
-    "evaluate 1 picture.ct output result.ct",
-    "decrypt 1 result.ct",
+    "generate_keys 6",
+    "load_keys 6 input inputs/vale.jpg plain",
+    "encrypt 6 input inputs/vale.jpg output picture.ct",
+    "evaluate 6 picture.ct output result.ct",
+    "decrypt 6 result.ct",
 )
 
 
