@@ -11,7 +11,7 @@ import pytest
 from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError
 from lowmem_resnet20.fhe.belonging import belonging
-from lowmem_resnet20.fhe.ciphertexts import write_ciphertext
+from lowmem_resnet20.fhe.ciphertexts import payload_of
 from lowmem_resnet20.fhe.envelope import LOGITS, Facts, read_envelope, write_envelope
 from lowmem_resnet20.fhe.group import group_and_place, join, picture_id, split
 from lowmem_resnet20.fhe.keystore import PUBLIC_KEY
@@ -165,7 +165,7 @@ def test_a_result_of_too_few_numbers_is_refused(eight, tmp_path):
     plaintext = context.MakeCKKSPackedPlaintext([1.0] * 64, 1, eight.set.multiplicative_depth - 1, None, 64)
     encrypted = context.Encrypt(client.read_public_key(eight.keys / "client" / PUBLIC_KEY), plaintext)
     facts = Facts.of(belonging(eight.set, manifest.keys, WEIGHTS), LOGITS)
-    write_ciphertext(tmp_path / "r.ct", encrypted, facts)
+    write_envelope(tmp_path / "r.ct", payload_of(encrypted), facts)
     with pytest.raises(CiphertextError, match="holds 64 numbers, too few for logits"):
         eight.decrypted(tmp_path / "r.ct")
 

@@ -15,7 +15,7 @@ from lowmem_resnet20 import client, server
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
 from lowmem_resnet20.fhe import openfhe_engine
 from lowmem_resnet20.fhe.belonging import belonging
-from lowmem_resnet20.fhe.ciphertexts import read_ciphertext, write_ciphertext
+from lowmem_resnet20.fhe.ciphertexts import payload_of, read_ciphertext
 from lowmem_resnet20.fhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
@@ -296,7 +296,7 @@ def test_a_ciphertext_on_too_few_primes_is_refused(keys, picture, tmp_path):
     ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
     ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
     context = client.read_context(keys / "client" / "context.bin")
-    write_ciphertext(tmp_path / "low.ct", context.Compress(ciphertext, 2), Facts.of(ours, PICTURE))
+    write_envelope(tmp_path / "low.ct", payload_of(context.Compress(ciphertext, 2)), Facts.of(ours, PICTURE))
     with pytest.raises(CiphertextError, match="level to compute on"):
         evaluate(keys, tmp_path / "low.ct", tmp_path)
 
@@ -343,7 +343,7 @@ def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
     manifest = client.open_folder(keys / "client", INSECURE_SET)
     ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
     ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
-    write_ciphertext(tmp_path / "c.ct", ciphertext, Facts.of(ours, CHECKPOINT, layer="conv1"))
+    write_envelope(tmp_path / "c.ct", payload_of(ciphertext), Facts.of(ours, CHECKPOINT, layer="conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
         read_ciphertext(tmp_path / "c.ct", LOGITS, ours)
 

@@ -40,7 +40,6 @@ save = Unfinished.save
 
 def save_and_die(self, part, state):
     if part == point and word == "during":
-        server.write_ciphertext = None
         import lowmem_resnet20.fhe.resume as resume
         resume.atomic_write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # ciphertexts written, manifest not
     save(self, part, state)

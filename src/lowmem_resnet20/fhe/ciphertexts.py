@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CiphertextError, on_one_line
-from .envelope import Belonging, Facts, read_envelope, write_envelope
+from .envelope import Belonging, Facts, read_envelope
 from .library import BINARY, ERRORS, Ciphertext, openfhe
 from .trial import check_ciphertext, check_ciphertexts
 
@@ -22,11 +22,6 @@ def read_payload(payload: bytes, path: Path) -> Ciphertext:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
     except ERRORS as error:
         raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
-
-
-def write_ciphertext(path: Path, ciphertext: Ciphertext, facts: Facts) -> str:
-    """Write whole or not at all; returns the SHA-256 of its bytes."""
-    return write_envelope(path, payload_of(ciphertext), facts)
 
 
 def read_ciphertext(path: Path, kind: str, ours: Belonging, *, context: Path | None = None) -> tuple[Ciphertext, Facts]:

@@ -144,5 +144,6 @@ def _facts(path: Path, data: bytes) -> tuple[tuple[float, ...], tuple[float, ...
         return mean, std, float(json.loads(facts["largest_logit"]))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise WeightsError(
-            f"{path} is not a weight file of this program", "convert other weights with: import_weights SOURCE OUT"
+            f"{path} is not a weight file of this program",
+            "convert other weights with: import_weights SOURCE OUT pictures PATH",
         ) from None
