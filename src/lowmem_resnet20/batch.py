@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CiphertextError, EnvironmentFault, ExitCode, PictureError, Reported, ServerError
+from .errors import CiphertextError, EnvironmentFault, ExitCode, LowmemError, PictureError, Reported, ServerError
 from .job import Job
 from .terminal.progress import timed
 from .terminal.report import Classification, Printer
@@ -69,6 +70,14 @@ class Group:
     def paths(self) -> list[Path]:
         return [item.path for item in self.readable]
 
+    @property
+    def files(self) -> dict[Path, str]:
+        """What the user knows the files of its job as."""
+        if self.job is None:
+            return {}
+        names = ", ".join(map(str, self.paths))
+        return {self.job.ciphertext: f"the encryption of {names}", self.job.output: f"the result of {names}"}
+
     def encrypt(self, folder: Path, set_: ParameterSet, weights: Weights, output: Path) -> None:
         from . import client
 
@@ -100,11 +109,16 @@ class Each:
         self.code = ExitCode.OK
 
     @contextmanager
-    def trying(self, *paths: Path) -> Iterator[None]:
-        """What concerns the pictures of ``paths`` together: an error is told once, to programs of each."""
+    def trying(self, *paths: Path, of_job: bool = False) -> Iterator[None]:
+        """What concerns the pictures of ``paths`` together: an error is told once, to programs of each.
+
+        of_job: the error is what a server says of one job, so it is that job's alone whatever its kind.
+        """
         try:
             yield
-        except (PictureError, CiphertextError, EnvironmentFault, ServerError) as error:
+        except LowmemError as error:
+            if not of_job and not isinstance(error, PictureError | CiphertextError | EnvironmentFault | ServerError):
+                raise
             for path in paths if self.request.json else ():
                 line = {"set": self.request.set_number, "input": str(path)}
                 self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
@@ -121,7 +135,7 @@ class Each:
 
 def several_inputs(request: Request) -> bool:
     """Whether there may be several pictures, so that each is told by its name: a folder counts, of one too."""
-    return len(request.inputs) > 1 or any(path.is_dir() for path in request.inputs)
+    return len(request.inputs) > 1 or any(os.path.isdir(path) for path in request.inputs)
 
 
 def pictures_named(request: Request, each: Each) -> list[Item]:

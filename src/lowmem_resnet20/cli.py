@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it, and ``evaluate`` never impor
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +20,11 @@ from .batch import Each, compare, foresee_range, grouped, pictures_named, plain_
 from .errors import UsageError
 from .evaluating import raise_error, run
 from .job import Job
-from .machine.files import private_folder
+from .machine.files import exists_already, private_folder
 from .named import (
     check_request_outputs,
     checkpoint_files,
+    checkpoints_left,
     checkpoints_of,
     ciphertexts_named,
     evaluation,
@@ -105,6 +107,8 @@ def _generate_keys(request: Request, printer: Printer) -> None:
     from .native.keyplan import largest_key
     from .network.engines import NATIVE
 
+    if os.path.lexists(folder):  # before anyone is asked for a passphrase
+        raise exists_already(folder)
     if request.verbose >= 0:
         printer.say(set_.summary(largest_key(set_) if set_.engine == NATIVE else 0))
     seal: Callable[[bytes], bytes] = _sealer() if request.passphrase else bytes
@@ -171,16 +175,17 @@ def _evaluate(request: Request, printer: Printer) -> None:
     server = run(request, evaluation(request, jobs), printer)
     each = Each(request, printer, several)
     for job, line in zip(jobs, server.pictures, strict=True):
-        with each.trying(job.ciphertext):
+        with each.trying(job.ciphertext, of_job=True):
             raise_error(line)
             seconds = line["seconds"] if several else server.seconds
             print_written(request, printer, "ciphertext", job.output, seconds, peak_bytes=server.peak_bytes)
     each.end()
 
 
-def _decrypt(request: Request, printer: Printer) -> None:
+def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
+    """several: whether each is told by its name, though only one may be left."""
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    several = len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir() or set_.pictures > 1
+    several = several or len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir() or set_.pictures > 1
     each = Each(request, printer, several)
     ciphertexts = ciphertexts_named(request)
     given = pictures_named(request, each) if request.inputs else []
@@ -202,7 +207,7 @@ def _decrypt(request: Request, printer: Printer) -> None:
             client.check_logits(ciphertext, weights, item.logits)
             compare(printer, item, weights)
             print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
-            left = checkpoints_of(request.checkpoints, ciphertext, each.several)
+            left = checkpoints_left(request.checkpoints, ciphertext)
             if left and item.pixels is not None:
                 print_precision(printer, folder, set_, left, weights, item)
     each.end()
@@ -252,11 +257,11 @@ def _fetch(request: Request, printer: Printer) -> None:
         with make_progress(request.verbose, printer.stderr) as progress:
             fetched = fetch(request, set_, temporary, progress, printer)
         for line in fetched:
-            with each.trying(Path(line["job"])):
+            with each.trying(Path(line["job"]), of_job=True):
                 raise_error(line)
                 results.append(line["output"])
         if results:
-            _decrypt(replace(request, ciphertexts=tuple(results)), printer)
+            _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several)
     each.end()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .errors import error_of
+from .errors import LowmemError, error_of
 from .job import Evaluation
 from .terminal.progress import make_progress
 from .terminal.report import Printer
@@ -45,7 +46,20 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
 def raise_error(line: dict[str, Any], called: Mapping[Path, str] = MappingProxyType({})) -> None:
     """The error of a job that the server tells of, if it does; ``called``: what the user knows its files as."""
     if "error" in line:
-        message = line["error"]
-        for path, name in called.items():
-            message = message.replace(str(path), name)
-        raise error_of(line["exit_code"], message, line["hint"])
+        raise error_of(line["exit_code"], _renamed(line["error"], called), line["hint"])
+
+
+@contextmanager
+def naming(called: Mapping[Path, str]) -> Iterator[None]:
+    """Errors inside this context name files as the user knows them."""
+    try:
+        yield
+    except LowmemError as error:
+        error.message = _renamed(error.message, called)
+        raise
+
+
+def _renamed(text: str, called: Mapping[Path, str]) -> str:
+    for path, name in called.items():
+        text = text.replace(str(path), name)
+    return text

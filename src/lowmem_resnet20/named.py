@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import CiphertextError, UsageError
 from .job import Evaluation, Job
-from .machine.files import make_folder
+from .machine.files import make_folder, os_errors
 from .machine.outputs import check_outputs, files_in
 from .terminal.words import Request
 
@@ -44,9 +45,17 @@ def weights_named(request: Request) -> Weights:
 
 def ciphertexts_named(request: Request) -> list[Path]:
     """The ciphertexts named, folders opened."""
-    paths = [p for path in request.ciphertexts for p in (sorted(path.glob("*.ct")) if path.is_dir() else [path])]
+    return [path for named in request.ciphertexts for path in _ciphertexts_in(named)]
+
+
+def _ciphertexts_in(named: Path) -> list[Path]:
+    """The ciphertexts in a folder, without hidden files; or the one that is named."""
+    if not os.path.isdir(named):
+        return [named]
+    with os_errors("read", named):
+        paths = sorted(path for path in named.iterdir() if path.suffix == ".ct" and not path.name.startswith("."))
     if not paths:
-        raise CiphertextError(f"{request.ciphertexts[0]} has no ciphertext in it", "of a name that ends in .ct")
+        raise CiphertextError(f"{named} has no ciphertext in it", "of a name that ends in .ct")
     return paths
 
 
@@ -71,6 +80,12 @@ def checkpoints_of(checkpoints: Path | None, ciphertext: Path, several: bool) ->
     return checkpoints / ciphertext.name if checkpoints and several else checkpoints
 
 
+def checkpoints_left(checkpoints: Path | None, result: Path) -> Path | None:
+    """Where :func:`checkpoints_of` put those of a result's picture: it alone knows whether there were several."""
+    own = checkpoints / result.name if checkpoints else None
+    return own if own and own.is_dir() else checkpoints
+
+
 def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
     """The files that will be written where checkpoints are to be kept, into folders that are made if need be."""
     folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
@@ -86,7 +101,7 @@ def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
 def check_request_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
     weights = [request.weights] if request.weights else []
-    keys = [key_folder(request)] if request.set_number else []
+    keys = [*request.keys.glob("exp[0-9]"), *([key_folder(request)] if request.set_number else [])]
     check_outputs(outputs, files_in(*inputs, *weights, *keys))
 
 

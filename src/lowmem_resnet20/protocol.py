@@ -22,7 +22,7 @@ from .batch import (
     several_inputs,
 )
 from .errors import Reported
-from .evaluating import check, raise_error, run
+from .evaluating import check, naming, raise_error, run
 from .job import Job
 from .machine.memory import peak_resident_bytes
 from .named import (
@@ -102,9 +102,8 @@ class Protocol:
         for group, line in zip(self.encrypted, self.server.pictures, strict=True):
             group.seconds["evaluate"] = self.server.seconds if alone else line["seconds"]
             group.share("evaluate")
-            with self.each.trying(*group.paths):
-                assert group.job is not None
-                raise_error(line, {group.job.ciphertext: f"the encryption of {', '.join(map(str, group.paths))}"})
+            with self.each.trying(*group.paths, of_job=True):
+                raise_error(line, group.files)
 
     def decrypt(self) -> None:
         """Each result is printed as soon as it is known, whatever becomes of what follows it."""
@@ -116,10 +115,10 @@ class Protocol:
                 continue
             output, numbers = group.job.output, None
             identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
-            with self.each.trying(*group.paths), group.timed("decrypt"):
+            with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
                 numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity)
             for item in group.readable if numbers is not None else ():
-                with self.each.trying(item.path):
+                with self.each.trying(item.path), naming(group.files):
                     _, place = group_and_place(item.id, self.set.pictures)
                     item.logits = numbers[place]
                     client.check_logits(output, self.weights, item.logits)

@@ -6,6 +6,7 @@ this file, ``pictures.jsonl`` in the client's key folder, a line of JSON an encr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -39,9 +40,13 @@ def record(folder: Path, entry: Entry) -> None:
     path = folder / FILE_NAME
     line = (json.dumps(asdict(entry)) + "\n").encode()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "ab", buffering=0) as file:
-            file.write(line)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "r+b", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # cut off: it must not spoil this one too
+                line = b"\n" + line
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise os_fault(error, "write", path) from error
 

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from .errors import ExitCode, Reported, ServerError, error_of
 from .job import Evaluation
 from .machine import child
+from .machine.files import os_fault
 from .machine.interrupt import on_interrupt
 from .terminal.progress import Ended, Progress
 from .terminal.relay import replay
@@ -56,19 +57,25 @@ def run_server(request: Evaluation, progress: Progress, stderr: TextIO) -> Serve
 
 
 class ServerProcess:
-    """A server that has been started, and is given its request on its standard input."""
+    """A server that has been started, and is given its request on its standard input.
+
+    Errors: EnvironmentFault where the system starts no process.
+    """
 
     def __init__(self, request: Evaluation, stderr: TextIO) -> None:
         self._request, self._stderr = request, reports(stderr)
         self._started = time.monotonic()
-        self._process = subprocess.Popen(
-            child.command("worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="backslashreplace",
-        )
+        try:
+            self._process = subprocess.Popen(
+                child.command("worker"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="backslashreplace",
+            )
+        except OSError as error:  # no process, or no memory for one
+            raise os_fault(error, "start", "the server's process") from error
 
     def converse(self, progress: Progress) -> ServerRun:
         """Tell the server what it is asked, hear it out, and wait for its end.
@@ -135,8 +142,10 @@ def _raise_told(lines: Iterable[dict[str, Any]]) -> None:
 def _kill_children() -> None:
     """Kill every child of this process, also one that is being started and has no Popen object yet (Linux)."""
     for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        with suppress(OSError):  # the thread has ended
+            for pid in children.read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
 
 def _check(code: int, answered: list[int], jobs: int) -> None:

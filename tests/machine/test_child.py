@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 import lowmem_resnet20
 from lowmem_resnet20.machine import child
 from lowmem_resnet20.machine.searchpath import trusted_path
+from processes import ends
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
 #: What the interpreter itself imports before it runs a module named with -m: only -I keeps these from being taken here.
@@ -116,11 +116,7 @@ def test_a_child_ends_with_its_parent(package):
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as process:
         pid = int(process.stdout.readline())
         process.kill()
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    pytest.fail("it still runs")
+    assert ends(pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

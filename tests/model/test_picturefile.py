@@ -62,6 +62,17 @@ PNG_METADATA = {
 }
 
 
+def test_the_orientation_in_xmp_does_not_count(read):
+    """That in EXIF does, whatever the version of Pillow makes of XMP."""
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation='3'/>"
+    jpeg = encoded("JPEG", quality=95)
+    assert np.array_equal(read(jpeg[:2] + segment(0xE1, xmp) + jpeg[2:]), read(jpeg))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = encoded("JPEG", quality=95, exif=exif)
+    assert np.array_equal(read(turned[:2] + segment(0xE1, xmp) + turned[2:]), read(jpeg)[:, ::-1, ::-1])
+
+
 @pytest.mark.parametrize("name", PNG_METADATA)
 @pytest.mark.parametrize("after_pixels", [False, True])
 @pytest.mark.parametrize("resize", [False, True])

@@ -39,7 +39,7 @@ def work(progress):
         progress.start("evaluating")
         progress.step("layer1", "block 0")
         progress.step("layer1", "block 1")
-        progress.note("level", 3)
+        progress.message("level: 3")
         progress.message("half way [bold]")
     return progress
 

@@ -27,7 +27,7 @@ def relayed(progress) -> list[list]:
         there.expect([Step("layer1", f"block {i}", "block", 2.0) for i in range(3)])
         for i in range(3):
             there.step("layer1", f"block {i}")
-        there.note("level", 3)
+        there.message("level: 3")
     return events
 
 

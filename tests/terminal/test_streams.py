@@ -160,7 +160,7 @@ def test_no_display_fails(monkeypatch, error):
             assert type(progress) is kind
             progress.start("evaluating")
             progress.step("layer1", "block 0")
-            progress.note("level", 3)
+            progress.message("level: 3")
         assert [step[:2] for step in progress.times] == [("layer1", "block 0")]
     with make_progress(1, None) as progress:
         progress.start("evaluating")

@@ -30,6 +30,8 @@ STALE_SECONDS = 24 * 3600
 _LONGEST_NAME_BYTES = 255
 _READ_CHUNK_BYTES = 1 << 20
 _ENDING = re.compile(r"\.[0-9a-f]{12}\.partial\Z")
+#: What hints are about: those of a full disk suit every action.
+_WRITING, _OF_THE_DISK = ("write", "make", "use"), (errno.ENOSPC, errno.EDQUOT)
 _HINTS = {
     errno.ENOSPC: "free some disk space",
     errno.EDQUOT: "free some disk space",
@@ -93,7 +95,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent, _is_temporary_folder)
         if os.path.lexists(target):
-            raise _exists(target)
+            raise exists_already(target)
         with _temporary(target, _open_new_folder) as temporary:
             _make_private(temporary, 0o700)
             yield temporary
@@ -191,7 +193,8 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
     """The one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return EnvironmentFault(f"cannot {action} {path}: {reason}", _HINTS.get(error.errno or 0, ""))
+    hint = _HINTS.get(error.errno or 0, "") if action in _WRITING or error.errno in _OF_THE_DISK else ""
+    return EnvironmentFault(f"cannot {action} {path}: {reason}", hint)
 
 
 @contextmanager
@@ -324,11 +327,12 @@ def _rename_folder(temporary: Path, target: Path) -> None:
         os.rename(temporary, target)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise _exists(target) from error
+            raise exists_already(target) from error
         raise
 
 
-def _exists(target: Path) -> KeyFolderError:
+def exists_already(target: Path) -> KeyFolderError:
+    """The error for an output that would replace a key folder."""
     return KeyFolderError(
         f"{target} exists already",
         "nothing is overwritten: use what is there, remove it yourself, or name another folder with: keys DIR",

@@ -15,6 +15,8 @@ PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _START_OF_SCAN, _COMMENT = 0xDA, 0xFE
 #: Segments APP0, APP1 and APP14 stay: JFIF and Adobe's tell how colours are stored, EXIF the orientation.
 _LEFT_OUT = {*range(0xE2, 0xEE), 0xEF, _COMMENT}
+#: What holds EXIF, if it begins so; else XMP, whose orientation does not count.
+_APP1, _EXIF = 0xE1, b"Exif\0\0"
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
 
 
@@ -52,7 +54,7 @@ def _segments(content: bytes) -> Iterator[memoryview]:
         if marker == _START_OF_SCAN or marker in _WITHOUT_LENGTH:
             break
         end = start + 1 if marker == 0xFF else start + 2 + int.from_bytes(view[start + 2 : start + 4], "big")
-        if marker not in _LEFT_OUT:
+        if marker not in _LEFT_OUT and (marker != _APP1 or view[start + 4 : start + 10] == _EXIF):
             yield view[start:end]
         start = end
     yield view[start:]

@@ -113,10 +113,6 @@ class Progress(AbstractContextManager):
     def message(self, text: str) -> None:
         """Say something to the user."""
 
-    def note(self, key: str, value: object) -> None:
-        """A figure worth knowing, such as the level of a ciphertext."""
-        self.message(f"{key}: {value}")
-
     def pass_on(self, text: str, stream: TextIO) -> None:
         """Write what someone else says to ``stream``, where it does not disturb the display."""
         stream.write(text)

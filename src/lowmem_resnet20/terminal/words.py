@@ -431,8 +431,8 @@ def _command(seen: Sequence[str]) -> Command:
         raise UsageError("token goes with server URL", _HELP_HINT)
     if "server" in seen and set(seen) & {"checkpoints", "anyway"}:
         raise UsageError("a service keeps no checkpoints, and looks after its own memory", "leave the word out")
-    if command.name == "decrypt" and "input" not in seen and set(seen) & {"plain", "checkpoints"}:
-        raise UsageError("to compare with the plain model, decrypt needs input FILE", _HELP_HINT)
+    if command.name in ("decrypt", "fetch") and "input" not in seen and set(seen) & {"plain", "checkpoints"}:
+        raise UsageError(f"to compare with the plain model, {command.name} needs input FILE", _HELP_HINT)
     return command
 
 
