@@ -215,6 +215,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="only COUNT pictures of each")
     parser.add_argument("--record", action="store_true", help="write the figures down, see scripts/measurements.py")
     args = parser.parse_args()
+    if args.record and args.weights != default_weights_path():
+        parser.error("--record is for the program's own weights")
     console, origin, taken = Console(width=120), Origin.here(IN_THE_CLEAR), stamp()
     weights = load_weights(args.weights)
     sets = [parameter_set(number, args.engine) for number in args.sets]

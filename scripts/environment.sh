@@ -82,7 +82,7 @@ make_environment() {
 
 install_program() {
     local wanted
-    wanted=$(sha256sum pyproject.toml)
+    wanted="$PWD $(sha256sum pyproject.toml)" # what is installed names the folder: it may have been moved, or copied
     [[ -f .venv/installed && $(<.venv/installed) == "$wanted" ]] && return
     echo "installing the program and its packages into .venv (PyTorch is several GB: this takes minutes)" >&2
     "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable '.[plain,report,passphrase,test]' ||

@@ -78,8 +78,8 @@ ROWS = {
     row.name: row
     for row in (
         Row("1", 1, OPENFHE, 7, 9),
-        Row("2", 2, OPENFHE, 8.5, 8),
-        Row("3", 3, OPENFHE, 8, 8),
+        Row("2", 2, OPENFHE, 8.5, 9),
+        Row("3", 3, OPENFHE, 8, 11),
         Row("4", 4, OPENFHE, 7, 6),
         Row("5", 5, NATIVE, 4.5, 1),
         Row("6", 6, NATIVE, 3.5, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ def read_pictures(path: Path, count: int | None) -> Pictures:
     """From an npz file or a folder with sub-folders named by class; with ``count`` so many, evenly spaced, for they
     may be sorted by class."""
     found = list(_in_folder(path) if path.is_dir() else _in_npz(path))
+    if not found:
+        sys.exit(f"{path} has no sub-folders named by class with pictures in them")
     if count and count < len(found):
         found = [found[i * len(found) // count] for i in range(count)]
     x, y, names = zip(*found, strict=True)

@@ -79,8 +79,8 @@ def main() -> None:
     console.print(f"worst difference of a logit {inspection.worst_logit:.3f}, class {inspection.label}")
     args.output.mkdir(parents=True, exist_ok=True)
     stem = args.output / f"set{args.set}-{set_.engine}-{args.picture.stem}"
-    write_plot(inspection, stem.with_suffix(".png"))
-    write_report(inspection, stem.with_suffix(".html"))
+    write_plot(inspection, Path(f"{stem}.png"))
+    write_report(inspection, Path(f"{stem}.html"))
     console.print(f"written: {stem}.png, {stem}.html")
 
 

@@ -55,7 +55,7 @@ def kind(layer: LayerPrecision) -> str:
 
 def kind_of_step(stage: str, name: str) -> str:
     """What the server does in a step: one of COLOURS."""
-    if stage == "keys":
+    if stage in ("keys", "native"):
         return "loading"
     last = name.rpartition(" ")[2]
     return {"refresh": "refresh", "relu": "ReLU", "gather": "other", "fc": "other"}.get(last, "convolution")

@@ -371,6 +371,8 @@ def main() -> None:
     if args.evaluate:
         evaluate(load_weights(args.evaluate), args.data)
         return
+    if (args.soup or args.now) and not args.export:
+        raise SystemExit("--soup and --now make weights to export: name a file with --export")
     if args.export and args.wide > 1:
         raise SystemExit("only ResNet20 itself can be exported")
     pictures = training_set(args.data, args.restore and not args.now)

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,6 +35,32 @@ def kept(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr(measurements, "ROOT", tmp_path)
     monkeypatch.setitem(TABLES, "counts", COUNTS)
     return tmp_path
+
+
+# --- parameter sets and measurements agree -----------------------------------------------------------------
+
+
+def largest(section: str, of_row: Callable[[dict], float]) -> dict[tuple[int, str], float]:
+    """By set and engine, of those that were measured."""
+    found: dict[tuple[int, str], float] = {}
+    for row in measurements.read()[section]["rows"].values():
+        key = row["set"], row["engine"]
+        found[key] = max(found.get(key, 0), of_row(row))
+    return found
+
+
+def test_simulations_take_the_noise_that_was_measured():
+    """At least that of every number of slots, and little more."""
+    for key, worst in largest("refreshes", lambda row: row["refresh"]["rms"]).items():
+        assert worst <= PARAMETER_SETS[key].refresh_deviation <= 1.3 * worst, key
+
+
+def test_the_memory_that_is_asked_for_was_measured():
+    """At least the server's peak, and little more."""
+    peaks = largest("sets", lambda row: row["peak_bytes"])
+    assert len(peaks) >= 8
+    for key, peak in peaks.items():
+        assert peak <= PARAMETER_SETS[key].server_bytes <= 1.1 * peak, key
 
 
 # --- the texts as they are ---------------------------------------------------------------------------------
