@@ -190,8 +190,9 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
     """The one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return EnvironmentFault(f"cannot {action} {path}: {reason}", _HINTS.get(error.errno or 0, ""))
+    number = error.errno or 0  # below zero it is getaddrinfo's
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return EnvironmentFault(f"cannot {action} {path}: {reason}", _HINTS.get(number, ""))
 
 
 @contextmanager
