@@ -6,13 +6,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
@@ -33,7 +34,7 @@ from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, save_weights
 from lowmem_resnet20.serverprocess import ServerRun
 from lowmem_resnet20.service.app import make_app
-from lowmem_resnet20.service.log import EventLog
+from lowmem_resnet20.service.log import EventLog, LibraryHandler
 from lowmem_resnet20.service.parts import Service, Settings
 from lowmem_resnet20.service.store import Store
 from lowmem_resnet20.terminal.progress import Step
@@ -93,18 +94,19 @@ class FakeWorker:
     """Answers each ciphertext with a result that names it.
 
     asked: all requests so far; held: workers wait until it is set; dying: names in payloads at which a process ends;
-    failing: at which a picture fails.
+    failing: at which a picture fails, with exit code ``code``.
     """
 
     asked: ClassVar[list[Any]] = []
     held = threading.Event()
     dying: tuple[bytes, ...] = ()
     failing: tuple[bytes, ...] = ()
+    code = 6
     whole: Exception | None = None
 
     @classmethod
     def reset(cls) -> None:
-        cls.asked, cls.dying, cls.failing, cls.whole = [], (), (), None
+        cls.asked, cls.dying, cls.failing, cls.code, cls.whole = [], (), (), 6, None
         cls.held.set()
 
     def __init__(self, request: Any, stderr: Any) -> None:
@@ -134,7 +136,7 @@ class FakeWorker:
             raise ServerError("the server was killed by SIGSEGV")
         line: dict[str, Any] = {"job": number, "seconds": 0.5, "peak_bytes": 1 << 30}
         if any(word in envelope.payload for word in self.failing):
-            return line | {"error": f"{job.ciphertext} is bad", "hint": "make it again", "exit_code": 6}
+            return line | {"error": f"{job.ciphertext} is bad", "hint": "make it again", "exit_code": self.code}
         facts = replace(envelope.facts, kind=LOGITS, picture=envelope.digest)
         write_envelope(job.output, b"logits of " + envelope.payload, facts)
         return line
@@ -179,6 +181,13 @@ class Served:
         return wait_for(self.client, job, *states)
 
 
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -201,6 +210,8 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
     store = Store(folder)
     store.open()
     service = Service(Settings(NUMBER, weights(), None, start, io.StringIO()), store, EventLog(written, verbose))
+    libraries, said = logging.getLogger("uvicorn"), LibraryHandler(service.log)
+    libraries.addHandler(said)
     service.start()
     config = uvicorn.Config(make_app(service), port=0, lifespan="off", http="h11", ws="none", log_config=None)
     server = uvicorn.Server(config)
@@ -218,6 +229,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
         service.stop()
         server.should_exit = True
         thread.join(10)
+        libraries.removeHandler(said)
         service.close()
         parameters.PARAMETER_SETS.update(sets)
 
@@ -262,6 +274,14 @@ class Process:
             self.end()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def is_running(pid: int) -> bool:
+    """A process that has ended may be there a moment longer, until its end is noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def upload_folder(client: httpx.Client, folder: Path) -> str:

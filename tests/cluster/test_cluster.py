@@ -85,12 +85,14 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
     seen, killed, shown = set(), [], io.StringIO()
 
     def kill_when_both_evaluate() -> None:
+        deadline = time.monotonic() + 600
         while len(seen) < 2:
+            assert time.monotonic() < deadline
             seen.update(processes("ray::Worker.evaluate"))
             time.sleep(0.1)
         killed.append(kill_one("ray::Worker.evaluate"))
 
-    killer = threading.Thread(target=kill_when_both_evaluate)
+    killer = threading.Thread(target=kill_when_both_evaluate, daemon=True)
     killer.start()
     done = run(request(kept, jobs, made.address), LineProgress(shown), NO_SHARED_FOLDER)
     killer.join()

@@ -164,6 +164,20 @@ def test_room_is_made_of_what_was_used_longest_ago(cache):
     assert list(cache.iterdir()) == []
 
 
+def test_two_runs_that_make_room_at_once(cache, monkeypatch):
+    """What the other has just removed is no fault."""
+    folders = [made(cache, letter, 100, age) for letter, age in (("a", 300), ("b", 200), ("c", 100))]
+
+    def overtaken(folder: Path) -> bool:
+        for path in folders:
+            shutil.rmtree(path, ignore_errors=True)
+        return True
+
+    monkeypatch.setattr(keycache, "remove_unless_held", overtaken)
+    KeyCache(cache, most_bytes=10).make_room(0)
+    assert list(cache.iterdir()) == []
+
+
 def test_what_is_in_use_stays(cache):
     """Whatever room is needed, and however old it is; what nobody has used for a week goes."""
     used, unused = (made(cache, letter, 100, 8 * 24 * 3600) for letter in "ab")

@@ -20,7 +20,7 @@ import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError, UsageError
 from lowmem_resnet20.machine import files
-from lowmem_resnet20.machine.files import atomic_path, atomic_write, beside, new_folder, sha256
+from lowmem_resnet20.machine.files import atomic_path, atomic_write, beside, new_folder, os_fault, sha256
 
 
 def mode(path: Path) -> int:
@@ -118,6 +118,18 @@ def test_sha256(tmp_path):
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     with pytest.raises(EnvironmentFault, match=r"cannot read .*absent: No such file"):
         sha256(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EADDRINUSE, "in words of its own"), os.strerror(errno.EADDRINUSE)),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_the_reason_of_an_error_whose_number_is_none(error, reason):
+    assert os_fault(error, "listen on", "host:80").message == f"cannot listen on host:80: {reason}"
 
 
 def test_a_missing_folder_is_one_line(tmp_path):

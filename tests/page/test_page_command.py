@@ -22,7 +22,7 @@ from lowmem_resnet20.page import command
 from lowmem_resnet20.sealing import sealer
 from lowmem_resnet20.terminal.passphrase import FILE_VARIABLE
 from miniature import random_picture
-from serving import Process
+from serving import Process, is_running, until
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -240,18 +240,14 @@ def test_ctrl_c_ends_it_with_its_worker_and_leaves_nothing(folder, tmp_path):
             client = opened(program)
             client.post("/pictures?name=a.png", content=PICTURES[0])
             wait_for(client, "evaluating")
+            until(lambda: children(program.process.pid))
             workers = children(program.process.pid)
             assert workers and list(tmp_path.glob("lowmem-resnet20-*/*/1.ct"))
             program.process.send_signal(signal.SIGINT)
             assert program.process.wait(30) == 130
             assert program.process.stderr is not None and program.process.stderr.read() == ""
     assert list(tmp_path.glob("lowmem-resnet20-*")) == []
-    time.sleep(0.5)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}/stat").exists() and "Z" not in status(pid)]
-
-
-def status(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    until(lambda: not any(is_running(worker) for worker in workers), 10)
 
 
 # --- the browser ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from lowmem_resnet20.batch import Item
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.page import session as sessions
-from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, Session, TooMany, name_of
+from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, WAITING, Session, TooMany, name_of
 from lowmem_resnet20.terminal.report import Classification
 
 
@@ -91,6 +91,32 @@ def test_what_failed_can_be_tried_again():
     session.repeat(number)
     assert session.picture(number).error is None
     assert numbers(session.next_run()) == [number]
+
+
+def test_what_is_tried_again_lets_go_of_its_run():
+    """As soon as no other picture names that; whoever listens is told."""
+    session, heard = Session(2), []
+    both = [add(session), add(session)]
+    run = session.next_run()
+    session.enter(run, FAILED)
+    session.repeat(both[0])
+    assert [shown["id"] for shown in session.listen(heard.append)["runs"]] == [run.number]
+    session.repeat(both[1])
+    assert ("run", run.number) in heard and session.look(("run", run.number))[0] == "gone"
+
+
+def test_what_is_tried_again_waits_as_one_of_so_many():
+    session = Session(1)
+    failed = add(session)
+    session.enter(session.next_run(), FAILED)
+    for _ in range(MOST_WAITING):
+        add(session)
+    with pytest.raises(TooMany):
+        session.repeat(failed)
+    assert session.picture(failed).state == FAILED
+    session.next_run()
+    session.repeat(failed)
+    assert session.picture(failed).state == WAITING
 
 
 def test_whoever_listens_is_told_of_every_change_and_sees_it_as_it_is_by_then():

@@ -25,6 +25,7 @@ def no_token(monkeypatch):
         ("http://[::1]:80/a/b//", "http://[::1]:80/a/b", True),
         ("https://example.org", "https://example.org", False),
         ("https://10.0.0.1:8642/", "https://10.0.0.1:8642", False),
+        (f"https://{'a' * 63}.a_b-c", f"https://{'a' * 63}.a_b-c", False),
         ("https://localhost", "https://localhost", True),
     ],
 )
@@ -40,6 +41,7 @@ def test_addresses(url, shown, on_this_machine):
         "http:///x", "http://127.0.0.1:0", "http://127.0.0.1:99999", "http://127.0.0.1:x", "http://[::1", "http://127.0.0.1?a=b",
         "http://127.0.0.1#a", "http://127.0.0.1/?", "http://127.0.0.1#", "http://evil\\.127.0.0.1", "http://a b",
         "https://", "http://127.0.0.1/%0d%0a", "https://ex\u00e4mple.org", "http://127.0.0.1;x", "https://.", "",
+        "https://example..org", f"https://{'a' * 64}.org", f"https://{'a' * 64}", "https://.org", "https://-a.org",
     ],
 )  # fmt: skip
 def test_what_is_no_address(url):

@@ -62,7 +62,7 @@ def test_patience_ends(service):
         service.stop()
         started = time.monotonic()
         with pytest.raises(
-            ServerError, match=rf"^the service at {service.url} has not answered for 0\.\d s: .*refused"
+            ServerError, match=rf"^the service at {service.url} has not answered for \d+\.\d s: .*refused"
         ):
             there.ask("GET", "/v1/service")
         assert 0.2 <= time.monotonic() - started < 3

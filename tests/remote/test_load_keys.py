@@ -13,7 +13,7 @@ import pytest
 import fakes
 from fakeservice import EVENTS, FAULTS, FakeService, first_of_each, result_of
 from lowmem_resnet20.errors import ExitCode
-from lowmem_resnet20.remote import connection
+from lowmem_resnet20.remote import connection, jobs
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from lowmem_resnet20.terminal.report import vector
 
@@ -106,7 +106,7 @@ def test_a_service_that_stays_away(run, client, service, monkeypatch):
     done = remote(run, service, "plain", "json", "weights", "a file")
     [job] = service.jobs
     assert done.code == ExitCode.SERVER
-    assert f"{ERROR}the service at {service.url} has not answered for 0." in done.err
+    assert f"{ERROR}the service at {service.url} has not answered for " in done.err
     fetch = f"lowmem-resnet20 fetch {job} server {service.url} weights 'a file' plain input inputs/luis.png json"
     assert done.err.endswith(f"\nhint: fetch later what is evaluated there: {fetch}\n")
 
@@ -126,6 +126,22 @@ def test_a_service_that_takes_few_at_a_time_gets_the_rest_later(run, client, ser
     service.most_waiting = 1
     done = remote(run, service, "input", *some(inputs, 4), "json")
     assert done.code == ExitCode.OK and len(done.out.splitlines()) == len(service.jobs) == 4
+
+
+def test_a_place_in_a_queue_that_is_full_is_waited_for(run, client, service, monkeypatch):
+    """For longer than a service that does not answer is."""
+    monkeypatch.setattr(connection, "PATIENCE", connection.Patience(0.0, 0.01, 0.01))
+    monkeypatch.setattr(jobs, "_FULL_SECONDS", 0.01)
+    service.most_waiting = 0
+
+    def fault(number: int, request: str) -> None:
+        if sum(before.startswith("POST") for before in service.requests) > 5:
+            service.most_waiting = 1
+
+    service.fault = fault
+    done = remote(run, service, "verbose", "1")
+    assert (done.code, done.out) == (ExitCode.OK, RESULT)
+    assert done.err.count("waiting for a place in the queue") == 1
 
 
 def test_a_failed_job_is_told_as_if_it_had_failed_here(run, client, service, inputs):

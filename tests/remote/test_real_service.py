@@ -108,12 +108,14 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
             lambda: list(store.glob("uploads/*/parts/*")),
             lambda: list(store.glob("jobs/*/*unfinished/*")),
         ):
+            deadline = time.monotonic() + 600
             while not reached():
+                assert time.monotonic() < deadline
                 time.sleep(0.005)
             processes[-1].end()
             processes.append(start(store, port))
 
-    killer = threading.Thread(target=kill_and_start)
+    killer = threading.Thread(target=kill_and_start, daemon=True)
     killer.start()
     try:
         done = run("load_keys", "6", "input", "1.png", "json", *words_for(processes[0]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +12,8 @@ from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.fhe.resume import unfinished_folder
 from lowmem_resnet20.machine.locks import FolderLock
 from lowmem_resnet20.service import runner
-from serving import FakeWorker, Served, ciphertext, key_files
+from lowmem_resnet20.service.store import remove
+from serving import FakeWorker, Served, ciphertext, key_files, until
 
 
 def states(served: Served) -> list[str]:
@@ -22,13 +23,6 @@ def states(served: Served) -> list[str]:
 def batches() -> list[int]:
     """How many jobs each process was given."""
     return [len(request.jobs) for request in FakeWorker.asked]
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_job_from_ciphertext_to_result(served, tmp_path):
@@ -151,6 +145,28 @@ def test_what_a_former_version_left_unfinished_is_begun_again_once(served, tmp_p
     assert batches() == [1, 1] and not left.exists()
 
 
+@pytest.mark.parametrize(("short_runs", "state"), [(1, "done"), (2, "failed")])
+def test_a_picture_for_which_the_machine_lacked_something_is_tried_again_once(
+    served, tmp_path, monkeypatch, short_runs, state
+):
+    """Room on the disk, say: its companions are done meanwhile."""
+    monkeypatch.setattr(runner, "_SHORTAGE_SECONDS", 0.01)
+
+    def start(*arguments):
+        FakeWorker.failing = (b"short",) if 1 <= len(FakeWorker.asked) <= short_runs else ()
+        return FakeWorker(*arguments)
+
+    monkeypatch.setattr(served.service.runner, "_start", start)
+    FakeWorker.code = 7
+    FakeWorker.held.clear()
+    name = served.upload()
+    served.wait(served.post(name, ciphertext(tmp_path, b"first"))["job"], "running")
+    short, good = (served.post(name, ciphertext(tmp_path, text))["job"] for text in (b"short", b"good"))
+    FakeWorker.held.set()
+    assert (served.wait(good)["state"], served.wait(short)["state"]) == ("done", state)
+    assert batches() == [1, 2, 1]
+
+
 def test_a_process_that_dies_is_tried_again_with_each_alone(served, tmp_path, monkeypatch):
     """Of the three that were in it, the one that it dies of fails, and only that."""
     monkeypatch.setattr(runner, "_SIGNAL_SECONDS", 0.01)
@@ -179,15 +195,20 @@ def test_a_process_that_cannot_evaluate_at_all_says_why(served, tmp_path, monkey
     assert batches() == [1] * tries
 
 
+def broken(*_):
+    """In place of what starts a worker."""
+    raise OSError(11, "Resource temporarily unavailable")
+
+
 def test_a_worker_that_cannot_be_started_fails_the_job_and_not_the_service(served, tmp_path, monkeypatch):
+    """It is what the machine lacks: there is a pause before it is tried again."""
     monkeypatch.setattr(runner, "_SIGNAL_SECONDS", 0.01)
-
-    def broken(*_):
-        raise OSError(11, "Resource temporarily unavailable")
-
+    monkeypatch.setattr(runner, "_SHORTAGE_SECONDS", 0.01)
     monkeypatch.setattr(served.service.runner, "_start", broken)
     name = served.upload()
-    assert served.wait(served.post(name, ciphertext(tmp_path, b"1"))["job"])["state"] == "failed"
+    failed = served.wait(served.post(name, ciphertext(tmp_path, b"1"))["job"])
+    assert (failed["state"], failed["error"]["exit_code"]) == ("failed", 7)
+    assert failed["error"]["message"] == "cannot start a worker process: Resource temporarily unavailable"
     monkeypatch.setattr(served.service.runner, "_start", FakeWorker)
     assert served.wait(served.post(name, ciphertext(tmp_path, b"2"))["job"])["state"] == "done"
 
@@ -204,6 +225,24 @@ def test_a_fault_of_the_runner_itself_does_not_lose_the_job(served, tmp_path, mo
     monkeypatch.setattr(served.service.runner, "_answered", faulty)
     assert served.wait(served.post(served.upload(), ciphertext(tmp_path))["job"])["state"] == "done"
     assert [line["error"] for line in served.log() if line["event"] == "runner.failed"] == ["RuntimeError: a fault"]
+
+
+@pytest.mark.parametrize("error", [KeyFolderError("of another version"), EnvironmentFault("cannot read them")])
+def test_keys_that_cannot_be_read_hold_up_no_other_job(served, tmp_path, monkeypatch, error):
+    """As after an upgrade, with jobs that wait: the process that evaluates says what is wrong."""
+
+    def unreadable(name):
+        raise error
+
+    monkeypatch.setattr(runner, "_PAUSE_SECONDS", 0.01)
+    FakeWorker.held.clear()
+    name = served.upload()
+    served.wait(served.post(name, ciphertext(tmp_path, b"first"))["job"], "running")
+    job = served.post(name, ciphertext(tmp_path, b"next"))["job"]
+    monkeypatch.setattr(served.service.folders, "manifest", unreadable)
+    FakeWorker.held.set()
+    assert served.wait(job)["state"] == "done"  # the stand-in of a process reads no keys
+    assert not [line for line in served.log() if line["event"] == "runner.failed"]
 
 
 def test_a_waiting_job_is_cancelled(served, tmp_path):
@@ -239,6 +278,66 @@ def test_a_running_job_is_cancelled_and_the_others_go_on(served, tmp_path, monke
     assert batches() == [1, 3, 2]
     assert not (served.service.store.jobs / jobs[1]).exists()
     assert served.service.metrics.deaths._value.get() == 0
+
+
+def test_a_process_that_cannot_start_after_one_was_killed_counts(served, tmp_path, monkeypatch):
+    """What was killed for the sake of a cancelled job excuses no later process."""
+    monkeypatch.setattr(runner, "_SIGNAL_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "_SHORTAGE_SECONDS", 0.01)
+    FakeWorker.held.clear()
+    name = served.upload()
+    first = served.post(name, ciphertext(tmp_path, b"first"))["job"]
+    served.wait(first, "running")
+    until(lambda: FakeWorker.asked)
+    monkeypatch.setattr(served.service.runner, "_start", broken)
+    job = served.post(name, ciphertext(tmp_path, b"next"))["job"]
+    served.client.delete(f"/v1/jobs/{first}")
+    assert served.wait(job)["state"] == "failed"
+    assert served.service.metrics.deaths._value.get() == 2
+
+
+def test_a_job_that_is_cancelled_while_there_is_no_room_for_it_leaves_nothing(served, tmp_path, monkeypatch):
+    """Between the moment it is taken and the one in which it is put back."""
+    FakeWorker.held.clear()
+    name = served.upload()
+    served.post(name, ciphertext(tmp_path, b"first"))
+    until(lambda: FakeWorker.asked)
+    job, other = (served.post(name, ciphertext(tmp_path, text))["job"] for text in (b"1", b"2"))
+
+    def room(set_):
+        served.service.cancel(other)
+        return 1
+
+    monkeypatch.setattr(served.service.runner, "_room", room)
+    FakeWorker.held.set()
+    assert served.wait(job)["state"] == "done" and served.job(other)["state"] == "cancelled"
+    until(lambda: not (served.service.store.jobs / other).exists(), 10)
+
+
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_a_job_that_is_sent_again_as_it_ends_keeps_its_picture(served, tmp_path, monkeypatch, end):
+    """Who deletes it between its end and the removal of its files, and sends the same again, has a new picture."""
+    FakeWorker.failing = (b"a picture",) if end == "failed" else ()
+    name, content, threads = served.upload(), ciphertext(tmp_path), []
+
+    def send_again() -> None:
+        job = served.client.get("/v1/jobs").json()["jobs"][0]["job"]
+        served.client.delete(f"/v1/jobs/{job}")
+        served.post(name, content)
+
+    def removing(path):
+        if not threads:
+            FakeWorker.failing = ()
+            threads.append(threading.Thread(target=send_again))
+            threads[0].start()
+            threads[0].join(1)
+        remove(path)
+
+    monkeypatch.setattr(runner, "remove", removing)
+    job = served.post(name, content)["job"]
+    until(lambda: len(FakeWorker.asked) == 2)
+    threads[0].join(30)
+    assert served.wait(job)["state"] == "done"
 
 
 def test_a_result_is_deleted_when_it_has_been_fetched(served, tmp_path):

@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
 from lowmem_resnet20.service import keyfolders
-from serving import NUMBER, SET, FakeWorker, Served, ciphertext, key_files, manifest_of, name_of, upload_folder
+from serving import (
+    NUMBER,
+    SET,
+    FakeWorker,
+    Served,
+    ciphertext,
+    key_files,
+    manifest_of,
+    name_of,
+    until,
+    upload_folder,
+)
 
 LARGE = "relinearisation.key"
 
@@ -91,9 +104,8 @@ def test_an_upload_goes_on_after_a_cut(serve):
     with serve() as served:
         put(served, manifest)
         cut(served, name, LARGE, files[LARGE][:300_000], len(files[LARGE]))
-        while not (received := status(served, name)["files"][LARGE]["received"]):
-            pass
-        assert received <= 300_000
+        until(lambda: status(served, name)["files"][LARGE]["received"])
+        assert status(served, name)["files"][LARGE]["received"] <= 300_000
     with serve() as served:
         received = status(served, name)["files"][LARGE]["received"]
         assert 0 < received <= 300_000
@@ -120,6 +132,23 @@ def test_a_file_whole_but_unchecked_when_the_service_died_is_checked_at_its_star
     part.write_bytes(served.files[LARGE])
     with serve() as served:
         assert status(served, name)["complete"]
+
+
+def test_an_upload_that_cannot_be_read_at_the_start_is_kept(served, monkeypatch):
+    """For the moment, that is: one that this version of the program cannot use is removed."""
+    manifest = manifest_of(served.files)
+    put(served, manifest)
+    folders = keyfolders.KeyFolders(served.service.store, NUMBER, served.service.limits)
+
+    def unreadable(folder, number):
+        raise EnvironmentFault("cannot read it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keyfolders, "kept", unreadable)
+        with pytest.raises(EnvironmentFault):
+            folders.recover()
+    folders.recover()
+    assert not status(served, name_of(manifest))["complete"]
 
 
 def test_a_damaged_file_begins_again(served):
@@ -240,6 +269,41 @@ def test_keys_for_which_the_disk_has_no_room_are_refused(served, monkeypatch):
     assert put(served, manifest_of(key_files(seed=1))).status_code == 413  # room that is promised to the first
 
 
+def test_a_disk_that_others_fill_meanwhile_keeps_its_free_bytes(served, monkeypatch):
+    manifest = manifest_of(served.files)
+    put(served, manifest)
+    name, data = name_of(manifest), served.files[LARGE]
+    kept = served.service.limits.free_bytes
+    usage = shutil.disk_usage("/")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + len(data) - 1))
+        answer = served.send(name, LARGE, 0, data, 413)
+        assert "these keys" in answer.json()["error"] and status(served, name)["files"][LARGE]["received"] == 0
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + len(data)))
+        served.send(name, LARGE, 0, data)
+
+
+def test_gigabytes_that_are_removed_hold_up_nobody(served, monkeypatch):
+    """Others may change the store meanwhile."""
+    name, changes, free = served.upload(), served.service.store.changes, []
+    rmtree = shutil.rmtree
+
+    def try_lock() -> None:
+        if changes.acquire(timeout=1):
+            free.append(True)
+            changes.release()
+
+    def removing(*arguments, **words):
+        thread = threading.Thread(target=try_lock)
+        thread.start()
+        thread.join()
+        rmtree(*arguments, **words)
+
+    monkeypatch.setattr(shutil, "rmtree", removing)
+    assert served.client.delete(f"/v1/keys/{name}").status_code == 204
+    assert free == [True] and not list(served.service.store.incoming.iterdir())
+
+
 def test_keys_that_jobs_need_are_not_deleted(served, tmp_path):
     FakeWorker.held.clear()
     name = served.upload()
@@ -288,6 +352,29 @@ def test_two_that_finish_one_file_at_once(served, monkeypatch):
     assert (served.service.store.uploads / name / "server" / LARGE).read_bytes() == served.files[LARGE]
 
 
+@pytest.mark.parametrize("first", [b"", b"another"])
+def test_keys_that_are_deleted_and_sent_again_while_a_file_is_checked(served, monkeypatch, first):
+    """What was found of the old file says nothing of the new one, of which a beginning is there.  first: that begins
+    the old one otherwise than it should."""
+    folders, digests = served.service.folders, []
+    manifest = manifest_of(served.files)
+    name, data = name_of(manifest), served.files[LARGE]
+    put(served, manifest)
+    folders.append(name, LARGE, 0, first + data[len(first) :])
+
+    def overtaken(path):
+        digests.append(sha256(path))
+        folders.remove(name)
+        put(served, manifest)
+        folders.append(name, LARGE, 0, data[:10])
+        return digests[-1]
+
+    monkeypatch.setattr(keyfolders, "sha256", overtaken)
+    assert folders.finish(name, LARGE) is False
+    assert len(digests) == 1 and status(served, name)["files"][LARGE]["received"] == 10
+    assert (served.service.store.uploads / name / "parts" / LARGE).read_bytes() == data[:10]
+
+
 def test_many_who_send_the_same_keys_at_once(served):
     """Each is told where to go on; none gets another answer, and the folder is whole."""
     files = key_files() | {LARGE: bytes(range(256)) * (SET.switching_key_bytes // 256)}
@@ -310,6 +397,24 @@ def test_an_upload_that_stands_still_is_removed_after_a_time(served):
     assert served.service.folders.remove_abandoned(changed - 1) == []
     assert served.service.folders.remove_abandoned(changed + 1) == [name]
     assert served.client.get(f"/v1/keys/{name}").status_code == 404
+
+
+def test_an_upload_that_is_deleted_as_it_is_found_to_stand_still(served, monkeypatch):
+    """Whoever is first removes it; the other finds nothing, and says so to its client."""
+    manifest = manifest_of(served.files)
+    put(served, manifest)
+    name, threads, last_change = name_of(manifest), [], keyfolders._Folder.last_change
+
+    def overtaken(folder):
+        threads.append(threading.Thread(target=served.client.delete, args=(f"/v1/keys/{name}",)))
+        threads[-1].start()
+        threads[-1].join(1)
+        return last_change(folder)
+
+    monkeypatch.setattr(keyfolders._Folder, "last_change", overtaken)
+    assert served.service.folders.remove_abandoned(2**40) == [name]
+    threads[0].join(30)
+    assert status(served, name) == {"error": "there is no such key folder here", "hint": ""}
 
 
 def test_the_description_names_the_limits(serve):

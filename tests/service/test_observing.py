@@ -14,7 +14,7 @@ from lowmem_resnet20.errors import UsageError
 from lowmem_resnet20.service import runner
 from lowmem_resnet20.service.limits import Limits, read_limits
 from lowmem_resnet20.service.log import EventLog, LibraryHandler
-from serving import FakeWorker, ciphertext
+from serving import FakeWorker, Served, ciphertext, until
 
 
 def figures(served) -> dict[tuple[str, ...], float]:
@@ -62,6 +62,27 @@ def test_figures(served, tmp_path, monkeypatch):
     assert figures(served)["jobs_over_total", "cancelled"] == 1
 
 
+def test_a_job_that_is_deleted_after_its_end_is_not_counted_again(served, tmp_path):
+    job = served.post(served.upload(), ciphertext(tmp_path))["job"]
+    served.wait(job)
+    until(lambda: told_of(served, job)[-1] == "job.done")
+    served.client.delete(f"/v1/jobs/{job}")
+    found = figures(served)
+    assert found["jobs_over_total", "done"] == 1 and ("jobs_over_total", "cancelled") not in found
+
+
+def test_a_fault_of_the_program_is_counted_as_the_answer_that_it_gets(served, monkeypatch):
+    def faulty():
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(served.service.queue, "all", faulty)
+    assert served.client.get("/v1/jobs").status_code == 500
+    assert figures(served)["requests_total", "jobs", "GET", "500"] == 1
+    [request] = [line for line in served.log() if line["event"] == "request" and line["path"] == "/v1/jobs"]
+    assert request["status"] == 500
+    until(lambda: [line for line in served.log() if line["event"] == "uvicorn.error" and "RuntimeError" in str(line)])
+
+
 def test_strange_methods_make_no_labels(served):
     """Otherwise anyone could make the registry grow without end."""
     for i in range(20):
@@ -70,13 +91,18 @@ def test_strange_methods_make_no_labels(served):
     assert labels == {("requests_total", "none", "other", "404")} or len(labels) <= 3
 
 
+def told_of(served: Served, job: str) -> list[str]:
+    """The events of a job, in order."""
+    return [line["event"] for line in served.log() if line.get("job") == job or job in line.get("jobs", ())]
+
+
 def test_a_line_an_event(served, tmp_path):
     FakeWorker.failing = (b"bad\nname",)
     name = served.upload()
     good = served.post(name, ciphertext(tmp_path, b"good"))["job"]
-    served.wait(good)
+    until(lambda: "job.done" in told_of(served, good))
     bad = served.post(name, ciphertext(tmp_path, b"bad\nname"))["job"]
-    served.wait(bad)
+    until(lambda: "job.failed" in told_of(served, bad))
     served.post(name, ciphertext(tmp_path, b"good"), 200)
     served.client.delete(f"/v1/jobs/{good}")
     served.client.get("/v1/jobs/x", headers={"Authorization": "Bearer wrong"})
@@ -84,13 +110,14 @@ def test_a_line_an_event(served, tmp_path):
     for line in lines:
         assert list(line)[:2] == ["time", "event"]
         datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
-    told = [line for line in lines if line["event"] not in ("request", "refused")]
-    assert [line["event"] for line in told] == [
-        "service.started", "keys.offered", "keys.complete", "job.accepted", "run.started", "job.done", "job.accepted",
-        "run.started", "job.failed", "job.repeated", "job.cancelled", "unauthorised",
-    ]  # fmt: skip
-    assert [line["job"] for line in told if line["event"] == "job.done"] == [good]
-    assert [line["exit_code"] for line in told if line["event"] == "job.failed"] == [6]
+    begun = {"job.accepted", "run.started"}  # in whichever order
+    for job, after in ((good, ["job.done", "job.repeated", "job.cancelled"]), (bad, ["job.failed"])):
+        told = told_of(served, job)
+        assert (set(told[:2]), told[2:]) == (begun, after)
+    others = [line["event"] for line in lines if not {"job", "jobs"} & set(line)]
+    others = [event for event in others if event not in ("request", "refused")]
+    assert others == ["service.started", "keys.offered", "keys.complete", "unauthorised"]
+    assert [line["exit_code"] for line in lines if line["event"] == "job.failed"] == [6]
     requests = [line for line in lines if line["event"] == "request"]
     assert {"method", "path", "status", "seconds"} <= set(requests[0])
 
@@ -113,11 +140,13 @@ def test_what_libraries_say_is_an_event_too():
     logger.propagate = False
     logger.addHandler(LibraryHandler(EventLog(stream)))
     logger.info("not this")
+    logger.warning("too many connections")
     try:
         raise ValueError("a\nfault")
     except ValueError:
         logger.exception("an exception")
-    [line] = [json.loads(line) for line in stream.getvalue().splitlines()]
+    warning, line = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (warning["event"], warning["level"]) == ("test of libraries", "warning")
     assert line["message"] == "an exception" and "ValueError" in line["traceback"]
 
 

@@ -17,7 +17,7 @@ from lowmem_resnet20 import client as encryption
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import random_picture
-from serving import SET, Process, upload_folder, wait_for, weights
+from serving import SET, Process, is_running, until, upload_folder, wait_for, weights
 
 #: On a machine that does much else, or compiles the kernels first.
 PATIENCE = 400.0
@@ -61,14 +61,6 @@ def post(client: httpx.Client, name: str, content: bytes) -> str:
     return answer.json()["job"]
 
 
-def is_running(pid: int) -> bool:
-    """A process that has ended may be there a moment longer, until its end is noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def steps_of_last_run(client: httpx.Client, job: str) -> list[str]:
     """The stages that the present run goes through, as its events say, until the job is over."""
     stages: list[str] = []
@@ -90,15 +82,17 @@ def test_a_service_killed_in_the_middle_goes_on_at_the_last_complete_part(owner,
         deadline = time.monotonic() + PATIENCE
         while not kept.exists():
             assert time.monotonic() < deadline
+            time.sleep(0.005)
         [worker] = process.workers()
         process.end(signal.SIGKILL)
         part = json.loads(kept.read_text())["part"]
         deadline = time.monotonic() + 10
         while is_running(worker):
             assert time.monotonic() < deadline, "the worker outlives its service"
+            time.sleep(0.01)
     with Process(store) as process, process.client() as client:
         stages = steps_of_last_run(client, job)
-        assert "keys" in stages and part == "conv1" and "conv1" not in stages and "layer2" in str(stages)
+        assert part and "keys" in stages and "input" not in stages and "head" in stages
         found = wait_for(client, job)
         assert found["state"] == "done" and found["peak_bytes"] > 1 << 26
         assert (
@@ -116,13 +110,10 @@ def test_an_evaluation_is_cancelled_and_ended(owner, tmp_path):
         name = upload_folder(client, owner.keys / "server")
         job = post(client, name, owner.encrypt(1))
         wait_for(client, job, "running", seconds=PATIENCE)
-        while not process.workers():
-            time.sleep(0.01)
+        until(process.workers)
         [worker] = process.workers()
         assert client.delete(f"/v1/jobs/{job}").json()["state"] == "cancelled"
-        deadline = time.monotonic() + 10
-        while is_running(worker) or (store / "jobs" / job).exists():
-            assert time.monotonic() < deadline
+        until(lambda: not is_running(worker) and not (store / "jobs" / job).exists(), 10)
         job = post(client, name, owner.encrypt(2))
         with client.stream("GET", f"/v1/jobs/{job}/events") as answer:
             lines = answer.iter_lines()
@@ -193,21 +184,24 @@ def test_many_jobs_of_many_clients_and_a_service_that_is_killed(tmp_path, pytest
     threads = [
         Client(process.told["url"], process.token, owners[i % len(owners)].keys, contents[i]) for i in range(clients)
     ]
-    for thread in threads:
-        thread.start()
     random, killed = np.random.default_rng(3), []
-    for kill in range(kills):
-        while sum(len(thread.results) for thread in threads) < jobs * kill // kills or not process.workers():
-            assert time.monotonic() - started < 10 * PATIENCE and process.process.poll() is None
-            time.sleep(0.05)
-        time.sleep(random.uniform(0.5, 4))
-        process.end(signal.SIGKILL)
-        killed.append(sum(len(thread.results) for thread in threads))
-        process = Process(store, port=port)
-    for thread in threads:
-        thread.join(10 * PATIENCE)
-    with process, process.client() as client:
-        states = [job["state"] for job in client.get("/v1/jobs").json()["jobs"]]
+    try:
+        for thread in threads:
+            thread.start()
+        for kill in range(kills):
+            while sum(len(thread.results) for thread in threads) < jobs * kill // kills or not process.workers():
+                assert time.monotonic() - started < 10 * PATIENCE and process.process.poll() is None
+                time.sleep(0.05)
+            time.sleep(random.uniform(0.5, 4))
+            process.end(signal.SIGKILL)
+            killed.append(sum(len(thread.results) for thread in threads))
+            process = Process(store, port=port)
+        for thread in threads:
+            thread.join(10 * PATIENCE)
+        with process.client() as client:
+            states = [job["state"] for job in client.get("/v1/jobs").json()["jobs"]]
+    finally:
+        process.__exit__()
     assert [thread.failure for thread in threads] == [None] * clients
     assert states == ["done"] * jobs
     assert not [line for line in process.log.read_text().splitlines() if '"event": "fault"' in line]

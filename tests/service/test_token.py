@@ -29,14 +29,19 @@ def test_a_token_is_made_once_for_its_owner_alone(tmp_path):
 
 def test_an_operators_own_token_is_taken(tmp_path):
     path = tmp_path / "token"
-    path.write_text("correct horse battery staple\n")
-    path.chmod(0o600)
-    assert token_in(path) == "correct horse battery staple"
+    for token, ending in (("correct-horse-battery-staple", "\n"), ("x" * 20, ""), ("~" * 200, "\r\n")):
+        path.write_bytes((token + ending).encode())
+        path.chmod(0o600)
+        assert token_in(path) == token
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"short", b"x" * 300, b"\xff" * 40, b"two\nlines of a token\n and more", b"tab\t" * 8]
-)
+    "content",
+    [
+        b"", b"short", b"x" * 19, b"x" * 201, b"x" * 300, b"\xff" * 40, b"correct horse battery staple",
+        b"two\nlines of a token\n and more", b"tab\t" * 8,
+    ],
+)  # fmt: skip
 def test_a_file_that_holds_no_token_is_refused(tmp_path, content):
     path = tmp_path / "token"
     path.write_bytes(content)

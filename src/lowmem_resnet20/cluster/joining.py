@@ -76,7 +76,7 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else on_one_line(error)
+        reason = error.strerror or on_one_line(error)  # that of getaddrinfo, too
         raise EnvironmentFault(f"no Ray cluster answers at {address}: {reason}", _START) from error
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..machine.files import check_space, make_folder, os_errors
 from ..machine.locks import FolderLock, lock, share
 
-#: All key folders together take no more: two of the largest set's.
+#: All key folders together take no more, but for those in use and on their way: two of the largest set's.
 MOST_BYTES = 18 << 30
 UNUSED_SECONDS = 7 * 24 * 3600
 _SCRATCH = "scratch-"
@@ -63,18 +63,22 @@ class KeyCache:
     def make_room(self, needed_bytes: int) -> None:
         """Remove folders that nobody holds, until there is room for so much more.  Errors: EnvironmentFault."""
         with os_errors("read", self.root):
-            kept = sorted(self._folders(), key=lambda folder: folder.stat().st_mtime)
-        sizes = {folder: _bytes_in(folder) for folder in kept}
-        for folder in kept:
-            unused = time.time() - folder.stat().st_mtime > UNUSED_SECONDS
+            used = self._used()
+        sizes = {folder: _bytes_in(folder) for folder in used}
+        for folder in sorted(used, key=lambda folder: used[folder]):
+            unused = time.time() - used[folder] > UNUSED_SECONDS
             if unused or sum(sizes.values()) + needed_bytes > self.most_bytes:
                 sizes[folder] = 0 if remove_unless_held(folder) else sizes[folder]
         check_space(self.root, needed_bytes, "the keys")
 
-    def _folders(self) -> list[Path]:
-        return [
-            path for path in self.root.iterdir() if path.is_dir() and len(path.name) == hashlib.sha256().digest_size * 2
-        ]
+    def _used(self) -> dict[Path, float]:
+        """When each folder was used last, in seconds since 1970."""
+        used: dict[Path, float] = {}
+        for path in self.root.iterdir():
+            with suppress(FileNotFoundError):  # another run has just removed it
+                if path.is_dir() and len(path.name) == hashlib.sha256().digest_size * 2:
+                    used[path] = path.stat().st_mtime
+        return used
 
 
 @contextmanager

@@ -78,6 +78,8 @@ class Keys:
         left = asking.all({id_: self._keepers[id_].begin.remote(total_bytes) for id_ in lacking})
         under_way: deque[dict[str, Any]] = deque()
         for name, data in self._pieces():
+            if not left:
+                break
             piece = ray.put(data)
             under_way.append({id_: self._keepers[id_].receive.remote(name, piece) for id_ in left})
             if len(under_way) > _PIECES_AHEAD:

@@ -192,7 +192,8 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
     """The one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
+    known = (error.errno or 0) > 0  # other numbers are no errno: those of getaddrinfo, say
+    reason = os.strerror(error.errno) if known else error.strerror or str(error)
     hint = _HINTS.get(error.errno or 0, "") if action in _WRITING or error.errno in _OF_THE_DISK else ""
     return EnvironmentFault(f"cannot {action} {path}: {reason}", hint)
 

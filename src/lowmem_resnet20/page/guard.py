@@ -1,7 +1,8 @@
 """Who may ask the page's program anything: the browser that was given the address with its ticket, and no other site.
 
 Names of other sites that were made to lead here (DNS rebinding) do not get past the Host header, pages of other sites
-not past Origin and Sec-Fetch-Site, other programs and users of the machine not past the cookie.
+not past Origin and Sec-Fetch-Site, other programs and users of the machine not past the cookie: unless they serve
+another page on this machine that the browser visits, for a browser sends its cookies to every port of a host.
 """
 
 from __future__ import annotations

@@ -138,8 +138,7 @@ class Session:
     def reading(self) -> Iterator[None]:
         """A picture is on its way in, for which a group that is not full waits.  Errors: TooMany."""
         with self._changed:
-            if len(self._waiting()) >= MOST_WAITING:
-                raise TooMany()
+            self._check_number()
             self._reading += 1
         try:
             yield
@@ -170,19 +169,20 @@ class Session:
                     run.stop()
                 return
             del self._pictures[number]
-            if picture.run and not any(p.run == picture.run for p in self._pictures.values()):
-                del self._runs[picture.run]
-                self.tell(("run", picture.run))
+            self._let_go(picture.run)
             self.tell(("picture", number))
 
     def repeat(self, number: int) -> None:
-        """Have a picture that failed, or was stopped, wait again.  Errors: KeyError."""
+        """Have a picture that failed, or was stopped, wait again.  Errors: KeyError, TooMany."""
         with self._changed:
             picture = self._pictures[number]
-            if picture.state in (FAILED, STOPPED):
-                picture.state, picture.run, picture.error = WAITING, None, None
-                self.tell(("picture", number))
-                self._changed.notify_all()
+            if picture.state not in (FAILED, STOPPED):
+                return
+            self._check_number()
+            former, picture.state, picture.run, picture.error = picture.run, WAITING, None, None
+            self._let_go(former)
+            self.tell(("picture", number))
+            self._changed.notify_all()
 
     def picture(self, number: int) -> Picture:
         """Errors: KeyError."""
@@ -246,6 +246,17 @@ class Session:
         with self._changed:
             for hear in self._listeners:
                 hear(key)
+
+    def _let_go(self, run: int | None) -> None:
+        """Of a run that no picture names any more."""
+        if run and not any(picture.run == run for picture in self._pictures.values()):
+            del self._runs[run]
+            self.tell(("run", run))
+
+    def _check_number(self) -> None:
+        """That one more picture may wait.  Errors: TooMany."""
+        if len(self._waiting()) >= MOST_WAITING:
+            raise TooMany()
 
     def _waiting(self) -> list[Picture]:
         return [picture for picture in self._pictures.values() if picture.state == WAITING]

@@ -36,7 +36,7 @@ def address_of(url: str, token_file: Path | None) -> Address:
     EnvironmentFault where the token cannot be had, or others can read it."""
     parts = _split(url)
     host = parts.hostname or ""
-    on_this_machine = host == "localhost" or _is_loopback(host)
+    on_this_machine = is_this_machine(host)
     shown = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}"
     shown += (f":{parts.port}" if parts.port is not None else "") + parts.path.rstrip("/")
     if parts.scheme == "http" and not on_this_machine:
@@ -54,7 +54,7 @@ def _split(url: str) -> SplitResult:
         raise wrong from None
     if "@" in url:
         raise UsageError("an address has no user name or password in it", "the token goes into a file: token FILE")
-    known_host = re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", host) or (":" in host and _is_ip(host))
+    known_host = is_host_name(host) or (":" in host and _is_ip(host))
     known_path = re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path)
     if parts.scheme not in ("http", "https") or not known_host or port == 0 or not known_path:
         raise wrong
@@ -63,16 +63,23 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def is_host_name(text: str) -> bool:
+    """Whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's look-up
+    raises UnicodeError."""
+    return bool(re.fullmatch(r"(?=[a-z0-9])([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{0,62}[a-z0-9]", text))
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether nothing that is sent to a host of that name leaves this machine."""
+    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
 
 
 def _token(file: Path | None) -> str:

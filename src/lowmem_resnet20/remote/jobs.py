@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from .said import DONE, THE_CIPHERTEXT, WAITING, JobState, job_name, json_object
 
 #: So often a job that is said to be done may have no result.
 _MOST_EMPTY_ANSWERS = 3
+#: After which a service whose queue is full is asked again, unless it wants to be asked later.
+_FULL_SECONDS = 15.0
 
 
 class Jobs:
@@ -30,12 +33,19 @@ class Jobs:
     def post(self, keys: str, ciphertext: Path, *, now: bool) -> str | None:
         """Hand in an encrypted picture, or group; returns the job's name.  The same again is the same job.
 
-        now: None where the service has too many that wait, which is otherwise waited for.
+        now: None where the service has too many that wait; a place is otherwise waited for, however long that takes.
         """
-        accept = (200, 201, 429) if now else (200, 201)
-        content = ciphertext.read_bytes()
-        answer = self._connection.ask("POST", f"/v1/jobs?keys={keys}", content=content, accept=accept)
-        return None if answer.status == 429 else job_name(answer.fields().get("job"), self._set.number)
+        path, content, told = f"/v1/jobs?keys={keys}", ciphertext.read_bytes(), False
+        while True:
+            answer = self._connection.ask("POST", path, content=content, accept=(200, 201, 429))
+            if answer.status != 429:
+                return job_name(answer.fields().get("job"), self._set.number)
+            if now:
+                return None
+            if not told:
+                self._progress.step("service", "waiting for a place in the queue")
+                told = True
+            time.sleep(max(_FULL_SECONDS, answer.pause()))
 
     def finish(self, job: str, output: Path, picture: str = "") -> JobState:
         """Wait for a job's end; its result, if it has one, is in ``output``, whole.

@@ -16,6 +16,7 @@ _STATES = (WAITING, RUNNING, DONE, FAILED, CANCELLED)
 #: What a service calls the file it was sent.
 THE_CIPHERTEXT = "the ciphertext"
 _LONGEST_TEXT = 400
+_LONGEST_RETRY_AFTER = 60
 _MOST_SECONDS, _MOST_BYTES = 1e9, 1 << 60
 
 
@@ -43,6 +44,12 @@ class Answer:
     def fields(self) -> dict[str, Any]:
         """Errors: ServerError unless it is a JSON object."""
         return json_object(self.body)
+
+    def pause(self) -> int:
+        """Seconds after which the service wants to be asked again, a minute at most; 0 where it does not say."""
+        wait = self.headers.get("retry-after", "")
+        seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
+        return min(seconds, _LONGEST_RETRY_AFTER)
 
     def refusal(self) -> Refused:
         """What its ``error`` and ``hint`` say, or at least its status."""

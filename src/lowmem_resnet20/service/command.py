@@ -21,6 +21,7 @@ from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import default_weights_path, load_weights
+from ..remote.address import is_host_name, is_this_machine
 from ..serverprocess import ServerProcess
 from ..terminal.progress import format_bytes
 from ..terminal.report import Printer
@@ -31,7 +32,6 @@ from .parts import Service, Settings
 from .store import Store
 
 DEFAULT_ADDRESS = "127.0.0.1:8642"
-_LOCAL = ("127.", "::1", "localhost")
 #: Seconds that answers on their way may still take when the service is ended.
 _GRACE_SECONDS = 3
 _MOST_CONNECTIONS = 256
@@ -63,7 +63,8 @@ def serve(request: Request, printer: Printer) -> None:
 def parse_address(text: str) -> tuple[str, int]:
     """``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
     found = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})", text)
-    if not found or int(found["port"]) > 65535:
+    known_host = found and (found["six"] or is_host_name(found["host"].lower()))
+    if not found or not known_host or int(found["port"]) > 65535:
         raise UsageError(f"{text!r} is not HOST:PORT", f"such as {DEFAULT_ADDRESS}, or [::1]:8642")
     return found["six"] or found["host"], int(found["port"])
 
@@ -108,7 +109,7 @@ def _say_where(request: Request, printer: Printer, host: str, listening: socket.
         )
     else:
         printer.say(f"listening on {url}\nthe token that clients need is in {store.token}")
-    if not host.startswith(_LOCAL):
+    if not is_this_machine(host.lower()):
         hint = "let a proxy that does TLS stand before it, and have it listen on 127.0.0.1"
         printer.warning("the token and all else travel unencrypted: the service has no TLS of its own", hint)
 

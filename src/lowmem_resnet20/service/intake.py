@@ -24,7 +24,8 @@ from .store import Store, remove
 
 
 class Intake:
-    """Errors, of every method: Refused, OSError."""
+    """Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program
+    cannot use the keys."""
 
     def __init__(
         self, store: Store, folders: KeyFolders, queue: Queue, number: int, weights: Weights, limits: Limits

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFault, LowmemError
+from ..errors import EnvironmentFault, KeyFolderError, LowmemError
 from ..fhe.keystore import MANIFEST, SERVER, FileRecord, Manifest
 from ..machine.files import atomic_write, flush_to_disk, sha256
 from .keyfiles import kept, offered
@@ -69,7 +69,8 @@ class _Folder:
 
 
 class KeyFolders:
-    """Errors, of every method: Refused, OSError."""
+    """Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program
+    cannot use a folder that is kept."""
 
     def __init__(self, store: Store, number: int, limits: Limits) -> None:
         self._store, self._number, self._limits = store, number, limits
@@ -81,7 +82,7 @@ class KeyFolders:
         for path in sorted(self._store.uploads.iterdir()):
             try:
                 files = self._find(path.name).manifest.files
-            except LowmemError:
+            except KeyFolderError:
                 self.remove(path.name)
                 continue
             for file in files:
@@ -146,6 +147,7 @@ class KeyFolders:
                     413, f"the manifest says that this file has {size} bytes", headers={OFFSET: str(received)}
                 )
             if piece:
+                self._store.check_room(len(piece) + self._limits.free_bytes, "these keys")
                 with open(folder.part(file), "ab") as part:
                     part.write(piece)
             return offset + len(piece)
@@ -177,6 +179,11 @@ class KeyFolders:
 
     def remove(self, name: str) -> None:
         """The caller has seen that no job needs it."""
+        remove(self.set_aside(name))
+
+    def set_aside(self, name: str) -> Path:
+        """As :meth:`remove`, but for the gigabytes themselves: returns where they are now.  The caller removes them
+        when it holds no lock."""
         gone = self._store.incoming / secrets.token_hex(8)
         with self._store.changes:
             path = self._where(name)
@@ -184,15 +191,17 @@ class KeyFolders:
                 raise unknown("such key folder")
             path.rename(gone)
             self._manifests.pop(name, None)
-        remove(gone)
+        return gone
 
     def remove_abandoned(self, before: float) -> list[str]:
         """Uploads that stand still since ``before``, in seconds since 1970."""
-        names = [path.name for path in self._store.uploads.iterdir()]
-        gone = [name for name in names if self._find(name).last_change() < before]
-        for name in gone:
-            self.remove(name)
-        return gone
+        with self._store.changes:
+            names = [path.name for path in self._store.uploads.iterdir()]
+            names = [name for name in names if self._find(name).last_change() < before]
+            gone = [self.set_aside(name) for name in names]
+        for path in gone:
+            remove(path)
+        return names
 
     def _where(self, name: str) -> Path | None:
         return next((at / name for at in (self._store.keys, self._store.uploads) if (at / name).is_dir()), None)
@@ -228,6 +237,8 @@ class KeyFolders:
         """A file has all its bytes: it is the right one, or begins again."""
         part = folder.part(file)
         if not part.exists():  # another request has settled it meanwhile
+            return
+        if part.stat().st_size != folder.record(file).bytes:  # the keys were deleted meanwhile, and are sent again
             return
         if not sound:
             part.unlink()

@@ -59,4 +59,4 @@ class LibraryHandler(logging.Handler):
         facts = {"level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
             facts["traceback"] = logging.Formatter().formatException(record.exc_info)
-        (self._log.fault if record.levelno >= logging.ERROR else self._log.detail)(record.name, **facts)
+        (self._log.fault if record.levelno >= logging.ERROR else self._log.event)(record.name, **facts)

@@ -57,6 +57,9 @@ class Observed:
 
         try:
             await self._app(scope, receive, sending)
+        except Exception:  # Starlette answers it further out
+            status = status or 500
+            raise
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             endpoint = getattr(scope.get("endpoint"), "__name__", "none").lower()

@@ -12,14 +12,14 @@ from ..network.parameters import PARAMETER_SETS
 from ..network.weights import Weights
 from .feed import Feed
 from .intake import Intake, recover
-from .jobs import CANCELLED, Queue, Ticket
+from .jobs import CANCELLED, RUNNING, WAITING, Queue, Ticket
 from .keyfolders import KeyFolders
 from .limits import ciphertext_bytes, read_limits
 from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
 from .runner import Room, Runner, Start, room_here
-from .store import Store
+from .store import Store, remove
 from .token import Gate, token_in
 
 #: Ciphertexts that are read and checked at once: each is in memory meanwhile.
@@ -113,7 +113,8 @@ class Service:
             needing = self.queue.needing(keys)
             if needing:
                 raise Refused(409, f"{needing} jobs need these keys", "wait for them, or cancel them")
-            self.folders.remove(keys)
+            gone = self.folders.set_aside(keys)
+        remove(gone)
 
     def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
         """See :meth:`.intake.Intake.accept`."""
@@ -126,6 +127,7 @@ class Service:
 
     def cancel(self, job: str) -> None:
         former = self.runner.cancel(job)
-        if former not in (None, CANCELLED):
+        if former in (WAITING, RUNNING):
             self.metrics.over(CANCELLED)
+        if former not in (None, CANCELLED):
             self.log.event("job.cancelled", job=job, was=former)

@@ -29,7 +29,8 @@ def disk_full(message: str) -> Refused:
 
 
 def refusal_of(error: Exception) -> Refused:
-    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 413; of the machine, 503."""
+    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 413; of the machine, and of the
+    queue, also where the disk is full, 503."""
     cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
     if isinstance(cause, OSError) and cause.errno in _FULL:
         return disk_full("the service's disk is full")

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from ..errors import CiphertextError, ExitCode, LowmemError, ServerError, error_of
+from ..errors import CiphertextError, ExitCode, LowmemError, error_of
 from ..job import Evaluation, Job
+from ..machine.files import os_fault
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
@@ -19,7 +20,7 @@ from ..serverprocess import ServerRun
 from ..terminal.progress import Progress
 from ..terminal.relay import RelayProgress
 from .feed import Feed, Run
-from .jobs import CANCELLED, MOST_DEATHS, RUNNING, Queue, Ticket
+from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
 from .log import EventLog
@@ -138,6 +139,7 @@ class Runner:
                         self._queue.recover()
 
     def _evaluate(self, claimed: list[Ticket]) -> None:
+        self._killed = False
         batch = claimed[: self._fitting(claimed)]
         for ticket in claimed[len(batch) :]:
             self._queue.put_back(ticket.id)
@@ -148,16 +150,17 @@ class Runner:
         except (LowmemError, OSError) as error:
             # A signal that ends this process may have reached that one first.
             if not self._stopping.wait(_SIGNAL_SECONDS):
-                self._broken_off(batch, error if isinstance(error, LowmemError) else ServerError(str(error)))
+                known = error if isinstance(error, LowmemError) else os_fault(error, "start", "a worker process")
+                self._broken_off(batch, known)
         else:
             self._answered(batch, answer)
         finally:
-            self._remove_cancelled(batch)
+            self._remove_cancelled(claimed)
             self._feed.end(run)
 
     def _fitting(self, batch: list[Ticket]) -> int:
-        """How many of the jobs there is memory for."""
-        with suppress(Refused):
+        """How many of the jobs there is memory for; one where the keys cannot be read: its process says why."""
+        with suppress(Refused, LowmemError):
             set_ = parameter_set(self._number, self._folders.manifest(batch[0].keys).engine)
             return max(1, min(len(batch), self._room(set_)))
         return 1
@@ -181,23 +184,36 @@ class Runner:
     def _answered(self, batch: list[Ticket], answer: ServerRun) -> None:
         self._metrics.peak_bytes.set(answer.peak_bytes)
         self._metrics.run_seconds.observe(answer.seconds)
+        shortage = False
         for ticket, line in zip(batch, answer.pictures, strict=True):
             if "error" in line:
-                self._picture_failed(ticket, error_of(line["exit_code"], line["error"], line["hint"]))
-                continue
-            seconds = answer.seconds if len(batch) == 1 else line["seconds"]
-            if self._queue.finish(ticket.id, seconds, answer.peak_bytes):
+                error = error_of(line["exit_code"], line["error"], line["hint"])
+                self._picture_failed(ticket, error)
+                shortage |= error.exit_code == ExitCode.ENVIRONMENT
+            else:
+                seconds = answer.seconds if len(batch) == 1 else line["seconds"]
+                self._picture_done(ticket, seconds, answer.peak_bytes)
+        if shortage:  # of disk, say, that another program may give back
+            self._stopping.wait(_SHORTAGE_SECONDS)
+
+    def _picture_done(self, ticket: Ticket, seconds: float, peak_bytes: int) -> None:
+        with self._store.changes:  # who deletes the job and sends it again has a new picture there
+            done = self._queue.finish(ticket.id, seconds, peak_bytes)
+            if done:
                 remove(self._store.picture(ticket.id))
-                self._metrics.over("done")
-                self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=answer.peak_bytes)
+        if done:
+            self._metrics.over(DONE)
+            self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=peak_bytes)
 
     def _picture_failed(self, ticket: Ticket, error: LowmemError) -> None:
-        """What an evaluation that was cut short has left may be of no use to this version of the program: then it
-        begins again, once."""
-        left = self._store.unfinished(ticket.id)
-        if isinstance(error, CiphertextError) and left.exists() and ticket.deaths == 0:
-            remove(left)
-            self._queue.put_back_alone(ticket.id, deaths=1)
+        """What an evaluation that was cut short has left may be of no use to this version of the program, and what the
+        machine lacked may be there later: then the job begins again, once."""
+        left, deaths = self._store.unfinished(ticket.id), ticket.deaths + 1
+        useless = isinstance(error, CiphertextError) and left.exists()
+        if deaths < MOST_DEATHS and (useless or error.exit_code == ExitCode.ENVIRONMENT):
+            if useless:
+                remove(left)
+            self._queue.put_back_alone(ticket.id, deaths=deaths)
             self._log.fault("job.begins_again", job=ticket.id, error=error.message)
         else:
             self._fail(ticket, error)
@@ -231,11 +247,13 @@ class Runner:
             self._store.folder: "the store",
         }
         told = error_of(int(error.exit_code), with_names(error.message, names), with_names(error.hint, names))
-        if self._queue.fail(ticket.id, told):
-            self._metrics.over("failed")
-            self._log.fault("job.failed", job=ticket.id, error=told.message, exit_code=int(told.exit_code))
-            for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)):
+        with self._store.changes:
+            failed = self._queue.fail(ticket.id, told)
+            for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)) if failed else ():
                 remove(path)
+        if failed:
+            self._metrics.over(FAILED)
+            self._log.fault("job.failed", job=ticket.id, error=told.message, exit_code=int(told.exit_code))
 
     def _cancelled(self, batch: list[Ticket]) -> list[str]:
         found = [self._queue.get(ticket.id) for ticket in batch]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from pathlib import Path
 
@@ -26,11 +27,11 @@ def token_in(path: Path) -> str:
         if path.stat().st_mode & 0o077:
             raise EnvironmentFault(f"others can read the token in {path}", f"chmod 600 {path}")
     no_token = EnvironmentFault(
-        f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters",
+        f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters of ASCII without spaces",
         "remove it: a new one is made at the next start",
     )
-    content = read_bounded(path, _LONGEST, no_token, no_token).strip()
-    if len(content) < _SHORTEST or not content.isascii() or not all(chr(byte).isprintable() for byte in content):
+    content = read_bounded(path, _LONGEST + len(b"\r\n"), no_token, no_token).strip()
+    if not re.fullmatch(rb"[\x21-\x7e]{%d,%d}" % (_SHORTEST, _LONGEST), content):
         raise no_token
     return content.decode()
 

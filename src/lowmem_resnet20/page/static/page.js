@@ -417,7 +417,8 @@ get("remove").addEventListener("click", async () => {
 });
 
 get("again").addEventListener("click", async () => {
-  await fetch(`pictures/${shown}/again`, { method: "POST" });
+  const response = await fetch(`pictures/${shown}/again`, { method: "POST" });
+  if (response.status === 429) refuse(null, await response.json());
   get("picture").focus();
 });
 
