@@ -1,4 +1,4 @@
-"""Whether a process has ended, as its parent, or whoever takes its place, may not have noticed yet."""
+"""Whether a process has ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import time
 from pathlib import Path
 
 
+def is_running(pid: int) -> bool:
+    """A process that has ended may be there a moment longer, until its end is noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def ends(pid: int, seconds: float = 10) -> bool:
-    """Within so many seconds: it is gone, or waits only to be noticed."""
+    """Within so many seconds."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return not is_running(pid)

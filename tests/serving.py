@@ -276,14 +276,6 @@ class Process:
         self.process.stdout.close()
 
 
-def is_running(pid: int) -> bool:
-    """A process that has ended may be there a moment longer, until its end is noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def upload_folder(client: httpx.Client, folder: Path) -> str:
     """A real server folder, from where the service says that it is; returns its name."""
     manifest = (folder / "manifest.json").read_bytes()

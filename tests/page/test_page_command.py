@@ -22,7 +22,8 @@ from lowmem_resnet20.page import command
 from lowmem_resnet20.sealing import sealer
 from lowmem_resnet20.terminal.passphrase import FILE_VARIABLE
 from miniature import random_picture
-from serving import Process, is_running, until
+from processes import is_running
+from serving import Process, until
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")

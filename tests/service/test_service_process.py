@@ -17,7 +17,8 @@ from lowmem_resnet20 import client as encryption
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import random_picture
-from serving import SET, Process, is_running, until, upload_folder, wait_for, weights
+from processes import is_running
+from serving import SET, Process, until, upload_folder, wait_for, weights
 
 #: On a machine that does much else, or compiles the kernels first.
 PATIENCE = 400.0

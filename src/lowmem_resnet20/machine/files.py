@@ -192,9 +192,9 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
     """The one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
-    known = (error.errno or 0) > 0  # other numbers are no errno: those of getaddrinfo, say
-    reason = os.strerror(error.errno) if known else error.strerror or str(error)
-    hint = _HINTS.get(error.errno or 0, "") if action in _WRITING or error.errno in _OF_THE_DISK else ""
+    number = error.errno or 0  # below zero it is getaddrinfo's
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    hint = _HINTS.get(number, "") if action in _WRITING or number in _OF_THE_DISK else ""
     return EnvironmentFault(f"cannot {action} {path}: {reason}", hint)
 
 
