@@ -76,7 +76,8 @@ def test_a_fault_of_the_program_is_counted_as_the_answer_that_it_gets(served, mo
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(served.service.queue, "all", faulty)
-    assert served.client.get("/v1/jobs").status_code == 500
+    closing = {"Connection": "close"}  # as the server does after a fault
+    assert served.client.get("/v1/jobs", headers=closing).status_code == 500
     assert figures(served)["requests_total", "jobs", "GET", "500"] == 1
     [request] = [line for line in served.log() if line["event"] == "request" and line["path"] == "/v1/jobs"]
     assert request["status"] == 500

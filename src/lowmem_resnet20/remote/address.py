@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
@@ -12,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..errors import EnvironmentFault, UsageError
 from ..machine.files import os_errors
+from ..machine.hosts import is_host_name, is_ip, is_this_machine
 
 #: The token, where no file of it is named.  It is never a word of the command line, which other users can see.
 TOKEN_VARIABLE = "LOWMEM_RESNET20_TOKEN"
@@ -54,32 +54,13 @@ def _split(url: str) -> SplitResult:
         raise wrong from None
     if "@" in url:
         raise UsageError("an address has no user name or password in it", "the token goes into a file: token FILE")
-    known_host = is_host_name(host) or (":" in host and _is_ip(host))
+    known_host = is_host_name(host) or (":" in host and is_ip(host))
     known_path = re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path)
     if parts.scheme not in ("http", "https") or not known_host or port == 0 or not known_path:
         raise wrong
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise wrong
     return parts
-
-
-def is_host_name(text: str) -> bool:
-    """Whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's look-up
-    raises UnicodeError."""
-    return bool(re.fullmatch(r"(?=[a-z0-9])([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{0,62}[a-z0-9]", text))
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether nothing that is sent to a host of that name leaves this machine."""
-    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _token(file: Path | None) -> str:

@@ -17,11 +17,11 @@ import uvicorn
 from ..errors import UsageError
 from ..job import Evaluation
 from ..machine.files import os_fault
+from ..machine.hosts import is_host_name, is_this_machine
 from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import default_weights_path, load_weights
-from ..remote.address import is_host_name, is_this_machine
 from ..serverprocess import ServerProcess
 from ..terminal.progress import format_bytes
 from ..terminal.report import Printer

@@ -1,0 +1,26 @@
+"""Names and addresses of hosts: which are possible, and which are this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+
+def is_host_name(text: str) -> bool:
+    """Whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's look-up
+    raises UnicodeError."""
+    return bool(re.fullmatch(r"(?=[a-z0-9])([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{0,62}[a-z0-9]", text))
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether nothing that is sent to a host of that name leaves this machine."""
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def is_ip(host: str) -> bool:
+    """Whether it is an address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
