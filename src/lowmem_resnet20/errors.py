@@ -6,7 +6,9 @@ An error's message fits on one line; ``hint`` says what to do about it.  The com
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -109,3 +111,10 @@ def error_of(code: int, message: str, hint: str = "") -> LowmemError:
     kinds = (UsageError, PictureError, KeyFolderError, WeightsError, CiphertextError, EnvironmentFault, ServerError)
     kind = next((kind for kind in kinds if kind.exit_code == code), LowmemError)
     return kind(message, hint)
+
+
+def with_names(text: str, names: Mapping[Path, str]) -> str:
+    """The text with files called as its reader knows them."""
+    for path, name in names.items():
+        text = text.replace(str(path), name)
+    return text

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .errors import LowmemError, error_of
+from .errors import LowmemError, error_of, with_names
 from .job import Evaluation
 from .terminal.progress import make_progress
 from .terminal.report import Printer
@@ -46,7 +46,7 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
 def raise_error(line: dict[str, Any], called: Mapping[Path, str] = MappingProxyType({})) -> None:
     """The error of a job that the server tells of, if it does; ``called``: what the user knows its files as."""
     if "error" in line:
-        raise error_of(line["exit_code"], _renamed(line["error"], called), line["hint"])
+        raise error_of(line["exit_code"], with_names(line["error"], called), line["hint"])
 
 
 @contextmanager
@@ -55,11 +55,5 @@ def naming(called: Mapping[Path, str]) -> Iterator[None]:
     try:
         yield
     except LowmemError as error:
-        error.message = _renamed(error.message, called)
+        error.message = with_names(error.message, called)
         raise
-
-
-def _renamed(text: str, called: Mapping[Path, str]) -> str:
-    for path, name in called.items():
-        text = text.replace(str(path), name)
-    return text

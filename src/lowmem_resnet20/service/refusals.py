@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import EnvironmentFault, LowmemError
+from ..errors import EnvironmentFault, LowmemError, with_names
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -45,9 +45,3 @@ def renamed(error: LowmemError, names: Mapping[Path, str]) -> Refused:
     if isinstance(error, EnvironmentFault):
         return refusal_of(error)
     return Refused(422, with_names(error.message, names), with_names(error.hint, names))
-
-
-def with_names(text: str, names: Mapping[Path, str]) -> str:
-    for path, name in names.items():
-        text = text.replace(str(path), name)
-    return text

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from ..errors import CiphertextError, ExitCode, LowmemError, error_of
+from ..errors import CiphertextError, ExitCode, LowmemError, error_of, with_names
 from ..job import Evaluation, Job
 from ..machine.files import os_fault
 from ..machine.locks import FolderLock
@@ -25,7 +25,7 @@ from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
 from .log import EventLog
 from .metrics import Metrics
-from .refusals import Refused, with_names
+from .refusals import Refused
 from .store import Store, remove
 
 #: Errors of the jobs themselves: another process would meet them too.
