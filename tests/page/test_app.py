@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -222,6 +223,39 @@ def test_one_that_is_too_large_need_not_come_and_cannot(served, monkeypatch):
     answer = client.post("/pictures?name=a.jpg&bytes=10", content=parts())
     assert (answer.status_code, answer.json()["error"]) == (422, "a.jpg is larger than 1 MB")
     assert client.post("/pictures?name=a.png&bytes=x", content=photograph()).status_code == 201
+
+
+def test_one_that_stops_on_its_way_does_not_hold_up_the_others(served, monkeypatch):
+    monkeypatch.setattr(apps, "_SILENCE", 0.2)
+    [cookie] = [f"{name}={value}" for name, value in served.opened().cookies.items()]
+    headers = {"host": HOST, "origin": ORIGIN, "cookie": cookie}
+
+    async def post(parts: list[bytes], *, stops: bool) -> list[dict]:
+        """What is answered to such a body, of which, if it ``stops``, no end comes."""
+        left, answered = list(parts), []
+        scope = {"type": "http", "method": "POST", "path": "/pictures", "query_string": b"name=a.png"}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+        async def receive() -> dict:
+            if stops and not left:
+                await asyncio.sleep(3600)
+            return {"type": "http.request", "body": left.pop(0), "more_body": stops or bool(left)}
+
+        async def send(message: dict) -> None:
+            answered.append(message)
+
+        await served.guard(scope, receive, send)
+        return answered
+
+    async def both() -> tuple[list[dict], list[dict]]:
+        return await asyncio.gather(post([b"abc"], stops=True), post([photograph()], stops=False))
+
+    stopped, other = asyncio.run(both())
+    assert (stopped[0]["status"], json.loads(stopped[1]["body"])["error"]) == (
+        422,
+        "a.png stopped on its way to the program",
+    )
+    assert other[0]["status"] == 201
 
 
 def test_a_thousand_are_too_many(served):

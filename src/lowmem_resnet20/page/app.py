@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..batch import Item
-from ..errors import LowmemError
+from ..errors import LowmemError, PictureError
 from ..model.picture import check_size
 from ..terminal import endings
 from .drawing import png_of_pixels
@@ -27,6 +27,8 @@ from .session import Key, Session, Told, TooMany, name_of, told
 _STATIC = Path(__file__).parent / "static"
 #: Seconds after which a stream without news says that it is there.
 _HEARTBEAT = 15.0
+#: Seconds without a byte of a picture after which it is given up: the others wait for it.
+_SILENCE = 20.0
 
 #: Reads a picture's content, called so, and looks at it in the clear; returns what was found and the warnings.
 Look = Callable[[bytes, Path], tuple[Item, list[Told]]]
@@ -132,13 +134,16 @@ class _News:
 
 
 async def _content(request: Request, path: Path) -> bytes:
-    """The body, as far as a picture may be large.  Errors: PictureError."""
+    """The body, as far as a picture may be large.  Errors: PictureError, also for one that stops on its way."""
     declared = request.query_params.get("bytes", "")
     check_size(int(declared) if declared.isdecimal() and len(declared) < 20 else 1, path)
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        check_size(max(len(content), 1), path)
+    content, parts = bytearray(), request.stream()
+    try:
+        while (part := await asyncio.wait_for(anext(parts, None), _SILENCE)) is not None:
+            content += part
+            check_size(max(len(content), 1), path)
+    except asyncio.TimeoutError as error:
+        raise PictureError(f"{path} stopped on its way to the program") from error
     return bytes(content)
 
 
