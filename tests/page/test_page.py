@@ -182,6 +182,25 @@ def test_what_is_no_picture_is_told(page, folder):
     page.wait("document.querySelector('#refused').hidden && document.activeElement.id === 'files'")
 
 
+def test_one_that_was_stopped_is_tried_again_or_the_page_says_why_not(page, folder):
+    """What the program says when as many pictures wait as may is put in its place here, in the browser."""
+    page.drop("#drop", folder / "0.png")
+    page.wait("document.querySelector('#now').checkVisibility() && document.querySelectorAll('.cell.done').length > 1")
+    page.evaluate("document.querySelector('#remove').click()")
+    page.wait("!document.querySelector('#again').hidden")
+    page.evaluate(
+        "window.asked = window.fetch; window.fetch = async () =>"
+        " new Response(JSON.stringify({ error: 'too many wait', hint: 'come again' }), { status: 429 })"
+    )
+    page.evaluate("document.querySelector('#again').click()")
+    page.wait("!document.querySelector('#refused').hidden")
+    said = page.evaluate("document.querySelector('#refused').innerText")
+    assert said.splitlines() == ["Error: too many wait", "Hint: come again"]
+    page.evaluate("window.fetch = window.asked")
+    page.evaluate("document.querySelector('#again').click()")
+    wait_for_answer(page, "0.png")
+
+
 def test_one_that_is_too_large_is_told_without_being_sent(page, folder, tmp_path):
     large = tmp_path / "large.jpg"
     with open(large, "wb") as file:
