@@ -275,6 +275,8 @@ def test_two_workers_are_faster_than_one(kept, tmp_path, capsys):
     [
         ("127.0.0.2:1", ExitCode.ENVIRONMENT, "no Ray cluster answers at 127.0.0.2:1: Connection refused"),
         ("nowhere", ExitCode.USAGE, "'nowhere' is not the address of a Ray cluster"),
+        ("a..b:1", ExitCode.USAGE, "'a..b:1' is not the address of a Ray cluster"),
+        ("[::1:1", ExitCode.USAGE, "'[::1:1' is not the address of a Ray cluster"),
         ("ray://127.0.0.2:1", ExitCode.USAGE, "'ray://127.0.0.2:1' is not the address of a Ray cluster"),
     ],
 )

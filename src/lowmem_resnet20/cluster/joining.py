@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from ..errors import EnvironmentFault, UsageError, on_one_line
+from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
 from ..terminal.words import PROGRAM
 
@@ -66,15 +67,15 @@ def check_address(address: str) -> None:
         raise EnvironmentFault(message, f"pip install '{PROGRAM}[ray]'")
     if address in (AUTO, LOCAL):
         return
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+    host, port = host_and_port(address) or ("", 0)
+    if not port:
         raise UsageError(f"{address!r} is not the address of a Ray cluster", "HOST:PORT, auto or local")
-    if host in ("localhost", "127.0.0.1", "[::1]"):
+    if host in ("localhost", "127.0.0.1", "::1"):
         from ray.util import get_node_ip_address
 
         host = get_node_ip_address()
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
+        socket.create_connection((host, port), _SECONDS_TO_ANSWER).close()
     except OSError as error:
         reason = error.strerror or on_one_line(error)  # that of getaddrinfo, too
         raise EnvironmentFault(f"no Ray cluster answers at {address}: {reason}", _START) from error

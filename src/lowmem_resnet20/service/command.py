@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import sys
 import threading
@@ -17,7 +16,7 @@ import uvicorn
 from ..errors import UsageError
 from ..job import Evaluation
 from ..machine.files import os_fault
-from ..machine.hosts import is_host_name, is_this_machine
+from ..machine.hosts import host_and_port, is_this_machine
 from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
@@ -62,11 +61,10 @@ def serve(request: Request, printer: Printer) -> None:
 
 def parse_address(text: str) -> tuple[str, int]:
     """``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
-    found = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})", text)
-    known_host = found and (found["six"] or is_host_name(found["host"].lower()))
-    if not found or not known_host or int(found["port"]) > 65535:
+    found = host_and_port(text)
+    if found is None:
         raise UsageError(f"{text!r} is not HOST:PORT", f"such as {DEFAULT_ADDRESS}, or [::1]:8642")
-    return found["six"] or found["host"], int(found["port"])
+    return found
 
 
 def _on_cluster(address: str, settings: Settings) -> Settings:
