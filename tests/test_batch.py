@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.batch import Each, Group, Item
-from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, Reported, WeightsError
-from lowmem_resnet20.evaluating import naming, raise_error
+from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, Reported, WeightsError, naming
+from lowmem_resnet20.evaluating import raise_error
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.named import checkpoints_left, checkpoints_of, ciphertexts_named
 from lowmem_resnet20.terminal.report import Printer

@@ -6,7 +6,8 @@ An error's message fits on one line; ``hint`` says what to do about it.  The com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,18 @@ def error_of(code: int, message: str, hint: str = "") -> LowmemError:
     return kind(message, hint)
 
 
-def with_names(text: str, names: Mapping[Path, str]) -> str:
-    """The text with files called as its reader knows them."""
+def with_names(error: LowmemError, names: Mapping[Path, str]) -> LowmemError:
+    """The error, in which files are called from now on as its reader knows them."""
     for path, name in names.items():
-        text = text.replace(str(path), name)
-    return text
+        error.message, error.hint = error.message.replace(str(path), name), error.hint.replace(str(path), name)
+    return error
+
+
+@contextmanager
+def naming(names: Mapping[Path, str]) -> Iterator[None]:
+    """Errors inside this context call files as their reader knows them (see :func:`with_names`)."""
+    try:
+        yield
+    except LowmemError as error:
+        with_names(error, names)
+        raise

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .errors import LowmemError, error_of, with_names
+from .errors import error_of, with_names
 from .job import Evaluation
 from .terminal.progress import make_progress
 from .terminal.report import Printer
@@ -46,14 +45,4 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
 def raise_error(line: dict[str, Any], called: Mapping[Path, str] = MappingProxyType({})) -> None:
     """The error of a job that the server tells of, if it does; ``called``: what the user knows its files as."""
     if "error" in line:
-        raise error_of(line["exit_code"], with_names(line["error"], called), line["hint"])
-
-
-@contextmanager
-def naming(called: Mapping[Path, str]) -> Iterator[None]:
-    """Errors inside this context name files as the user knows them."""
-    try:
-        yield
-    except LowmemError as error:
-        error.message = with_names(error.message, called)
-        raise
+        raise with_names(error_of(line["exit_code"], line["error"], line["hint"]), called)

@@ -21,8 +21,8 @@ from .batch import (
     read_pixels,
     several_inputs,
 )
-from .errors import Reported
-from .evaluating import check, naming, raise_error, run
+from .errors import Reported, naming
+from .evaluating import check, raise_error, run
 from .job import Job
 from .machine.memory import peak_resident_bytes
 from .named import (

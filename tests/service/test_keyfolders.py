@@ -151,6 +151,21 @@ def test_an_upload_that_cannot_be_read_at_the_start_is_kept(served, monkeypatch)
     assert not status(served, name_of(manifest))["complete"]
 
 
+def test_keys_that_this_version_cannot_use_are_refused_without_the_services_paths(serve, tmp_path):
+    """As after an upgrade: they stay until they are deleted."""
+    with serve() as served:
+        name = served.upload()
+        manifest = served.service.store.keys / name / "server" / "manifest.json"
+        manifest.write_bytes(json.dumps(json.loads(manifest.read_bytes()) | {"fingerprint": "0" * 16}).encode())
+    with serve() as served:
+        posted = served.client.post("/v1/jobs", params={"keys": name}, content=ciphertext(tmp_path))
+        for answer in (served.client.get(f"/v1/keys/{name}"), posted):
+            assert answer.status_code == 422 and answer.json()["error"].startswith("the key folder"), answer.text
+            assert str(served.service.store.folder) not in answer.text
+        assert not [line for line in served.log() if line["event"] == "fault"]
+        assert served.client.delete(f"/v1/keys/{name}").status_code == 204
+
+
 def test_a_damaged_file_begins_again(served):
     manifest = manifest_of(served.files)
     name = name_of(manifest)

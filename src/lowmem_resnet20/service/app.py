@@ -219,6 +219,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     refused = refusal_of(error)
+    if refused.status == 422:  # what was sent is at fault
+        return await _refused(request, refused)
     service: Service = request.app.state.service
     service.log.fault("fault", path=request.url.path, error=f"{type(error).__name__}: {error}")
     return _answer(refused)

@@ -10,7 +10,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from ..errors import CiphertextError
+from ..errors import naming
 from ..fhe.belonging import belonging
 from ..fhe.envelope import PICTURE, Belonging, read_envelope
 from ..fhe.group import split
@@ -19,7 +19,7 @@ from ..network.weights import Weights
 from .jobs import CANCELLED, WAITING, Queue, Ticket, job_id
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
-from .refusals import Refused, renamed
+from .refusals import Refused
 from .store import Store, remove
 
 
@@ -62,12 +62,10 @@ class Intake:
         """That it is an encrypted picture, or group, for these keys, the service's weights and its version of the
         program; returns its id."""
         set_ = self._set(keys)
-        try:
+        with naming({received: "the ciphertext"}):
             envelope = read_envelope(received)
             envelope.expect(PICTURE, self._ours(keys, set_))
             split(envelope.payload, set_.ciphertexts(1), received)
-        except CiphertextError as error:
-            raise renamed(error, {received: "the ciphertext"}) from error
         return envelope.digest
 
     def _ours(self, keys: str, set_: ParameterSet) -> Belonging:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFault, KeyFolderError, LowmemError
+from ..errors import EnvironmentFault, KeyFolderError, naming
 from ..fhe.keystore import MANIFEST, SERVER, FileRecord, Manifest
 from ..machine.files import atomic_write, flush_to_disk, sha256
 from .keyfiles import kept, offered
 from .limits import Limits
-from .refusals import Refused, renamed, unknown
+from .refusals import Refused, unknown
 from .store import Store, remove
 
 _PARTS = "parts"
@@ -212,7 +212,8 @@ class KeyFolders:
             if path is None:
                 raise unknown("such key folder")
             if name not in self._manifests:
-                self._manifests[name] = kept(path / SERVER, self._number)
+                with naming({path / SERVER: _CALLED}):
+                    self._manifests[name] = kept(path / SERVER, self._number)
             return _Folder(path, self._manifests[name])
 
     def _described(self, new: Path, manifest: bytes) -> _Folder:
@@ -221,10 +222,8 @@ class KeyFolders:
         (new / _PARTS).mkdir()
         atomic_write(new / SERVER / MANIFEST, manifest)
         flush_to_disk(new)
-        try:
+        with naming({new / SERVER: _CALLED}):
             return _Folder(new, offered(new / SERVER, self._number))
-        except LowmemError as error:
-            raise renamed(error, {new / SERVER: _CALLED}) from error
 
     def _check_quota(self, folder: _Folder) -> None:
         if sum(self.count().values()) >= self._limits.key_folders:

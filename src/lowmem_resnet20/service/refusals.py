@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Mapping
-from pathlib import Path
 
-from ..errors import EnvironmentFault, LowmemError, with_names
+from ..errors import EnvironmentFault, LowmemError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -38,10 +37,3 @@ def refusal_of(error: Exception) -> Refused:
         return Refused(503, "the service's machine has a fault: its log says more", headers={"Retry-After": "60"})
     assert isinstance(error, LowmemError)
     return Refused(422, error.message, error.hint)
-
-
-def renamed(error: LowmemError, names: Mapping[Path, str]) -> Refused:
-    """The refusal of what was sent, which its sender knows by other names than the files it was kept in."""
-    if isinstance(error, EnvironmentFault):
-        return refusal_of(error)
-    return Refused(422, with_names(error.message, names), with_names(error.hint, names))

@@ -246,7 +246,7 @@ class Runner:
             self._store.keys / ticket.keys / "server": "the key folder",
             self._store.folder: "the store",
         }
-        told = error_of(int(error.exit_code), with_names(error.message, names), with_names(error.hint, names))
+        told = with_names(error, names)
         with self._store.changes:
             failed = self._queue.fail(ticket.id, told)
             for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)) if failed else ():
