@@ -62,8 +62,8 @@ PARTS = {
 }
 #: The native arithmetic's operations that move ciphertexts.
 MOVING = (
-    "rescale", "add", "subtract", "add_constant", "add_vector", "multiply_integer", "multiply_by_i", "combination",
-    "weighted_sum", "sum_of_products", "rotate", "conjugate", "transform", "to_sparse", "raise_modulus", "to_dense",
+    "rescale", "add", "add_constant", "add_vector", "multiply_integer", "combination", "weighted_sum",
+    "sum_of_products", "rotate", "conjugate", "transform", "to_sparse", "raise_modulus", "to_dense",
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from smallring import SLOTS, insecure_context, serialised
 from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
 from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native.chain import Chain
-from lowmem_resnet20.native.ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import (
     CONJUGATION,
     FROM_SPARSE,
     INTO_SPARSE,
+    RELINEARISATION,
     Order,
     key_path,
     open_key,
@@ -27,7 +27,6 @@ from lowmem_resnet20.native.keys import (
     rotation_name,
     write_keys,
 )
-from lowmem_resnet20.native.keys import RELINEARISATION as RELINEARISATION_NAME
 from lowmem_resnet20.native.openfhe_files import (
     FileKey,
     read_chain,
@@ -77,9 +76,10 @@ class Compared:
 
     def decrypted(self, native: Ciphertext) -> np.ndarray:
         """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
-        arithmetic, conjugate = self.native, self.native.conjugate(native)
-        minus_i = reduce(lambda x, _: arithmetic.multiply_by_i(x), range(3), arithmetic.subtract(native, conjugate))
-        real, imaginary = self._real(arithmetic.add(native, conjugate)), self._real(minus_i)
+        pair = [native, self.native.conjugate(native)]
+        real, imaginary = (
+            self._real(self.native.combination(pair, factors, native.scale)) for factors in ([1, 1], [-1j, 1j])
+        )
         return (real + 1j * imaginary) / 2
 
     def _real(self, native: Ciphertext) -> np.ndarray:
@@ -116,9 +116,9 @@ def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, step
     n = chain.dimension
     chain = replace(chain, p=relinearisation.primes[len(chain.q) :], sparse=rotations[2 * n - 4].primes[1:])
     towers = cut or len(chain.q)
-    plan = {rotation_name(step, n): towers for step in steps} | {RELINEARISATION_NAME: towers, CONJUGATION: towers}
+    plan = {rotation_name(step, n): towers for step in steps} | {RELINEARISATION: towers, CONJUGATION: towers}
     plan |= {INTO_SPARSE: 1, FROM_SPARSE: len(chain.q)}
-    keys = {**rotations, RELINEARISATION: relinearisation}
+    keys = {**rotations, RELINEARISATION_INDEX: relinearisation}
     write_keys(folder, keys, plan, chain, Order(ORDER, memory_order(n)))
     opened = {openfhe_index(name, n): open_key(key_path(folder, name), name, chain, plan[name], ORDER) for name in plan}
     return Compared(context, pair, NativeArithmetic(chain, opened, threads), chain, keys)

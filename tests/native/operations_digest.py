@@ -49,8 +49,8 @@ def digest(threads: int) -> str:
     results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x,
                               x), (x, x)])), native.transform(x, transform, 2.0**72),
                               native.weighted_sum([x] * 9, lambda _: vector, 2.0**72),
-                              native.add_constant(native.add_vector(native.subtract(x,
-                              native.multiply_by_i(x)), vector), 1 - 1j),
+                              native.add_constant(native.add_vector(native.combination([x, x], [1, -1j],
+                              x.scale), vector), 1 - 1j),
                               native.to_dense(native.raise_modulus(native.to_sparse(native.drop(x, 1))))]  # fmt: skip
     return hashlib.sha256(b"".join(native.ring.to_openfhe(result.residues).tobytes() for result in results)).hexdigest()
 

@@ -87,7 +87,7 @@ def test_sums_equal_openfhes(both, values):
     a, b = both.encrypt(values()), both.encrypt(values())
     x, y = both.imported(a), both.imported(b)
     assert both.same(both.context.EvalAdd(a, b), both.native.add(x, y))
-    assert both.same(both.context.EvalSub(a, b), both.native.subtract(x, y))
+    assert both.same(both.context.EvalSub(a, b), both.native.combination([x, y], [1, -1], x.scale))
     with pytest.raises(PlanError, match="are added"):
         both.native.add(x, replace(y, scale=y.scale * 1.001))
 
@@ -144,7 +144,6 @@ def test_constants_and_complex_vectors(both, values):
     scale = x.scale * native.moduli[6]
     combined = native.rescale(native.combination([x, y], [0.5 - 2j, 0.25j], scale))
     assert np.abs(both.decrypted(combined) - ((0.5 - 2j) * a + 0.25j * b)).max() < NOISE
-    assert np.abs(both.decrypted(native.multiply_by_i(x)) - 1j * a).max() < NOISE
     assert np.abs(both.decrypted(native.multiply_integer(x, -3)) + 3 * a).max() < NOISE
     assert np.abs(both.decrypted(native.add_constant(x, -1.5 + 1j)) - (a - 1.5 + 1j)).max() < NOISE
     turned = native.rescale(native.weighted_sum([x], lambda _: complex_, x.scale * native.moduli[10]))

@@ -59,8 +59,6 @@ class Arithmetic(Protocol, Generic[X]):
 
     def add(self, x: X, y: X) -> X: ...
 
-    def subtract(self, x: X, y: X) -> X: ...
-
     def add_constant(self, x: X, constant: complex) -> X:
         """``constant`` added to every slot: round(scale * real) + round(scale * imaginary) X^(N/2).  Towers, scale
         kept."""
@@ -70,9 +68,6 @@ class Arithmetic(Protocol, Generic[X]):
 
     def multiply_integer(self, x: X, factor: int) -> X:
         """``factor`` times the values, exactly; |factor| < 2^31.  Towers, scale kept."""
-
-    def multiply_by_i(self, x: X) -> X:
-        """i times the values, exactly: the product with X^(N/2).  Towers, scale kept."""
 
     def combination(self, xs: Sequence[X], constants: Sequence[complex], scale: float) -> X:
         """sum_j constants[j] * xs[j] at ``scale``, not rescaled.

@@ -21,7 +21,7 @@ from .ring import Ring
 from .slottransform import SlotTransform
 
 #: Where the relinearisation key is among the keys by automorphism index.
-RELINEARISATION = 1
+RELINEARISATION_INDEX = 1
 #: Vectors that a weighted sum encodes at once, among them the nine of a convolution's taps: work for all threads, in
 #: little memory.
 _ENCODED_AT_ONCE = 12
@@ -49,8 +49,9 @@ class Ciphertext:
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    keys: by OpenFHE's automorphism index, RELINEARISATION for products, 2N - 1 for conjugation, 2N - 4 and 2N - 2 for
-    the ways to and from the sparse secret.  Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
+    keys: by OpenFHE's automorphism index, RELINEARISATION_INDEX for products, 2N - 1 for conjugation, 2N - 4 and
+    2N - 2 for the ways to and from the sparse secret.  Plaintexts of transforms are kept until
+    :meth:`forget_plaintexts`."""
 
     def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
@@ -98,10 +99,6 @@ class NativeArithmetic:
         _check_alike([x.scale, y.scale])
         return self._linear([x, y], [(1, 0), (1, 0)], x.scale)
 
-    def subtract(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
-        _check_alike([x.scale, y.scale])
-        return self._linear([x, y], [(1, 0), (-1, 0)], x.scale)
-
     def add_constant(self, x: Ciphertext, constant: complex) -> Ciphertext:
         constants = self._constants([_rounded(constant, x.scale)], x.towers)
         return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
@@ -113,9 +110,6 @@ class NativeArithmetic:
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
         return self._linear([x], [(factor, 0)], x.scale)
-
-    def multiply_by_i(self, x: Ciphertext) -> Ciphertext:
-        return self._linear([x], [(0, 1)], x.scale)
 
     def combination(self, xs: Sequence[Ciphertext], constants: Sequence[complex], scale: float) -> Ciphertext:
         pairs = zip(xs, constants, strict=True)
@@ -141,7 +135,7 @@ class NativeArithmetic:
         _check_alike(scales)
         towers = min(min(x.towers, y.towers) for x, y in pairs)
         tensor = self._tensor(pairs, towers)
-        residues = self._switcher.switch(tensor[2], self._key(RELINEARISATION), tensor[:2])
+        residues = self._switcher.switch(tensor[2], self._key(RELINEARISATION_INDEX), tensor[:2])
         return replace(pairs[0][0], residues=residues, towers=towers, scale=scales[0])
 
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:

@@ -89,9 +89,6 @@ class ClearArithmetic:
         self._count("add", towers)
         return replace(x, values=x.values + y.values, towers=towers)
 
-    def subtract(self, x: ClearText, y: ClearText) -> ClearText:
-        return self.add(x, replace(y, values=-y.values))
-
     def add_constant(self, x: ClearText, constant: complex) -> ClearText:
         return replace(x, values=x.values + _rounded(constant, x.scale))
 
@@ -102,10 +99,6 @@ class ClearArithmetic:
     def multiply_integer(self, x: ClearText, factor: int) -> ClearText:
         self._count("constant", x.towers)
         return replace(x, values=x.values * factor)
-
-    def multiply_by_i(self, x: ClearText) -> ClearText:
-        self._count("constant", x.towers)
-        return replace(x, values=x.values * 1j)
 
     def combination(self, xs: Sequence[ClearText], constants: Sequence[complex], scale: float) -> ClearText:
         towers = min(x.towers for x in xs)

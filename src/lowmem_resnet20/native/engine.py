@@ -14,10 +14,9 @@ import numpy as np
 from ..errors import CiphertextError, KeyFolderError
 from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
-from . import ciphertext
 from .arithmetic import SCALE_TOLERANCE
 from .chain import CHAIN, Chain, read_chain_file
-from .ciphertext import Ciphertext, NativeArithmetic
+from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
 from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
@@ -45,7 +44,7 @@ class _ByAutomorphism(Mapping[int, NativeKey]):
 
 
 def _index(name: str, dimension: int) -> int:
-    return ciphertext.RELINEARISATION if name == RELINEARISATION else openfhe_index(name, dimension)
+    return RELINEARISATION_INDEX if name == RELINEARISATION else openfhe_index(name, dimension)
 
 
 class NativeEngine:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import EnvironmentFault
 from ..network.engines import WITH_OPENFHE
 from .chain import Chain, Prime
-from .ciphertext import RELINEARISATION, Ciphertext, NativeArithmetic
+from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from .compilation import compile_once, has_fused_multiply_add, is_compiled
 from .memory import aligned
 from .slottransform import SlotTransform
@@ -53,7 +53,9 @@ def _exercise() -> None:
     """Every operation once: every kernel."""
     n = _CHAIN.dimension
     rotation, conjugation, into, out = 5, 2 * n - 1, 2 * n - 4, 2 * n - 2
-    keys = {index: _key(index if index % 2 else 1, 2, 1) for index in (RELINEARISATION, rotation, conjugation, out)}
+    keys = {
+        index: _key(index if index % 2 else 1, 2, 1) for index in (RELINEARISATION_INDEX, rotation, conjugation, out)
+    }
     native = NativeArithmetic(_CHAIN, {**keys, into: _key(1, 1, 2)}, threads=1)
     residues, vector = aligned(2, 2, n), np.zeros(n // 2)
     residues[...] = 0

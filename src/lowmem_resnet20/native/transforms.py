@@ -56,11 +56,6 @@ def multiply(left: Diagonals, right: Diagonals, period: int) -> dict[int, np.nda
     return product
 
 
-def apply(matrix: Diagonals, vector: np.ndarray) -> np.ndarray:
-    """The matrix times a vector, which repeats, in the clear."""
-    return sum(_repeat(diagonal, len(vector)) * np.roll(vector, -offset) for offset, diagonal in matrix.items())
-
-
 def fourier_layer(slots: int, stride: int) -> dict[int, np.ndarray]:
     """The layer of W on complex ``slots`` that joins slots ``stride`` apart: (u, v) -> (u + w v, u - w v)."""
     lower, root = _butterfly(slots, stride)
