@@ -155,14 +155,13 @@ def test_the_texts_figures_are_of_the_sets_as_they_are():
     """The table of sets in SECURITY.md: number and engine, log2 QP, and what each attack costs."""
     text = (ROOT / "SECURITY.md").read_text()
     row = r"^\| (?P<sets>\d(?:, \d)*)(?:, (?P<engine>engine openfhe|native))? \| (?P<bits>\d+) \|"
-    row += r"(?P<costs>(?: [\d.]+ \|){4}| not run, see below \|(?: \|){3})$"
+    row += r"(?P<costs>(?: [\d.]+ \|){4})$"
     stated, costs = {}, {}
     for found in re.finditer(row, text, re.MULTILINE):
         engine = "native" if found["engine"] == "native" else "openfhe"
         stated |= {(int(number), engine): int(found["bits"]) for number in found["sets"].split(", ")}
-        if "not run" not in found["costs"]:
-            costs[int(found["bits"])] = [float(cost) for cost in found["costs"].strip(" |").split(" | ")]
+        costs[int(found["bits"])] = [float(cost) for cost in found["costs"].strip(" |").split(" | ")]
     assert stated == {key: set_.log2_qp for key, set_ in PARAMETER_SETS.items()}
-    assert min(map(min, costs.values())) >= 128 and max(costs) == max(stated.values())
+    assert min(map(min, costs.values())) >= 128
     for column in zip(*(costs[bits] for bits in sorted(costs)), strict=True):
         assert list(column) == sorted(column, reverse=True)  # a shorter modulus makes every attack dearer
