@@ -17,6 +17,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.native.keyplan import key_size
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.serverprocess import ServerRun
@@ -175,7 +176,8 @@ def write_plot(inspection: Inspection, path: Path) -> None:
 
 def write_report(inspection: Inspection, path: Path) -> None:
     """The panels as pictures inside the page, and the numbers as tables."""
-    body = [f"<h1>{html.escape(_title(inspection))}</h1>", f"<pre>{html.escape(inspection.set.summary())}</pre>"]
+    summary = inspection.set.summary(key_size(inspection.set))
+    body = [f"<h1>{html.escape(_title(inspection))}</h1>", f"<pre>{html.escape(summary)}</pre>"]
     body += [_image(name, inspection) for name in ("picture", "logits")]
     body.append(_rows(("class", "plain", "encrypted", "difference"), _logit_rows(inspection)))
     body += [_image(name, inspection) for name in ("errors", "ranges", "times", "memory")]

@@ -1,8 +1,9 @@
-"""Whether a process has ended."""
+"""Waiting for what another process or thread does, and whether a process has ended."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -14,9 +15,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def ends(pid: int, seconds: float = 10) -> bool:
-    """Within so many seconds."""
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait, at most so many seconds."""
     deadline = time.monotonic() + seconds
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not is_running(pid)
+    while not holds():
+        assert time.monotonic() < deadline, holds
+        time.sleep(0.01)
+
+
+def ends(pid: int, seconds: float = 10) -> None:
+    """Wait for a process to end."""
+    until(lambda: not is_running(pid), seconds)

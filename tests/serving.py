@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
@@ -179,13 +179,6 @@ class Served:
     def wait(self, job: str, *states: str) -> dict[str, Any]:
         """Until the job is in one of the states, over by default."""
         return wait_for(self.client, job, *states)
-
-
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) -> dict[str, Any]:

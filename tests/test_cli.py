@@ -1112,7 +1112,7 @@ def test_ctrl_c_kills_the_server_and_leaves_nothing(tmp_path, number):
         assert process.wait(20) == 128 + number
         assert process.stderr.read() == b""
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert ends(server_id)
+    ends(server_id)
 
 
 # --- fuzz -------------------------------------------------------------------------------------------------

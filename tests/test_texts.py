@@ -15,7 +15,7 @@ import pytest
 
 from lowmem_resnet20 import __version__
 from lowmem_resnet20.errors import ExitCode, UsageError
-from lowmem_resnet20.native.keyplan import largest_key
+from lowmem_resnet20.native.keyplan import key_size
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.terminal import words
 
@@ -272,9 +272,7 @@ def set_of(row: dict[str, str]):
 
 def described(set_) -> dict[str, str]:
     """What the tables say of a parameter set."""
-    refresh, key = set_.refresh, f"{set_.switching_key_bytes / 2**20:.0f} MiB"
-    if set_.engine == "native":
-        key = f"at most {largest_key(set_) / 2**20:.0f} MiB"
+    refresh = set_.refresh
     return {
         "ReLU": f"{'Fourier' if refresh.functional else 'Chebyshev'}, degree {refresh.degree}",
         "primes, bits": f"{set_.first_modulus_bits} + {set_.multiplicative_depth} x {set_.scaling_bits}",
@@ -282,7 +280,7 @@ def described(set_) -> dict[str, str]:
         "digits": str(set_.large_digits),
         "levels": f"{set_.refresh_levels} + {set_.usable_levels} + {set_.reserve_levels}",
         "log2 QP": str(set_.log2_qp),
-        "rotation key": key,
+        "rotation key": key_size(set_),
     }
 
 

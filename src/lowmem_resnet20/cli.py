@@ -104,13 +104,12 @@ def _generate_keys(request: Request, printer: Printer) -> None:
 
     set_, folder = parameter_set(request.set_number, request.engine), key_folder(request)
     from . import client
-    from .native.keyplan import largest_key
-    from .network.engines import NATIVE
+    from .native.keyplan import key_size
 
     if os.path.lexists(folder):  # before anyone is asked for a passphrase
         raise exists_already(folder)
     if request.verbose >= 0:
-        printer.say(set_.summary(largest_key(set_) if set_.engine == NATIVE else 0))
+        printer.say(set_.summary(key_size(set_)))
     seal: Callable[[bytes], bytes] = _sealer() if request.passphrase else bytes
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "generate"):
@@ -135,7 +134,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
 
 def _encrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    each = Each(request, printer, several_inputs(request) or request.into_folder or request.output.is_dir())
+    each = Each(request, printer, several_inputs(request) or request.into_folder or os.path.isdir(request.output))
     items = pictures_named(request, each)
     if not items:
         each.end()
@@ -165,7 +164,8 @@ def _encrypt(request: Request, printer: Printer) -> None:
 def _evaluate(request: Request, printer: Printer) -> None:
     """The server, in a process of its own: what OpenFHE does to it is told in a line."""
     ciphertexts = ciphertexts_named(request)
-    several = len(ciphertexts) > 1 or request.into_folder or request.output.is_dir() or request.ciphertexts[0].is_dir()
+    folders = request.into_folder or any(map(os.path.isdir, (request.output, *request.ciphertexts)))
+    several = len(ciphertexts) > 1 or folders
     outputs = output_files(request.output, [path.name for path in ciphertexts], several)
     jobs = [
         Job(ciphertext, output, checkpoints_of(request.checkpoints, output, several))
@@ -185,7 +185,7 @@ def _evaluate(request: Request, printer: Printer) -> None:
 def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
     """several: whether each is told by its name, though only one may be left."""
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    several = several or len(request.ciphertexts) > 1 or request.ciphertexts[0].is_dir() or set_.pictures > 1
+    several = several or len(request.ciphertexts) > 1 or os.path.isdir(request.ciphertexts[0]) or set_.pictures > 1
     each = Each(request, printer, several)
     ciphertexts = ciphertexts_named(request)
     given = pictures_named(request, each) if request.inputs else []

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .errors import error_of, with_names
+from .errors import error_of
 from .job import Evaluation
 from .terminal.progress import make_progress
 from .terminal.report import Printer
@@ -42,7 +39,7 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
         return run_server(asked, progress, printer.stderr)
 
 
-def raise_error(line: dict[str, Any], called: Mapping[Path, str] = MappingProxyType({})) -> None:
-    """The error of a job that the server tells of, if it does; ``called``: what the user knows its files as."""
+def raise_error(line: dict[str, Any]) -> None:
+    """The error of a job that the server tells of, if it does."""
     if "error" in line:
-        raise with_names(error_of(line["exit_code"], line["error"], line["hint"]), called)
+        raise error_of(line["exit_code"], line["error"], line["hint"])

@@ -102,8 +102,8 @@ class Protocol:
         for group, line in zip(self.encrypted, self.server.pictures, strict=True):
             group.seconds["evaluate"] = self.server.seconds if alone else line["seconds"]
             group.share("evaluate")
-            with self.each.trying(*group.paths, of_job=True):
-                raise_error(line, group.files)
+            with self.each.trying(*group.paths, of_job=True), naming(group.files):
+                raise_error(line)
 
     def decrypt(self) -> None:
         """Each result is printed as soon as it is known, whatever becomes of what follows it."""

@@ -27,6 +27,7 @@ from lowmem_resnet20.errors import (
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.terminal.progress import LineProgress
+from processes import until
 from raycluster import TESTS, WEIGHTS, Kept, cluster, keep, kill_one, pictures, processes, request, run
 
 pytest.importorskip("ray")
@@ -55,14 +56,7 @@ def nodes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nodes")
     with cluster(folder, 2) as made:
         yield made, folder
-    gone(lambda: processes("ray::") | processes(str(Path(sys.executable).parent)))
-
-
-def gone(found, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while found() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert found() == set()
+    until(lambda: not processes("ray::") | processes(str(Path(sys.executable).parent)), 15)
 
 
 def sent(folder: Path) -> list[list[str]]:
@@ -85,11 +79,11 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
     seen, killed, shown = set(), [], io.StringIO()
 
     def kill_when_both_evaluate() -> None:
-        deadline = time.monotonic() + 600
-        while len(seen) < 2:
-            assert time.monotonic() < deadline
+        def both() -> bool:
             seen.update(processes("ray::Worker.evaluate"))
-            time.sleep(0.1)
+            return len(seen) == 2
+
+        until(both, 600)
         killed.append(kill_one("ray::Worker.evaluate"))
 
     killer = threading.Thread(target=kill_when_both_evaluate, daemon=True)
@@ -207,7 +201,7 @@ def test_interrupted(kept, nodes, tmp_path):
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     assert started.wait(10) == ExitCode.INTERRUPTED
-    gone(lambda: processes("ray::Worker") | processes("ray::Keeper"))
+    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 15)
     assert not list(tmp_path.glob("*.ct"))
 
 
@@ -233,7 +227,7 @@ def test_a_service_has_the_cluster_evaluate(kept, nodes, tmp_path):
             result = asked.get(f"/v1/jobs/{job}/result").content
             assert number >= LOCAL or result == (kept.folder / "local" / f"{number}.ct").read_bytes()
     assert len(seen) >= 2
-    gone(lambda: processes("ray::Worker"))
+    until(lambda: not processes("ray::Worker"), 15)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2:1", "nowhere"])

@@ -83,14 +83,14 @@ class Compared:
         return (real + 1j * imaginary) / 2
 
     def _real(self, native: Ciphertext) -> np.ndarray:
-        envelope = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).form
+        form = read_ciphertext(serialised(self.encrypt(np.zeros(native.slots))), self.chain).form
         fields = {
             "slots": native.slots,
             "level": len(self.chain.q) - native.towers,
             "noise_degree": 1,
             "scale": native.scale,
         }
-        data = write_ciphertext(envelope, self.native_residues(native), **fields)
+        data = write_ciphertext(form, self.native_residues(native), **fields)
         ciphertext = openfhe.DeserializeCiphertextString(data, BINARY)
         return self.context.Decrypt(ciphertext, self.pair.secretKey).GetRealPackedValueArray()[: native.slots]
 

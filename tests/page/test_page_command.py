@@ -22,8 +22,8 @@ from lowmem_resnet20.page import command
 from lowmem_resnet20.sealing import sealer
 from lowmem_resnet20.terminal.passphrase import FILE_VARIABLE
 from miniature import random_picture
-from processes import is_running
-from serving import Process, until
+from processes import ends, until
+from serving import Process
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -248,7 +248,8 @@ def test_ctrl_c_ends_it_with_its_worker_and_leaves_nothing(folder, tmp_path):
             assert program.process.wait(30) == 130
             assert program.process.stderr is not None and program.process.stderr.read() == ""
     assert list(tmp_path.glob("lowmem-resnet20-*")) == []
-    until(lambda: not any(is_running(worker) for worker in workers), 10)
+    for worker in workers:
+        ends(worker)
 
 
 # --- the browser ------------------------------------------------------------------------------------------

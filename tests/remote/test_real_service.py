@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from lowmem_resnet20.network import weights as weight_files
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from lowmem_resnet20.terminal.progress import SilentProgress
+from processes import until
 from serving import NUMBER, SET, Process, weights
 
 WIDTH = SET.architecture.width
@@ -108,10 +108,7 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
             lambda: list(store.glob("uploads/*/parts/*")),
             lambda: list(store.glob("jobs/*/*unfinished/*")),
         ):
-            deadline = time.monotonic() + 600
-            while not reached():
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
+            until(reached, 600)
             processes[-1].end()
             processes.append(start(store, port))
 

@@ -51,7 +51,9 @@ def largest(section: str, of_row: Callable[[dict], float]) -> dict[tuple[int, st
 
 def test_simulations_take_the_noise_that_was_measured():
     """At least that of every number of slots, and little more."""
-    for key, worst in largest("refreshes", lambda row: row["refresh"]["rms"]).items():
+    noise = largest("refreshes", lambda row: row["refresh"]["rms"])
+    assert set(noise) == set(PARAMETER_SETS)
+    for key, worst in noise.items():
         assert worst <= PARAMETER_SETS[key].refresh_deviation <= 1.3 * worst, key
 
 

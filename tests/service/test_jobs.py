@@ -13,7 +13,8 @@ from lowmem_resnet20.fhe.resume import unfinished_folder
 from lowmem_resnet20.machine.locks import FolderLock
 from lowmem_resnet20.service import runner
 from lowmem_resnet20.service.store import remove
-from serving import FakeWorker, Served, ciphertext, key_files, until
+from processes import until
+from serving import FakeWorker, Served, ciphertext, key_files
 
 
 def states(served: Served) -> list[str]:
@@ -197,7 +198,7 @@ def test_a_process_that_cannot_evaluate_at_all_says_why(served, tmp_path, monkey
 
 def broken(*_):
     """In place of what starts a worker."""
-    raise OSError(11, "Resource temporarily unavailable")
+    raise EnvironmentFault("cannot start the server's process: Resource temporarily unavailable")
 
 
 def test_a_worker_that_cannot_be_started_fails_the_job_and_not_the_service(served, tmp_path, monkeypatch):
@@ -208,7 +209,7 @@ def test_a_worker_that_cannot_be_started_fails_the_job_and_not_the_service(serve
     name = served.upload()
     failed = served.wait(served.post(name, ciphertext(tmp_path, b"1"))["job"])
     assert (failed["state"], failed["error"]["exit_code"]) == ("failed", 7)
-    assert failed["error"]["message"] == "cannot start a worker process: Resource temporarily unavailable"
+    assert failed["error"]["message"] == "cannot start the server's process: Resource temporarily unavailable"
     monkeypatch.setattr(served.service.runner, "_start", FakeWorker)
     assert served.wait(served.post(name, ciphertext(tmp_path, b"2"))["job"])["state"] == "done"
 

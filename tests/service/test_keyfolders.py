@@ -13,6 +13,7 @@ import pytest
 from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
 from lowmem_resnet20.service import keyfolders
+from processes import until
 from serving import (
     NUMBER,
     SET,
@@ -22,7 +23,6 @@ from serving import (
     key_files,
     manifest_of,
     name_of,
-    until,
     upload_folder,
 )
 

@@ -14,7 +14,8 @@ from lowmem_resnet20.errors import UsageError
 from lowmem_resnet20.service import runner
 from lowmem_resnet20.service.limits import Limits, read_limits
 from lowmem_resnet20.service.log import EventLog, LibraryHandler
-from serving import FakeWorker, Served, ciphertext, until
+from processes import until
+from serving import FakeWorker, Served, ciphertext
 
 
 def figures(served) -> dict[tuple[str, ...], float]:

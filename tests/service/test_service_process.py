@@ -17,8 +17,8 @@ from lowmem_resnet20 import client as encryption
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import random_picture
-from processes import is_running
-from serving import SET, Process, until, upload_folder, wait_for, weights
+from processes import ends, is_running, until
+from serving import SET, Process, upload_folder, wait_for, weights
 
 #: On a machine that does much else, or compiles the kernels first.
 PATIENCE = 400.0
@@ -80,17 +80,11 @@ def test_a_service_killed_in_the_middle_goes_on_at_the_last_complete_part(owner,
         name = upload_folder(client, owner.keys / "server")
         job = post(client, name, owner.encrypt(0))
         kept = store / "jobs" / job / "result.ct.unfinished" / "manifest.json"
-        deadline = time.monotonic() + PATIENCE
-        while not kept.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(kept.exists, PATIENCE)
         [worker] = process.workers()
         process.end(signal.SIGKILL)
         part = json.loads(kept.read_text())["part"]
-        deadline = time.monotonic() + 10
-        while is_running(worker):
-            assert time.monotonic() < deadline, "the worker outlives its service"
-            time.sleep(0.01)
+        ends(worker)
     with Process(store) as process, process.client() as client:
         stages = steps_of_last_run(client, job)
         assert part and "keys" in stages and "input" not in stages and "head" in stages

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from lowmem_resnet20.service import runner, stream
+from processes import until
 from serving import FakeWorker, Served, ciphertext
 
 
@@ -135,6 +136,4 @@ def test_many_watch_at_once(served, tmp_path):
     for thread in threads:
         thread.join(30)
     assert ends == dict.fromkeys(range(30), "done")
-    deadline = time.monotonic() + 10
-    while served.service.feed._listeners or served.service.feed._runs:
-        assert time.monotonic() < deadline
+    until(lambda: not served.service.feed._listeners and not served.service.feed._runs, 10)

@@ -289,7 +289,7 @@ def cofactor_inverses(sources: Sequence[int]) -> list[int]:
 
 
 def digit_parts(q: Sequence[int], p: Sequence[int], alpha: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """mod_up' ``parts`` and ``large_parts`` for a polynomial modulo ``q``; what is not used is zero."""
+    """mod_up's ``parts`` and ``large_parts`` for a polynomial modulo ``q``; what is not used is zero."""
     digits = -(-len(q) // alpha)
     small = np.zeros((digits, len(q), alpha, 3))
     large = np.zeros((digits, len(p), alpha, 4))

@@ -299,10 +299,10 @@ class NativeArithmetic:
         self._large_sums(out.large, large, plaintexts)
         return out
 
-    def _accumulate(self, total: Extended, others: Sequence[Extended]) -> None:
-        """others added to total, in place."""
-        small, large = _extended_addresses([total, *others])
-        ones, n = np.ones((total.towers, len(others) + 1, 2)), self.ring_dimension
+    def _accumulate(self, total: Extended, other: Extended) -> None:
+        """``other`` added to ``total``, in place."""
+        small, large = _extended_addresses([total, other])
+        ones, n = np.ones((total.towers, 2, 2)), self.ring_dimension
         self._run(elementwise.small_combinations, total.towers, total.small.reshape(-1), small, ones, n)
         self._run_large(elementwise.large_additions, total.large.reshape(-1), large, n)
 
@@ -317,7 +317,7 @@ class NativeArithmetic:
             switcher.extended_inner_products(raised, self._key(index), inner, result)
         if total is None:
             return result
-        self._accumulate(total, [result])
+        self._accumulate(total, result)
         return total
 
 

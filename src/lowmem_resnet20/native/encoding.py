@@ -178,7 +178,7 @@ class _Subring:
     """Polynomials in Y, of 2n or more coefficients.
 
     ring: of that dimension, with as many rows as the whole ring's where it can: then its order is the one wanted, and
-    gather is empty; places: (2n,) of coefficients in its tiles; gather: (2n,), see coefficients_to_residues."""
+    gather is empty; places: (2n,) of coefficients in its tiles; gather: (2n,), see small_residues."""
 
     ring: Ring
     places: NDArray[np.int64]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from ..network.engines import OPENFHE
 from ..network.parameters import ParameterSet
 from ..network.refresh import NativeRefresh
 from ..network.resnet20 import plan
 from .keys import HEADER_BYTES, INTO_SPARSE, rotation_name
 from .refreshkeys import refresh_keys
 from .refreshplan import PLANS, RefreshPlan
+
+#: Special primes of the key into the sparse secret (:class:`.chain.Chain`).
+_SPARSE_PRIMES = 2
 
 
 def refresh_plan(set_: ParameterSet) -> RefreshPlan:
@@ -51,13 +55,12 @@ def longest(stages: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
     return keys
 
 
-def largest_key(set_: ParameterSet) -> int:
-    """Bytes of the largest file of a key."""
-    return max(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
-
-
-#: Special primes of the key into the sparse secret (:class:`.chain.Chain`).
-_SPARSE_PRIMES = 2
+def key_size(set_: ParameterSet) -> str:
+    """Of a rotation key's file: a native set has some that are cut, so of the largest."""
+    if set_.engine == OPENFHE:
+        return f"{set_.switching_key_bytes / 2**20:.0f} MiB"
+    most = max(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
+    return f"at most {most / 2**20:.0f} MiB"
 
 
 def key_bytes(set_: ParameterSet, name: str, towers: int) -> int:

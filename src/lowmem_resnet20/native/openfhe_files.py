@@ -54,9 +54,9 @@ class Form:
 class FileCiphertext:
     """A ciphertext of a file.
 
-    residues: uint64 (polynomials, towers, N), in the order of OpenFHE's
-    evaluation form, each below its prime; slots: number of values; level: primes dropped; noise_degree: 1, or 2 before
-    a rescale that FLEXIBLEAUTO puts off; scale: of the values.
+    residues: uint64 (polynomials, towers, N), in the order of OpenFHE's evaluation form, each below its prime; slots:
+    number of values; level: primes dropped; noise_degree: 1, or 2 before a rescale that FLEXIBLEAUTO puts off; scale:
+    of the values.
     """
 
     form: Form

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import client
 from ..batch import Group, Item, compare, foresee_range
-from ..errors import LowmemError
+from ..errors import with_names
 from ..evaluating import raise_error
 from ..fhe.envelope import read_envelope
 from ..fhe.group import group_and_place
@@ -87,21 +87,21 @@ class Classifier:
     def _classify(self, session: Session, run: Run, progress: LayerProgress) -> None:
         files = self._temporary / str(run.number)
         job = Job(files / "1.ct", files / "result.ct")
-        group = Group([picture.item for picture in run.pictures])
-        with self._failing(session, run, group, job):
+        group = Group([picture.item for picture in run.pictures], job)
+        with self._failing(session, run, group):
             make_folder(files)
             group.encrypt(self._folder, self._set, self._weights, job.ciphertext)
             run.sent = _shown(job.ciphertext)
             run.seconds = group.seconds
             session.enter(run, EVALUATING)
             with timed(run.seconds, "evaluate"):
-                self._evaluate(run, group, job, progress)
+                self._evaluate(run, job, progress)
             run.received = job.output.stat().st_size
             session.enter(run, DECRYPTING)
             self._decrypt(session, run, group, job)
         shutil.rmtree(files, ignore_errors=True)
 
-    def _evaluate(self, run: Run, group: Group, job: Job, progress: LayerProgress) -> None:
+    def _evaluate(self, run: Run, job: Job, progress: LayerProgress) -> None:
         asked = evaluation(self._request, [job])
         if self._request.server:
             from ..remote.evaluation import run_remotely
@@ -115,14 +115,14 @@ class Classifier:
             with on_interrupt(process.kill):
                 done = process.converse(progress)
         progress.close()
-        raise_error(done.pictures[0], {job.ciphertext: f"the encryption of {_names(group)}"})
+        raise_error(done.pictures[0])
 
     def _decrypt(self, session: Session, run: Run, group: Group, job: Job) -> None:
         identity, _ = group_and_place(group.items[0].id, self._set.pictures)
         with group.timed("decrypt"):
             numbers = client.decrypt_group(self._folder, self._set, job.output, self._weights, identity)
         for picture, logits in zip(run.pictures, numbers, strict=False):  # places that stayed empty come last
-            with self._failing(session, run, group, job, picture):
+            with self._failing(session, run, group, picture):
                 client.check_logits(job.output, self._weights, logits)
                 picture.answer, picture.item.logits = Classification.of(logits), logits
                 hearing = _Hearing()
@@ -131,28 +131,14 @@ class Classifier:
                 session.settle(picture, DONE)
 
     @contextmanager
-    def _failing(
-        self, session: Session, run: Run, group: Group, job: Job, picture: Picture | None = None
-    ) -> Iterator[None]:
+    def _failing(self, session: Session, run: Run, group: Group, picture: Picture | None = None) -> Iterator[None]:
         """What goes wrong is told beside ``picture``, or all of the run; the program goes on."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - as on the command line: every failure is told in words
-            known = _in_words(endings.explain(error), group, job)
+            known = with_names(endings.explain(error), group.files)
             for failed in [picture] if picture else run.pictures:
                 session.settle(failed, STOPPED if run.stopped else FAILED, None if run.stopped else known)
-
-
-def _in_words(error: LowmemError, group: Group, job: Job) -> LowmemError:
-    """With the pictures' names instead of those of files that the user does not know."""
-    message = error.message
-    for path, what in ((job.ciphertext, "encryption"), (job.output, "result")):
-        message = message.replace(str(path), f"the {what} of {_names(group)}")
-    return LowmemError(message, error.hint)
-
-
-def _names(group: Group) -> str:
-    return ", ".join(str(item.path) for item in group.items)
 
 
 def _shown(path: Path) -> Ciphertext:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EnvironmentFault, UsageError
 from ..evaluating import check
 from ..machine.files import os_fault, private_folder
+from ..machine.hosts import host_and_port
 from ..model.picture import MAX_FILE_BYTES
 from ..named import key_folder, parameter_set_of_keys, weights_named
 from ..network.architecture import CIFAR10_CLASSES
@@ -77,15 +78,15 @@ def listening(listen: str) -> Iterator[socket.socket]:
 
     Errors: UsageError where others than this machine could connect; EnvironmentFault.
     """
-    host, colon, port = (listen or "127.0.0.1:0").rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    found = host_and_port(listen or "127.0.0.1:0")
+    if found is None:
         raise UsageError(f"{listen!r} is not an address to listen on", "such as 127.0.0.1:8080")
+    host, port = found
     if host not in _ALONE:
         raise UsageError(f"the page is for this machine alone, not for {host}", f"one of {', '.join(_ALONE)}")
     family = socket.AF_INET6 if host == "::1" else socket.AF_INET
     try:
-        sock = socket.create_server(("127.0.0.1" if host == "localhost" else host, int(port)), family=family)
+        sock = socket.create_server(("127.0.0.1" if host == "localhost" else host, port), family=family)
     except OSError as error:
         raise os_fault(error, "listen on", listen or "127.0.0.1") from error
     with sock:

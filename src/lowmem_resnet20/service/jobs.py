@@ -18,7 +18,7 @@ from .log import timestamp
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 STATES = (WAITING, RUNNING, DONE, FAILED, CANCELLED)
 OVER = (DONE, FAILED, CANCELLED)
-#: Processes that may end before a job, which was alone in them, is done.
+#: Tries that may fail before a job has failed.
 MOST_DEATHS = 2
 _VERSION = 1
 _SCHEMA = f"""
@@ -51,7 +51,8 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class Ticket:
     """What is known of a job.  created, finished: seconds since 1970; position: of a waiting one, 1 for the next;
-    alone: it is evaluated with no other; deaths: processes that ended while they evaluated it alone."""
+    alone: it is evaluated with no other; deaths: tries that failed: the process ended while it evaluated this job
+    alone, or the machine lacked something, or what an earlier try had left was of no use."""
 
     id: str
     keys: str
@@ -157,7 +158,7 @@ class Queue:
         return self._update_running(job, "state = ?", WAITING)
 
     def put_back_alone(self, job: str, *, deaths: int) -> bool:
-        """Its process has ended, perhaps because of it."""
+        """A try has failed, perhaps because of it."""
         return self._update_running(job, "state = ?, alone = 1, deaths = ?", WAITING, deaths)
 
     def cancel(self, job: str) -> str | None:

@@ -12,11 +12,11 @@ from typing import Protocol, TextIO
 
 from ..errors import CiphertextError, ExitCode, LowmemError, error_of, with_names
 from ..job import Evaluation, Job
-from ..machine.files import os_fault
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
 from ..serverprocess import ServerRun
+from ..terminal import endings
 from ..terminal.progress import Progress
 from ..terminal.relay import RelayProgress
 from .feed import Feed, Run
@@ -150,8 +150,7 @@ class Runner:
         except (LowmemError, OSError) as error:
             # A signal that ends this process may have reached that one first.
             if not self._stopping.wait(_SIGNAL_SECONDS):
-                known = error if isinstance(error, LowmemError) else os_fault(error, "start", "a worker process")
-                self._broken_off(batch, known)
+                self._broken_off(batch, endings.explain(error))
         else:
             self._answered(batch, answer)
         finally:
@@ -246,7 +245,7 @@ class Runner:
             self._store.keys / ticket.keys / "server": "the key folder",
             self._store.folder: "the store",
         }
-        told = with_names(error, names)
+        told = with_names(error_of(int(error.exit_code), error.message, error.hint), names)  # other jobs have it too
         with self._store.changes:
             failed = self._queue.fail(ticket.id, told)
             for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)) if failed else ():
