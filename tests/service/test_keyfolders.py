@@ -368,9 +368,10 @@ def test_two_that_finish_one_file_at_once(served, monkeypatch):
 
 
 @pytest.mark.parametrize("first", [b"", b"another"])
-def test_keys_that_are_deleted_and_sent_again_while_a_file_is_checked(served, monkeypatch, first):
-    """What was found of the old file says nothing of the new one, of which a beginning is there.  first: that begins
-    the old one otherwise than it should."""
+@pytest.mark.parametrize("count", [10, None])
+def test_keys_that_are_deleted_and_sent_again_while_a_file_is_checked(served, monkeypatch, first, count):
+    """What was found of the old file says nothing of the new one, of which ``count`` bytes are there, or all.  first:
+    that begins the old one otherwise than it should."""
     folders, digests = served.service.folders, []
     manifest = manifest_of(served.files)
     name, data = name_of(manifest), served.files[LARGE]
@@ -381,13 +382,13 @@ def test_keys_that_are_deleted_and_sent_again_while_a_file_is_checked(served, mo
         digests.append(sha256(path))
         folders.remove(name)
         put(served, manifest)
-        folders.append(name, LARGE, 0, data[:10])
+        folders.append(name, LARGE, 0, data[:count])
         return digests[-1]
 
     monkeypatch.setattr(keyfolders, "sha256", overtaken)
     assert folders.finish(name, LARGE) is False
-    assert len(digests) == 1 and status(served, name)["files"][LARGE]["received"] == 10
-    assert (served.service.store.uploads / name / "parts" / LARGE).read_bytes() == data[:10]
+    assert len(digests) == 1 and status(served, name)["files"][LARGE]["received"] == len(data[:count])
+    assert (served.service.store.uploads / name / "parts" / LARGE).read_bytes() == data[:count]
 
 
 def test_many_who_send_the_same_keys_at_once(served):

@@ -201,7 +201,7 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     if manifest.fingerprint != set_.fingerprint:
         raise KeyFolderError(
             f"{folder} was made by a version of this program whose set {set_.number} was another",
-            f"make new keys: lowmem-resnet20 generate_keys {set_.number}",
+            _to_make_new(folder, set_.number),
         )
     if manifest.engine != set_.engine:
         raise KeyFolderError(f"{folder} holds keys for the engine {manifest.engine}, not {set_.engine}", COPY_AGAIN)
@@ -218,6 +218,12 @@ def _way_to(folder: Path, number: int) -> str:
     """How a missing folder comes to be there: keys made on the server's machine would not be the client's."""
     if folder.name == SERVER:
         return f"copy {folder} here from the machine where the keys were made"
+    return _to_make_new(folder, number)
+
+
+def _to_make_new(folder: Path, number: int) -> str:
+    if folder.name == SERVER:
+        return f"make new keys where the client is, and copy {folder} here from there"
     keys = folder.parent.parent
     elsewhere = "" if keys == DEFAULT_KEYS else f" keys {shlex.quote(str(keys))}"
     return f"make new keys: lowmem-resnet20 generate_keys {number}{elsewhere}"

@@ -159,10 +159,12 @@ class KeyFolders:
         record, part = folder.record(file), folder.part(file)
         with suppress(FileNotFoundError):  # another request has finished it, or the keys were deleted
             flush_to_disk(part)
+            state = _state(part)
             if part.stat().st_size == record.bytes:
                 digest = _digest(part)
                 with self._store.changes:
-                    self._settle(folder, file, sound=digest == record.sha256)
+                    if _state(part) == state:  # otherwise the keys were deleted meanwhile, and are sent again
+                        self._settle(folder, file, sound=digest == record.sha256)
         with self._store.changes:
             uploading = folder.path.parent == self._store.uploads and folder.path.exists()
             if uploading and folder.is_whole():
@@ -235,10 +237,6 @@ class KeyFolders:
     def _settle(self, folder: _Folder, file: str, *, sound: bool) -> None:
         """A file has all its bytes: it is the right one, or begins again."""
         part = folder.part(file)
-        if not part.exists():  # another request has settled it meanwhile
-            return
-        if part.stat().st_size != folder.record(file).bytes:  # the keys were deleted meanwhile, and are sent again
-            return
         if not sound:
             part.unlink()
             hint = "it was damaged on its way, or is another than the manifest's: send it again"
@@ -252,6 +250,12 @@ class KeyFolders:
         os.rename(folder.path, self._store.keys / folder.path.name)
         flush_to_disk(self._store.keys)
         flush_to_disk(self._store.uploads)
+
+
+def _state(part: Path) -> tuple[int, int, int]:
+    """Another one if it is another file, though of the same name and content.  Errors: FileNotFoundError."""
+    found = part.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _digest(part: Path) -> str:
