@@ -28,10 +28,18 @@ from lowmem_resnet20.native.exponential import OVERFLOW
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, ParameterSet
 from lowmem_resnet20.network.resnet20 import plan
 
-#: Hamming weights of OpenFHE's secrets for SPARSE_ENCAPSULATED: of ciphertexts, and that moduli are raised under.
-DENSE_WEIGHT, SPARSE_WEIGHT = 192, 32
-#: Standard deviation of the error in every coefficient, OpenFHE's default.
-DEVIATION = 3.19
+
+@dataclass(frozen=True)
+class Secret:
+    """weight: nonzero coefficients; deviation: standard deviation of the smallest errors that are published under it."""
+
+    weight: int
+    deviation: float
+
+
+#: OpenFHE 1.6.1's for SPARSE_ENCAPSULATED: that of ciphertexts and nearly all keys, and that moduli are raised under.
+#: Switching keys under the first have smaller errors than OpenFHE's parameter says.
+DENSE, SPARSE = Secret(192, 1.0), Secret(32, 3.19)
 #: Bits of the special primes of the key into the sparse secret, in OpenFHE 1.6.1.
 SPARSE_SPECIAL_BITS = 2 * 33
 LOG2_RING = 16
@@ -46,33 +54,33 @@ ATTACKS: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Instance:
-    """Ring LWE as the attacks see it.  name: of what; log2_modulus; weight: nonzero coefficients of the secret."""
+    """Ring LWE as the attacks see it.  name: of what."""
 
     name: str
     log2_modulus: int
-    weight: int
+    secret: Secret
 
     def parameters(self, estimator: Any) -> Any:
         """In the estimator's terms, with as many samples as an attacker likes: keys and ciphertexts give them."""
-        ones = self.weight // 2
+        ones = self.secret.weight // 2
         n = 1 << LOG2_RING
-        secret = estimator.ND.SparseTernary(ones, self.weight - ones, n)
-        error = estimator.ND.DiscreteGaussian(DEVIATION)
+        secret = estimator.ND.SparseTernary(ones, self.secret.weight - ones, n)
+        error = estimator.ND.DiscreteGaussian(self.secret.deviation)
         return estimator.LWE.Parameters(n=n, q=1 << self.log2_modulus, Xs=secret, Xe=error, tag=self.name)
 
 
 def instances(sets: Sequence[ParameterSet]) -> list[Instance]:
     """Those of the sets, the largest modulus first, and of their sparse secrets: of equal ones, one."""
-    moduli: dict[tuple[int, int], list[str]] = defaultdict(list)
+    moduli: dict[tuple[Secret, int], list[str]] = defaultdict(list)
     for set_ in sets:
         assert set_.log2_ring == LOG2_RING
-        moduli[DENSE_WEIGHT, set_.log2_qp].append(f"{set_.number} {set_.engine}")
+        moduli[DENSE, set_.log2_qp].append(f"{set_.number} {set_.engine}")
     for set_ in sets:
-        moduli[SPARSE_WEIGHT, set_.first_modulus_bits + SPARSE_SPECIAL_BITS].append(f"{set_.number} {set_.engine}")
-    kinds = {DENSE_WEIGHT: "set", SPARSE_WEIGHT: "sparse secret of set"}
+        moduli[SPARSE, set_.first_modulus_bits + SPARSE_SPECIAL_BITS].append(f"{set_.number} {set_.engine}")
+    kinds = {DENSE: "set", SPARSE: "sparse secret of set"}
     return [
-        Instance(f"{kinds[weight]} {', '.join(names)}", log2_modulus, weight)
-        for (weight, log2_modulus), names in sorted(moduli.items(), reverse=True)
+        Instance(f"{kinds[secret]} {', '.join(names)}", log2_modulus, secret)
+        for (secret, log2_modulus), names in sorted(moduli.items(), key=lambda item: -item[0][1])
     ]
 
 
@@ -98,22 +106,22 @@ def log2(number: Any) -> float:
 def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:
     """Lines of Markdown, as they come."""
     columns = [f"{attack}, {model}" for attack in ATTACKS for model in COST_MODELS]
-    yield f"| of | weight | log2 of the modulus | {' | '.join(columns)} | least |"
-    yield "|---" * (len(columns) + 4) + "|"
+    yield f"| of | weight | error | log2 of the modulus | {' | '.join(columns)} | least |"
+    yield "|---" * (len(columns) + 5) + "|"
     for instance in found:
         costs = list(estimate(estimator, instance).values())
-        cells = [instance.name, instance.weight, instance.log2_modulus]
+        cells = [instance.name, instance.secret.weight, instance.secret.deviation, instance.log2_modulus]
         cells += [f"{cost:.1f}" for cost in (*costs, min(costs))]
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def log2_failure(weight: int = SPARSE_WEIGHT, log2_ring: int = LOG2_RING) -> float:
+def log2_failure(weight: int = SPARSE.weight, log2_ring: int = LOG2_RING) -> float:
     """log2 of a bound on the probability that one raising of the modulus fails.
 
     In units of q_0 a coefficient is a sum of weight + 1 uniforms in [-1/2, 1/2], and wrong beyond weight / 2, which is
     1/2 less than all of it: 2 (1/2)^(weight + 1) / (weight + 1)! by Irwin and Hall, for each of N coefficients.
     """
-    assert weight != SPARSE_WEIGHT or weight / 2 == OVERFLOW
+    assert weight != SPARSE.weight or weight / 2 == OVERFLOW
     return log2_ring + 1 - (weight + 1) - math.log2(math.factorial(weight + 1))
 
 
@@ -145,11 +153,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--log2-qp", type=int, nargs="+", metavar="BITS", help="these moduli instead of the sets'")
     given = parser.parse_args(argv)
     if given.log2_qp:
-        found = [Instance("a modulus", bits, DENSE_WEIGHT) for bits in given.log2_qp]
+        found = [Instance("a modulus", bits, DENSE) for bits in given.log2_qp]
     else:
         found = instances(list(PARAMETER_SETS.values()))
     estimator = load_estimator(given.estimator)
-    print(f"lattice estimator, commit {commit_of(given.estimator)}; N = 2^{LOG2_RING}, error {DEVIATION}\n", flush=True)
+    print(f"lattice estimator, commit {commit_of(given.estimator)}; N = 2^{LOG2_RING}\n", flush=True)
     for line in table(estimator, found):
         print(line, flush=True)
     refreshes = max(map(refreshes_of_a_picture, PARAMETER_SETS.values()))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +17,13 @@ _BYTES_IN_A_ROW = 32
 def coefficients(secret_key: bytes, ring_dimension: int) -> list[int]:
     """Those of the secret polynomial."""
     return _coefficients(_towers(secret_key, ring_dimension)[0], *_primes(secret_key, ring_dimension)[0])
+
+
+def error_of_public_key(public_key: bytes, secret_key: bytes, ring_dimension: int) -> np.ndarray:
+    """Its coefficients: the two polynomials lie behind one another, each modulo all primes."""
+    primes, towers = _primes(secret_key, ring_dimension), _towers(public_key, ring_dimension)
+    secret = coefficients(secret_key, ring_dimension)
+    return phase(towers[0], towers[len(primes)], secret, *primes[0])
 
 
 def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
@@ -53,17 +59,32 @@ def native_needles(
         found[f"high bytes modulo {prime}"] = (row[:_BYTES_IN_A_ROW] >> np.uint64(32)).astype(np.uint8).tobytes()
         found[f"floats modulo {prime}"] = row[:_IN_A_ROW].astype("<f8").tobytes()
     coefficients, places = _coefficients(towers[0], *primes[0]), sources[middle:][:2]
-    assert _values(coefficients, *primes[1], places) == towers[1][places].tolist()
+    assert _values(coefficients, *primes[1]) == towers[1].tolist()
     for prime, root in special:
-        found[f"values modulo {prime}"] = np.array(_values(coefficients, prime, root, places), "<u8").tobytes()
+        found[f"values modulo {prime}"] = np.array(_values(coefficients, prime, root), "<u8")[places].tobytes()
     return found
 
 
-def _values(coefficients: list[int], prime: int, root: int, places: Sequence[int]) -> list[int]:
-    """The polynomial's values where OpenFHE's evaluation form has these places."""
-    bits = len(coefficients).bit_length() - 1
-    points = [pow(root, 2 * int(f"{place:0{bits}b}"[::-1], 2) + 1, prime) for place in places]
-    return [reduce(lambda total, c, x=x: (total * x + c) % prime, reversed(coefficients), 0) for x in points]
+def phase(b: np.ndarray, a: np.ndarray, secret: Sequence[int], prime: int, root: int) -> np.ndarray:
+    """Coefficients of b + a * secret in (-prime/2, prime/2), for b and a in OpenFHE's evaluation form."""
+    values = _values(secret, prime, root)
+    total = [int(x) + int(y) * z for x, y, z in zip(b, a, values, strict=True)]
+    return np.array(_coefficients(total, prime, root), dtype=object)
+
+
+def _values(coefficients: Sequence[int], prime: int, root: int) -> list[int]:
+    """The polynomial in OpenFHE's evaluation form: its values at the odd powers of the root, in bit-reversed order."""
+    n, x = len(coefficients), list(coefficients)
+    turns = [pow(root, power, prime) for power in _bit_reversed(n)]
+    step = n // 2
+    while step:
+        groups = n // (2 * step)
+        for group in range(groups):
+            for i in range(2 * step * group, 2 * step * group + step):
+                turned = x[i + step] * turns[groups + group]
+                x[i], x[i + step] = (x[i] + turned) % prime, (x[i] - turned) % prime
+        step //= 2
+    return x
 
 
 def _primes(secret_key: bytes, ring_dimension: int) -> list[tuple[int, int]]:
@@ -84,12 +105,11 @@ def _towers(secret_key: bytes, ring_dimension: int) -> list[np.ndarray]:
     return [row for row in rows if row.min() > 0 and row.max() < 1 << 60]
 
 
-def _coefficients(values: np.ndarray, prime: int, root: int) -> list[int]:
-    """Coefficients in (-prime/2, prime/2) of the polynomial with these values, which stand in bit-reversed order."""
-    n, x = len(values), [int(value) for value in values]
-    inverse, bits = pow(root, -1, prime), len(values).bit_length() - 1
-    turns = [pow(inverse, int(f"{i:0{bits}b}"[::-1], 2), prime) for i in range(n)]
-    step = 1
+def _coefficients(values: Iterable[int], prime: int, root: int) -> list[int]:
+    """Coefficients in (-prime/2, prime/2) of the polynomial with these values, which stand as in :func:`_values`."""
+    x = [int(value) for value in values]
+    n, inverse, step = len(x), pow(root, -1, prime), 1
+    turns = [pow(inverse, power, prime) for power in _bit_reversed(n)]
     while step < n:
         groups = n // (2 * step)
         for group in range(groups):
@@ -99,6 +119,11 @@ def _coefficients(values: np.ndarray, prime: int, root: int) -> list[int]:
         step *= 2
     shrink = pow(n, -1, prime)
     return [(c * shrink + prime // 2) % prime - prime // 2 for c in x]
+
+
+def _bit_reversed(size: int) -> list[int]:
+    bits = size.bit_length() - 1
+    return [int(f"{i:0{bits}b}"[::-1], 2) for i in range(size)]
 
 
 def _telling(coefficients: list[int]) -> list[int]:

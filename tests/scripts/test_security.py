@@ -16,11 +16,11 @@ from lowmem_resnet20.fhe.context import new_context
 from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.fhe.native_keys import _rotation_keys
 from lowmem_resnet20.fhe.secret import client_context, make_shared_bootstrapping_keys
-from lowmem_resnet20.native.keys import INTO_SPARSE, openfhe_index
-from lowmem_resnet20.native.openfhe_files import read_chain
+from lowmem_resnet20.native.keys import FROM_SPARSE, INTO_SPARSE, openfhe_index
+from lowmem_resnet20.native.openfhe_files import FileKey, read_chain
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
 from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
-from secretnumbers import coefficients
+from secretnumbers import coefficients, error_of_public_key, phase
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -68,12 +68,13 @@ def test_every_shipped_set_is_estimated(checkout, capsys):
         [dense, sparse] = [
             row for row in rows if name in row[0].replace("set ", "").removeprefix("sparse secret of ").split(", ")
         ]
-        assert dense[1:3] == ["192", str(set_.log2_qp)]
-        assert sparse[1:3] == ["32", str(set_.first_modulus_bits + 66)]
+        assert dense[1:4] == ["192", "1.0", str(set_.log2_qp)]
+        assert sparse[1:4] == ["32", "3.19", str(set_.first_modulus_bits + 66)]
         bits = (set_.log2_qp + 1) % 100
         costs = [float(start + bits + more) for start in (100, 200, 300) for more in (0, 1)]
-        assert [float(cell) for cell in dense[3:]] == [*costs, min(costs)]
-    assert len({tuple(row[1:3]) for row in rows}) == len(rows)
+        assert [float(cell) for cell in dense[4:]] == [*costs, min(costs)]
+    assert len({tuple(row[1:4]) for row in rows}) == len(rows)
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
     assert "of a picture's 21 refreshes" in lines[-1]
 
 
@@ -81,7 +82,7 @@ def test_what_the_estimator_is_asked(checkout, capsys):
     security.main([str(checkout), "--log2-qp", "1685"])
     import estimator
 
-    parameters = {"n": 65536, "q": 1 << 1685, "Xs": (96, 96, 65536), "Xe": 3.19, "tag": "a modulus"}
+    parameters = {"n": 65536, "q": 1 << 1685, "Xs": (96, 96, 65536), "Xe": 1.0, "tag": "a modulus"}
     hybrid = {"mitm": True, "babai": True}
     assert estimator.asked == [
         (name, parameters, model, choices)
@@ -122,23 +123,42 @@ def test_without_sage(checkout):
         security.main([str(checkout)])
 
 
-def test_the_error_is_openfhes():
-    assert openfhe.CCParamsCKKSRNS().GetStandardDeviation() == pytest.approx(security.DEVIATION, abs=1e-6)
-
-
 @pytest.mark.parametrize("set_", (INSECURE_SET, INSECURE_FUNCTIONAL_SET), ids=("Chebyshev", "functional"))
-def test_the_secrets_are_openfhes(set_):
-    """Weight of the dense one; and the modulus under which the sparse one, which OpenFHE shows nobody, is used."""
-    context = client_context(new_context(set_))
-    secret = context.KeyGen().secretKey
-    numbers = coefficients(openfhe.Serialize(secret, BINARY), set_.ring_dimension)
-    assert np.count_nonzero(numbers) == security.DENSE_WEIGHT
+def test_secrets_and_errors_are_openfhes(set_):
+    """Weight of the dense secret, and of the sparse one, which OpenFHE shows nobody but encrypts under the dense one;
+    the modulus under which the sparse one is used; and the errors that are met: those of switching keys are smaller
+    than OpenFHE's parameter says, which holds for the public key."""
+    context, n = client_context(new_context(set_)), set_.ring_dimension
+    pair = context.KeyGen()
+    secret_key = openfhe.Serialize(pair.secretKey, BINARY)
+    dense = coefficients(secret_key, n)
+    assert np.count_nonzero(dense) == security.DENSE.weight
+    public = error_of_public_key(openfhe.Serialize(pair.publicKey, BINARY), secret_key, n)
+    assert deviation(public) == pytest.approx(openfhe.CCParamsCKKSRNS().GetStandardDeviation(), rel=0.05)
     chain = read_chain(openfhe.Serialize(context, BINARY))
-    make_shared_bootstrapping_keys(context, set_, secret)
-    with TemporaryDirectory() as folder, _rotation_keys(context, secret, chain, Path(folder)) as keys:
-        q0, *special = keys[openfhe_index(INTO_SPARSE, chain.dimension)].primes
-        assert q0.value.bit_length() == set_.first_modulus_bits
-        assert sum(prime.value.bit_length() for prime in special) == security.SPARSE_SPECIAL_BITS
+    make_shared_bootstrapping_keys(context, set_, pair.secretKey)
+    with TemporaryDirectory() as folder, _rotation_keys(context, pair.secretKey, chain, Path(folder)) as keys:
+        into, out = (keys[openfhe_index(name, n)] for name in (INTO_SPARSE, FROM_SPARSE))
+        special = out.primes[-set_.special_towers :]
+        error = phase(*halves(out, -1), dense, *out.primes[-1])  # modulo a prime of P there is nothing else
+        q0 = out.primes[0]
+        inverse = pow(math.prod(prime.value for prime in special), -1, q0.value)
+        hidden = (phase(*halves(out, 0), dense, *q0) - error) * inverse % q0.value
+        sparse = np.where(hidden > 1, hidden - q0.value, hidden)
+        assert set(sparse) == {-1, 0, 1} and np.count_nonzero(sparse) == security.SPARSE.weight
+        assert [prime.value.bit_length() for prime in into.primes[:1]] == [set_.first_modulus_bits]
+        assert sum(prime.value.bit_length() for prime in into.primes[1:]) == security.SPARSE_SPECIAL_BITS
+        other = phase(*halves(into, -1), list(sparse), *into.primes[-1])
+        expected = [security.DENSE.deviation, security.SPARSE.deviation]
+        assert [deviation(e) for e in (error, other)] == pytest.approx(expected, rel=0.05)
+
+
+def halves(key: FileKey, tower: int) -> list[np.ndarray]:
+    return [key.residues(half, 0, tower) for half in "ba"]
+
+
+def deviation(error: np.ndarray) -> float:
+    return float(np.std(error.astype(float)))
 
 
 def test_the_failure_probability():
