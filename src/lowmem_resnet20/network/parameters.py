@@ -157,6 +157,7 @@ class ParameterSet:
 
     @property
     def log2_qp(self) -> int:
+        """Rounded up: some primes of Q are a little larger than their power of two, and none of P is."""
         return self.log2_q + 1 + SPECIAL_PRIME_BITS * self.special_towers
 
     @property
