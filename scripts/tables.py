@@ -156,7 +156,7 @@ TABLES = {
         lambda rows: [[cell(row) for cell in _SETS_IN_SHORT.values()] for row in _of_default_engines(rows).values()],
     ),
     "refreshes": Table("refreshes", "scripts/refreshbits.py --record", *columns(_REFRESHES)),
-    "accuracy": Table("accuracy", "scripts/accuracy.py PICTURES --record", *columns(_ACCURACY)),
+    "accuracy": Table("accuracy", "scripts/accuracy.py PICTURES --sets .. --record", *columns(_ACCURACY)),
     "operations": Table(
         "operations",
         "scripts/operations.py inputs/vale.jpg 5 6 7 --record",

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..machine.files import check_space, make_folder, os_errors
 from ..machine.locks import FolderLock, lock, share
 
-#: All key folders together take no more, but for those in use and on their way: two of the largest set's.
+#: All key folders together take no more, but for those in use and on their way: every set's but set 3's twice.
 MOST_BYTES = 18 << 30
 UNUSED_SECONDS = 7 * 24 * 3600
 _SCRATCH = "scratch-"
