@@ -31,7 +31,7 @@ from lowmem_resnet20.network.resnet20 import plan
 
 @dataclass(frozen=True)
 class Secret:
-    """weight: nonzero coefficients; deviation: standard deviation of the smallest errors that are published under it."""
+    """weight: nonzero coefficients; deviation: the standard deviation of the smallest errors published under it."""
 
     weight: int
     deviation: float
