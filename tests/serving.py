@@ -206,7 +206,9 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
     libraries, said = logging.getLogger("uvicorn"), LibraryHandler(service.log)
     libraries.addHandler(said)
     service.start()
-    config = uvicorn.Config(make_app(service), port=0, lifespan="off", http="h11", ws="none", log_config=None)
+    config = uvicorn.Config(
+        make_app(service), port=0, lifespan="off", http="h11", ws="none", log_config=None, log_level="info"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
