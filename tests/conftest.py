@@ -30,8 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)
-    settings.register_profile("quick", max_examples=50)
-    settings.register_profile("full", max_examples=2000)
+    settings.register_profile("quick", max_examples=50, deadline=None)
+    settings.register_profile("full", max_examples=2000, deadline=None)
     settings.load_profile("full" if config.getoption("--full") else "quick")
 
 

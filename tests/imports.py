@@ -31,7 +31,17 @@ def imports_of(name: str) -> set[str]:
             found |= {stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lowmem_resnet20"):
             raise AssertionError(f"{name} imports {node.module} by its full name")
+        elif isinstance(node, ast.Import):
+            whole = [alias.name for alias in node.names if alias.name.startswith("lowmem_resnet20.")]
+            assert not whole, f"{name} imports {whole[0]} by its full name"
     return {module for module in found if module and _path(module).exists()}
+
+
+def imported_names(node: ast.AST) -> set[str]:
+    """The packages from elsewhere that a statement imports."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
 
 
 def imported_modules(name: str) -> set[str]:

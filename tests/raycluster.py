@@ -116,7 +116,8 @@ def run(asked: Evaluation, progress: Progress | None = None, more: str = "") -> 
 
 
 def processes(title: str) -> set[int]:
-    """Those that call themselves so, such as ray::Worker.evaluate, and descend from this one."""
+    """Those that call themselves so, such as ray::Worker.evaluate, and descend from this one, or have its token: one
+    whose parent has ended is another's child."""
     parents, found = {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -131,7 +132,13 @@ def processes(title: str) -> set[int]:
             pid = parents.get(pid, 0)
         return pid == os.getpid()
 
-    return {pid for pid in found - {os.getpid()} if is_ours(pid)}
+    def has_token(pid: int) -> bool:
+        try:
+            return os.environb[b"RAY_AUTH_TOKEN"] in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+
+    return {pid for pid in found - {os.getpid()} if is_ours(pid) or has_token(pid)}
 
 
 def kill_one(title: str, seconds: float = 60) -> int:

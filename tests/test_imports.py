@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imports import imported_modules, imports_of, module_names, tree
+from imports import imported_modules, imported_names, imports_of, module_names, tree
 
 #: From the top down; those on one line stand beside each other and do not import one another.
 WINGS = (
@@ -50,13 +50,6 @@ def test_imports_run_one_way(name):
 def test_one_module_imports_openfhe():
     found = {name for name in module_names() for node in ast.walk(tree(name)) if "openfhe" in imported_names(node)}
     assert found == {"fhe.library"}
-
-
-def imported_names(node: ast.AST) -> set[str]:
-    """The packages from elsewhere that a statement imports."""
-    if isinstance(node, ast.Import):
-        return {alias.name.partition(".")[0] for alias in node.names}
-    return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) and not node.level else set()
 
 
 @pytest.mark.parametrize("name", module_names())

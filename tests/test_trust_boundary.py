@@ -98,7 +98,7 @@ def names_in(module: str) -> set[str]:
             names.add(node.arg or "")
         elif isinstance(node, ast.alias):
             names |= {node.name.rpartition(".")[2], node.asname or ""}
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
     return names
 

@@ -196,7 +196,7 @@ def test_interrupted(kept, nodes, tmp_path):
     words += ["ray", made.address, "keys", str(kept.folder), "weights", str(kept.folder / "weights")]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     started = subprocess.Popen([sys.executable, "-c", program, *words], env=environment, stderr=subprocess.PIPE)
-    while len(processes("ray::Worker.evaluate")) < 2:
+    while not processes("ray::Worker.evaluate"):
         assert started.poll() is None, started.communicate()
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
@@ -242,9 +242,11 @@ def test_a_service_without_its_cluster_does_not_start(kept, address, tmp_path):
 
 def test_a_cluster_made_for_the_run(kept, tmp_path):
     """``local``: nothing of it is left."""
+    before = processes("ray::")
     done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
     assert not [line for line in done.pictures if "error" in line]
     assert same_as_local(kept, tmp_path / "0.ct", 0)
+    until(lambda: not processes("ray::") - before, 15)
 
 
 @pytest.mark.full

@@ -243,12 +243,12 @@ def test_a_jpeg_bomb_is_refused_undecoded(picture):
 
 
 MEASURE = """
-import resource, sys
+import sys
+from lowmem_resnet20.machine.memory import peak_resident_bytes
 from lowmem_resnet20.model.picture import read_picture
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before = peak()
+before = peak_resident_bytes()
 pixels = read_picture(sys.argv[1], resize=True)
-print((peak() - before) // 1024, pixels.min(), pixels.max())
+print((peak_resident_bytes() - before) / 1e6, pixels.min(), pixels.max())
 """
 
 

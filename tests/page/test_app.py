@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -215,47 +215,47 @@ def test_one_that_is_too_large_need_not_come_and_cannot(served, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_FILE_BYTES", 1_000_000)
     came = []
 
-    def parts() -> Iterator[bytes]:
-        for _ in range(100):
-            came.append(1)
-            yield bytes(100_000)
+    async def receive() -> dict:
+        came.append(1)
+        return {"type": "http.request", "body": bytes(100_000), "more_body": len(came) < 100}
 
-    answer = client.post("/pictures?name=a.jpg&bytes=10", content=parts())
-    assert (answer.status_code, answer.json()["error"]) == (422, "a.jpg is larger than 1 MB")
+    status, answer = asyncio.run(posted(served, "name=a.jpg&bytes=10", receive))
+    assert (status, answer["error"]) == (422, "a.jpg is larger than 1 MB") and len(came) == 11
     assert client.post("/pictures?name=a.png&bytes=x", content=photograph()).status_code == 201
 
 
 def test_one_that_stops_on_its_way_does_not_hold_up_the_others(served, monkeypatch):
     monkeypatch.setattr(apps, "_SILENCE", 0.2)
+    sent = iter([{"type": "http.request", "body": b"abc", "more_body": True}])
+
+    async def stalled() -> dict:
+        for message in sent:
+            return message
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def whole() -> dict:
+        return {"type": "http.request", "body": photograph(), "more_body": False}
+
+    async def both() -> list[tuple[int, dict]]:
+        return await asyncio.gather(posted(served, "name=a.png", stalled), posted(served, "name=b.png", whole))
+
+    (status, stopped), (other, _) = asyncio.run(both())
+    assert (status, stopped["error"]) == (422, "a.png stopped on its way to the program") and other == 201
+
+
+async def posted(served: Served, query: str, receive: Callable[[], Awaitable[dict]]) -> tuple[int, dict]:
+    """Status and fields of the answer to a picture that comes as ``receive`` gives it to the program."""
     [cookie] = [f"{name}={value}" for name, value in served.opened().cookies.items()]
-    headers = {"host": HOST, "origin": ORIGIN, "cookie": cookie}
+    headers, answered = {"host": HOST, "origin": ORIGIN, "cookie": cookie}, []
+    scope = {"type": "http", "method": "POST", "path": "/pictures", "query_string": query.encode()}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
 
-    async def post(parts: list[bytes], *, stops: bool) -> list[dict]:
-        """What is answered to such a body, of which, if it ``stops``, no end comes."""
-        left, answered = list(parts), []
-        scope = {"type": "http", "method": "POST", "path": "/pictures", "query_string": b"name=a.png"}
-        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    async def send(message: dict) -> None:
+        answered.append(message)
 
-        async def receive() -> dict:
-            if stops and not left:
-                await asyncio.sleep(3600)
-            return {"type": "http.request", "body": left.pop(0), "more_body": stops or bool(left)}
-
-        async def send(message: dict) -> None:
-            answered.append(message)
-
-        await served.guard(scope, receive, send)
-        return answered
-
-    async def both() -> tuple[list[dict], list[dict]]:
-        return await asyncio.gather(post([b"abc"], stops=True), post([photograph()], stops=False))
-
-    stopped, other = asyncio.run(both())
-    assert (stopped[0]["status"], json.loads(stopped[1]["body"])["error"]) == (
-        422,
-        "a.png stopped on its way to the program",
-    )
-    assert other[0]["status"] == 201
+    await served.guard(scope, receive, send)
+    return answered[0]["status"], json.loads(answered[1]["body"])
 
 
 def test_a_thousand_are_too_many(served):

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from imports import imported_modules, module_names, tree
+from imports import imported_modules, imported_names, module_names, tree
 
 REMOTE = {name for name in module_names() if name.startswith("remote.")}
 #: Between them they import all that a server does, and all of this wing.
@@ -24,11 +24,14 @@ def test_it_knows_of_no_secret():
     assert imported > REMOTE and not imported & SECRET
 
 
+def speaks(node: ast.AST) -> bool:
+    """Whether a statement imports what opens connections."""
+    names = {alias.name for alias in node.names} if isinstance(node, ast.Import | ast.ImportFrom) else set()
+    if isinstance(node, ast.ImportFrom):
+        names = {node.module or "", *(f"{node.module}.{name}" for name in names)}
+    return bool(names & {"http.client", "urllib.request"} or imported_names(node) & {"httpx", "socket", "requests"})
+
+
 def test_one_module_of_it_speaks_http():
-    found = {
-        name
-        for name in REMOTE
-        for node in ast.walk(tree(name))
-        if isinstance(node, ast.Import) and {alias.name for alias in node.names} & {"httpx", "socket", "http", "urllib"}
-    }
+    found = {name for name in REMOTE for node in ast.walk(tree(name)) if speaks(node)}
     assert found == {"remote.connection"}

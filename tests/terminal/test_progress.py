@@ -73,7 +73,7 @@ def test_lines():
     work(LineProgress(stream))
     title, first, note, message, second = stream.getvalue().splitlines()
     assert title == "evaluating"
-    assert re.fullmatch(r"\[ +\d+\.\d s\] layer1 +block 0 +\d+\.\d\d s +\d+ MiB|.*GiB", first)
+    assert re.fullmatch(r"\[ +\d+\.\d s\] layer1 +block 0 +\d+\.\d\d s +(\d+ MiB|\d+\.\d\d GiB)", first)
     assert note == "level: 3"
     assert message == "half way [bold]"
     assert "block 1" in second
@@ -180,7 +180,7 @@ def test_the_rest_is_shown():
 
 
 @pytest.mark.parametrize("display", [RichProgress, LineProgress])
-@pytest.mark.parametrize("asked", [1, 2, 3])
+@pytest.mark.parametrize("asked", [1, 2])
 def test_the_rest_may_be_gone_while_it_is_shown(display, asked):
     """The live line is drawn in a thread of its own: here other work begins as it asks the clock, now or later."""
 
@@ -206,4 +206,5 @@ def test_the_rest_may_be_gone_while_it_is_shown(display, asked):
             progress._line()
         else:
             progress._show_step("b", "two", 1.0)
+        assert clock.waits <= 0  # it was asked as often
         clock.waits = 0
