@@ -15,12 +15,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
-    """Wait, at most so many seconds."""
+def until(holds: Callable[[], object], seconds: float = 60, pause: float = 0.01) -> None:
+    """Wait, at most so many seconds, asking after each pause."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, holds
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def ends(pid: int, seconds: float = 10) -> None:

@@ -28,10 +28,12 @@ from .named import (
     checkpoints_of,
     ciphertexts_named,
     evaluation,
+    into_folder,
     key_folder,
     numbered,
     output_files,
     parameter_set_of_keys,
+    several_ciphertexts,
     weights_named,
 )
 from .terminal import endings, words
@@ -134,7 +136,7 @@ def _load_keys(request: Request, printer: Printer) -> None:
 
 def _encrypt(request: Request, printer: Printer) -> None:
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    each = Each(request, printer, several_inputs(request) or request.into_folder or os.path.isdir(request.output))
+    each = Each(request, printer, several_inputs(request) or into_folder(request))
     items = pictures_named(request, each)
     if not items:
         each.end()
@@ -164,8 +166,7 @@ def _encrypt(request: Request, printer: Printer) -> None:
 def _evaluate(request: Request, printer: Printer) -> None:
     """The server, in a process of its own: what OpenFHE does to it is told in a line."""
     ciphertexts = ciphertexts_named(request)
-    folders = request.into_folder or any(map(os.path.isdir, (request.output, *request.ciphertexts)))
-    several = len(ciphertexts) > 1 or folders
+    several = several_ciphertexts(request) or into_folder(request)
     outputs = output_files(request.output, [path.name for path in ciphertexts], several)
     jobs = [
         Job(ciphertext, output, checkpoints_of(request.checkpoints, output, several))
@@ -185,7 +186,7 @@ def _evaluate(request: Request, printer: Printer) -> None:
 def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
     """several: whether each is told by its name, though only one may be left."""
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    several = several or len(request.ciphertexts) > 1 or os.path.isdir(request.ciphertexts[0]) or set_.pictures > 1
+    several = several or several_ciphertexts(request) or set_.pictures > 1
     each = Each(request, printer, several)
     ciphertexts = ciphertexts_named(request)
     given = pictures_named(request, each) if request.inputs else []

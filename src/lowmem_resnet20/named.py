@@ -43,6 +43,16 @@ def weights_named(request: Request) -> Weights:
     return load_weights(request.weights or default_weights_path())
 
 
+def several_ciphertexts(request: Request) -> bool:
+    """Whether there may be several, so that each is told by its name: a folder counts, of one too."""
+    return len(request.ciphertexts) > 1 or any(map(os.path.isdir, request.ciphertexts))
+
+
+def into_folder(request: Request) -> bool:
+    """Whether the output names a folder: one that is there, or that a slash at the end says is to be made."""
+    return request.into_folder or os.path.isdir(request.output)
+
+
 def ciphertexts_named(request: Request) -> list[Path]:
     """The ciphertexts named, folders opened."""
     return [path for named in request.ciphertexts for path in _ciphertexts_in(named)]

@@ -32,6 +32,8 @@ from raycluster import TESTS, WEIGHTS, Kept, cluster, keep, kill_one, pictures, 
 
 pytest.importorskip("ray")
 COUNT, LOCAL = 8, 2
+#: Seconds between two looks at all processes of the machine.
+PAUSE = 0.1
 CACHE = "lowmem-resnet20/cluster"
 #: Has the nodes look for the keys where there are none: they share no folder with this machine.
 NO_SHARED_FOLDER = """
@@ -56,7 +58,7 @@ def nodes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nodes")
     with cluster(folder, 2) as made:
         yield made, folder
-    until(lambda: not processes("ray::") | processes(str(Path(sys.executable).parent)), 15)
+    until(lambda: not processes("ray::") | processes(str(Path(sys.executable).parent)), 15, PAUSE)
 
 
 def sent(folder: Path) -> list[list[str]]:
@@ -83,7 +85,7 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
             seen.update(processes("ray::Worker.evaluate"))
             return len(seen) == 2
 
-        until(both, 600)
+        until(both, 600, PAUSE)
         killed.append(kill_one("ray::Worker.evaluate"))
 
     killer = threading.Thread(target=kill_when_both_evaluate, daemon=True)
@@ -201,7 +203,7 @@ def test_interrupted(kept, nodes, tmp_path):
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     assert started.wait(10) == ExitCode.INTERRUPTED
-    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 15)
+    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 15, PAUSE)
     assert not list(tmp_path.glob("*.ct"))
 
 
@@ -227,7 +229,7 @@ def test_a_service_has_the_cluster_evaluate(kept, nodes, tmp_path):
             result = asked.get(f"/v1/jobs/{job}/result").content
             assert number >= LOCAL or result == (kept.folder / "local" / f"{number}.ct").read_bytes()
     assert len(seen) >= 2
-    until(lambda: not processes("ray::Worker"), 15)
+    until(lambda: not processes("ray::Worker"), 15, PAUSE)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2:1", "nowhere"])
@@ -246,7 +248,7 @@ def test_a_cluster_made_for_the_run(kept, tmp_path):
     done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
     assert not [line for line in done.pictures if "error" in line]
     assert same_as_local(kept, tmp_path / "0.ct", 0)
-    until(lambda: not processes("ray::") - before, 15)
+    until(lambda: not processes("ray::") - before, 15, PAUSE)
 
 
 @pytest.mark.full

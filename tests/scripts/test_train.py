@@ -53,7 +53,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch):
 
     def step(self, x, y):
         epochs.append(self.epoch)
-        if epochs[-1] == 1 and 2 not in epochs and epochs.count(1) == 1:
+        if self.epoch == 1 and epochs.count(1) == 1:
             raise Interrupted
         return steps(self, x, y)
 

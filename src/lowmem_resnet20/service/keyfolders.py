@@ -159,8 +159,8 @@ class KeyFolders:
         record, part = folder.record(file), folder.part(file)
         with suppress(FileNotFoundError):  # another request has finished it, or the keys were deleted
             flush_to_disk(part)
-            state = _state(part)
-            if part.stat().st_size == record.bytes:
+            _, size, _ = state = _state(part)
+            if size == record.bytes:
                 digest = _digest(part)
                 with self._store.changes:
                     if _state(part) == state:  # otherwise the keys were deleted meanwhile, and are sent again
@@ -253,7 +253,8 @@ class KeyFolders:
 
 
 def _state(part: Path) -> tuple[int, int, int]:
-    """Another one if it is another file, though of the same name and content.  Errors: FileNotFoundError."""
+    """Inode, bytes and time: another one if it is another file, though of the same name and content.  Errors:
+    FileNotFoundError."""
     found = part.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
