@@ -31,7 +31,7 @@ from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native.refreshplan import PLANS, Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.terminal.progress import format_bytes
+from lowmem_resnet20.progress.display import format_bytes
 from refreshing import in_a_process, prepare_refresh
 
 

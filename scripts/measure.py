@@ -35,10 +35,10 @@ from tempfile import gettempdir
 from typing import Any, NoReturn
 
 import quiet
-from lowmem_resnet20.fhe.keystore import SERVER
+from lowmem_resnet20.files.keystore import SERVER
 from lowmem_resnet20.network.engines import NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.terminal.progress import format_bytes
+from lowmem_resnet20.progress.display import format_bytes
 from measurements import FILE, ROOT, record, rows_of
 from origin import OF_AN_EVALUATION, Origin, stamp
 

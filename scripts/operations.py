@@ -25,15 +25,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20 import client, server
-from lowmem_resnet20.engine import Engine
-from lowmem_resnet20.fhe.keystore import SERVER, Manifest, keys_set
-from lowmem_resnet20.job import Job
+from lowmem_resnet20.client import client
+from lowmem_resnet20.files.keystore import SERVER, Manifest, keys_set
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
-from lowmem_resnet20.terminal.progress import Progress, SilentProgress
+from lowmem_resnet20.progress.display import Progress, SilentProgress
+from lowmem_resnet20.server import server
+from lowmem_resnet20.server.engine import Engine
+from lowmem_resnet20.server.request import Job
 from measurements import record, rows_of
 from origin import OF_AN_EVALUATION, Origin, stamp
 

@@ -18,17 +18,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20 import client
-from lowmem_resnet20.fhe.keystore import SERVER, keys_set
-from lowmem_resnet20.inspection import inspect_checkpoints
-from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.client import client
+from lowmem_resnet20.client.precision import inspect_checkpoints
+from lowmem_resnet20.files.keystore import SERVER, keys_set
 from lowmem_resnet20.model.picture import find_picture, read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
-from lowmem_resnet20.serverprocess import run_server
-from lowmem_resnet20.terminal.progress import make_progress
+from lowmem_resnet20.progress.display import make_progress
+from lowmem_resnet20.server.process import run_server
+from lowmem_resnet20.server.request import Evaluation, Job
 from precisionreport import Inspection, write_plot, write_report
 
 

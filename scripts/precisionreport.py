@@ -16,12 +16,12 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.native.keyplan import key_size
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import ParameterSet
-from lowmem_resnet20.serverprocess import ServerRun
-from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
+from lowmem_resnet20.progress.display import format_bytes, format_seconds
+from lowmem_resnet20.server.process import ServerRun
 
 GIB = 1 << 30
 KINDS = ("convolution", "refresh", "ReLU")

@@ -12,12 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from lowmem_resnet20.fhe.ciphertexts import payload_of
-from lowmem_resnet20.fhe.context import new_context, set_up_bootstrapping
-from lowmem_resnet20.fhe.library import BINARY, openfhe
-from lowmem_resnet20.fhe.native_keys import make_native_keys
-from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
-from lowmem_resnet20.fhe.secret import client_context, make_shared_bootstrapping_keys
 from lowmem_resnet20.machine.memory import resident_bytes
 from lowmem_resnet20.native.keyplan import key_bytes, longest, refresh_plan
 from lowmem_resnet20.native.keys import MappedKeys, Order, openfhe_index
@@ -25,6 +19,12 @@ from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
+from lowmem_resnet20.openfhe.ciphertexts import payload_of
+from lowmem_resnet20.openfhe.context import new_context, set_up_bootstrapping
+from lowmem_resnet20.openfhe.evaluator import OpenfheEvaluator
+from lowmem_resnet20.openfhe.library import BINARY, openfhe
+from lowmem_resnet20.openfhe.native_keys import make_native_keys
+from lowmem_resnet20.openfhe.secret import client_context, make_shared_bootstrapping_keys
 
 
 @dataclass(frozen=True)

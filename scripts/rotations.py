@@ -19,8 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lowmem_resnet20.fhe.context import power_of_two_rotations
-from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest, refresh_plan
 from lowmem_resnet20.native.keys import rotation_step
 from lowmem_resnet20.native.refreshkeys import refresh_keys
@@ -28,7 +26,9 @@ from lowmem_resnet20.network.clear import Planned, PlanningEvaluator, signed
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
-from lowmem_resnet20.terminal.progress import format_bytes
+from lowmem_resnet20.openfhe.context import power_of_two_rotations
+from lowmem_resnet20.openfhe.secret import bootstrapping_rotations
+from lowmem_resnet20.progress.display import format_bytes
 
 #: What a rotation is for, by the function of the network that asks for it.
 PURPOSES = {

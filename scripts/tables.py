@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.terminal.progress import format_bytes, format_seconds
+from lowmem_resnet20.progress.display import format_bytes, format_seconds
 
 Rows = Mapping[str, Mapping[str, Any]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import fakes
-from lowmem_resnet20.job import Evaluation
+from lowmem_resnet20.server.request import Evaluation
 
 
 def main() -> None:

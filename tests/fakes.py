@@ -14,11 +14,11 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+from lowmem_resnet20.client.encryptions import Entry, pixel_digest
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
-from lowmem_resnet20.fhe import group as groups
+from lowmem_resnet20.files import group as groups
 from lowmem_resnet20.machine.files import new_folder
 from lowmem_resnet20.network.ranges import Foreseen
-from lowmem_resnet20.registry import Entry, pixel_digest
 
 LOGITS = np.array([-0.5, -2.25, 1, 2, -1.5, 9.125, -1, -1, -0.25, -1.5])
 PLAIN_LOGITS = LOGITS + np.array([0.25, *[0.0] * 9])

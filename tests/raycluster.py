@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client, serverprocess
-from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.client import client
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.terminal.progress import Progress, SilentProgress
+from lowmem_resnet20.progress.display import Progress, SilentProgress
+from lowmem_resnet20.server import process as serverprocess
+from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import INSECURE_SHORT_NATIVE_SET, random_picture, random_weights
 
 TESTS = Path(__file__).parent

@@ -24,20 +24,20 @@ import httpx
 import uvicorn
 
 from lowmem_resnet20.errors import ServerError
-from lowmem_resnet20.fhe.belonging import belonging
-from lowmem_resnet20.fhe.envelope import LOGITS, PICTURE, Facts, read_envelope, write_envelope
-from lowmem_resnet20.fhe.keystore import FileRecord, Manifest
+from lowmem_resnet20.files.belonging import belonging
+from lowmem_resnet20.files.envelope import LOGITS, PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.files.keystore import FileRecord, Manifest
 from lowmem_resnet20.native.chain import CHAIN
 from lowmem_resnet20.native.keyplan import key_plan, longest
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, save_weights
-from lowmem_resnet20.serverprocess import ServerRun
+from lowmem_resnet20.progress.display import Step
+from lowmem_resnet20.server.process import ServerRun
 from lowmem_resnet20.service.app import make_app
 from lowmem_resnet20.service.log import EventLog, LibraryHandler
 from lowmem_resnet20.service.parts import Service, Settings
 from lowmem_resnet20.service.store import Store
-from lowmem_resnet20.terminal.progress import Step
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_weights
 
 SET = INSECURE_SHORT_NATIVE_SET
@@ -289,8 +289,9 @@ def upload_folder(client: httpx.Client, folder: Path) -> str:
 def _main() -> None:
     """The command line, which knows the miniature and starts workers that do."""
     use_miniature()
-    from lowmem_resnet20 import cli, worker
+    from lowmem_resnet20.cli import main as cli
     from lowmem_resnet20.machine import child
+    from lowmem_resnet20.server import worker
 
     if sys.argv[1:2] == ["worker"]:
         from functools import partial

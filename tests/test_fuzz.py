@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lowmem_resnet20 import client
+from lowmem_resnet20.client import client
 from lowmem_resnet20.errors import CiphertextError, ExitCode
-from lowmem_resnet20.fhe.belonging import belonging
-from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
-from lowmem_resnet20.fhe.envelope import PICTURE
-from lowmem_resnet20.fhe.keystore import CONTEXT
-from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.files.belonging import belonging
+from lowmem_resnet20.files.envelope import PICTURE
+from lowmem_resnet20.files.keystore import CONTEXT
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
+from lowmem_resnet20.progress.display import SilentProgress
+from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
 WEIGHTS = random_weights(ARCHITECTURE)

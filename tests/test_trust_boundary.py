@@ -18,13 +18,13 @@ import pytest
 
 import lowmem_resnet20
 from imports import imported_modules, module_names, tree
-from lowmem_resnet20 import client
-from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.client import client
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, Order, automorphism
 from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.progress.display import SilentProgress
+from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 from secretnumbers import native_needles, needles
 from serving import FakeWorker, serving, upload_folder
@@ -78,7 +78,7 @@ def test_the_services_process_loads_neither_openfhe_nor_the_clients_modules():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {*(f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT), "openfhe", "numba", "torch"}
-    assert {"lowmem_resnet20.service.app", "lowmem_resnet20.fhe.keystore"} <= loaded
+    assert {"lowmem_resnet20.service.app", "lowmem_resnet20.files.keystore"} <= loaded
 
 
 def test_only_the_client_names_the_secret_key_file():
@@ -208,12 +208,12 @@ def test_the_servers_process_meets_no_secret(folder):
     assert str(folder / "exp6" / "server" / "manifest.json") in seen.by_python
     assert not [path for path in seen.by_python if path.startswith(client_folder) or "secret.key" in path]
     assert not seen.imported & {f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT}
-    assert {"lowmem_resnet20.server", f"lowmem_resnet20.{ENGINES[folder.name]}"} <= seen.imported
+    assert {"lowmem_resnet20.server.server", f"lowmem_resnet20.{ENGINES[folder.name]}"} <= seen.imported
     assert ("openfhe" in seen.imported, bool(seen.started)) == (folder.name == "openfhe", folder.name == "openfhe")
     assert (seen.secrets, seen.by_any_code) == (set(), set())
     seen = watch("client", folder)
     assert str(folder / "exp6" / "client" / "manifest.json") in seen.by_python
-    assert "lowmem_resnet20.client" in seen.imported
+    assert "lowmem_resnet20.client.client" in seen.imported
     assert "PrivateKey" in seen.secrets
     assert "secret.key" in seen.by_any_code
 

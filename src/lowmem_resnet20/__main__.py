@@ -6,6 +6,6 @@ from .machine.searchpath import trusted_path
 
 sys.path[:] = trusted_path()
 
-from .cli import main  # only now is it safe to import anything
+from .cli.main import main  # only now is it safe to import anything
 
 raise SystemExit(main())

@@ -24,9 +24,9 @@ from lowmem_resnet20.errors import (
     ServerError,
     error_of,
 )
-from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.terminal.progress import LineProgress
+from lowmem_resnet20.progress.display import LineProgress
+from lowmem_resnet20.server.request import Job
 from processes import until
 from raycluster import TESTS, WEIGHTS, Kept, cluster, keep, kill_one, pictures, processes, request, run
 
@@ -192,7 +192,7 @@ def test_a_cluster_that_wants_another_token(kept, nodes, tmp_path, monkeypatch, 
 def test_interrupted(kept, nodes, tmp_path):
     """Ctrl-C ends the run and its workers, and leaves nothing half written."""
     made, _ = nodes
-    program = "import sys, raycluster; from lowmem_resnet20.cli import main\n"
+    program = "import sys, raycluster; from lowmem_resnet20.cli.main import main\n"
     program += "with raycluster.server_program(): sys.exit(main(sys.argv[1:]))"
     words = ["evaluate", "6", *(str(kept.folder / f"{i}.ct") for i in range(2)), "output", f"{tmp_path}/"]
     words += ["ray", made.address, "keys", str(kept.folder), "weights", str(kept.folder / "weights")]

@@ -10,8 +10,8 @@ import pytest
 from lowmem_resnet20.cluster.keys import _PIECES_AHEAD, Keys
 from lowmem_resnet20.cluster.nodes import Node
 from lowmem_resnet20.errors import EnvironmentFault, told
-from lowmem_resnet20.fhe.keystore import FileRecord, Manifest
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.files.keystore import FileRecord, Manifest
+from lowmem_resnet20.progress.display import SilentProgress
 from miniature import INSECURE_SHORT_NATIVE_SET as SET
 
 ray = pytest.importorskip("ray")

@@ -17,8 +17,8 @@ from lowmem_resnet20.cluster.pictures import Picture
 from lowmem_resnet20.cluster.program import Program, find_program
 from lowmem_resnet20.cluster.worker import Answer
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError, ServerError, told
-from lowmem_resnet20.job import Job
-from lowmem_resnet20.terminal.progress import SilentProgress, Step
+from lowmem_resnet20.progress.display import SilentProgress, Step
+from lowmem_resnet20.server.request import Job
 from miniature import INSECURE_SHORT_NATIVE_SET
 
 ray = pytest.importorskip("ray")

@@ -16,7 +16,7 @@ from lowmem_resnet20.cluster import keycache
 from lowmem_resnet20.cluster.keeper import Keeper
 from lowmem_resnet20.cluster.keycache import KeyCache, scratch_folder
 from lowmem_resnet20.errors import ExitCode
-from lowmem_resnet20.fhe.keystore import write_manifest
+from lowmem_resnet20.files.keystore import write_manifest
 from miniature import INSECURE_NATIVE_SET
 
 SET = INSECURE_NATIVE_SET

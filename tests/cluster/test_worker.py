@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client, server
+from lowmem_resnet20.client import client
 from lowmem_resnet20.cluster.keycache import cache_folder
 from lowmem_resnet20.cluster.worker import Worker
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.progress.display import SilentProgress
+from lowmem_resnet20.server import server
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 from raycluster import COMPILED
 

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from lowmem_resnet20 import client, keygeneration
-from lowmem_resnet20.fhe.keystore import CLIENT
-from lowmem_resnet20.fhe.secret import SECRET_KEY
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.client import client
+from lowmem_resnet20.client import keys as keygeneration
+from lowmem_resnet20.files.keystore import CLIENT
+from lowmem_resnet20.openfhe.secret import SECRET_KEY
+from lowmem_resnet20.progress.display import SilentProgress
 from miniature import INSECURE_SET
 
 PR_GET_DUMPABLE = 3

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
-from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
-from lowmem_resnet20.fhe.library import BINARY
+import openfhe
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import (
@@ -36,6 +34,8 @@ from lowmem_resnet20.native.openfhe_files import (
     write_ciphertext,
 )
 from lowmem_resnet20.native.order import ORDER, memory_order
+from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.openfhe.library import BINARY
 
 STEPS = (1, 2, 3, 5, 8, -3, 16)
 

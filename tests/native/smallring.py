@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openfhe
 
-from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys, enable
-from lowmem_resnet20.fhe.library import BINARY
+import openfhe
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.openfhe_files import read_chain
+from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys, enable
+from lowmem_resnet20.openfhe.library import BINARY
 
 LOG2_DIMENSION, SLOTS, DEPTH = 10, 256, 10
 STEPS = (1, 2, -3)

@@ -16,15 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lowmem_resnet20 import client, server, serverprocess
+from lowmem_resnet20.client import client
+from lowmem_resnet20.client.precision import inspect_checkpoints
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, KeyFolderError
-from lowmem_resnet20.fhe import ciphertexts
-from lowmem_resnet20.fhe.belonging import belonging
-from lowmem_resnet20.fhe.ciphertexts import payload_of
-from lowmem_resnet20.fhe.envelope import PICTURE, Facts, read_envelope, write_envelope
-from lowmem_resnet20.fhe.keystore import keys_set, open_folder
-from lowmem_resnet20.inspection import inspect_checkpoints
-from lowmem_resnet20.job import Evaluation, Job
+from lowmem_resnet20.files.belonging import belonging
+from lowmem_resnet20.files.envelope import PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.files.keystore import keys_set, open_folder
 from lowmem_resnet20.native import engine as engine_module
 from lowmem_resnet20.native.chain import Chain, read_chain_file
 from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
@@ -36,7 +33,12 @@ from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.openfhe import ciphertexts
+from lowmem_resnet20.openfhe.ciphertexts import payload_of
+from lowmem_resnet20.progress.display import SilentProgress
+from lowmem_resnet20.server import process as serverprocess
+from lowmem_resnet20.server import server
+from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import (
     ARCHITECTURE,
     INSECURE_LEAN_SET,
@@ -142,7 +144,7 @@ def test_the_whole_protocol(kept):
     assert [picture.get("error") for picture in run.pictures] == [None, None]
     assert run.peak_bytes > 1 << 26
     assert "lowmem_resnet20.native.engine" in modules and "numba" in modules
-    assert not {"openfhe", "lowmem_resnet20.fhe.library", "lowmem_resnet20.fhe.openfhe_engine"} & set(modules)
+    assert not {"openfhe", "lowmem_resnet20.openfhe.library", "lowmem_resnet20.openfhe.engine"} & set(modules)
     assert started == []
     for i in (0, 1):
         found, exact = kept.logits(f"r{i}", i), forward(WEIGHTS, PICTURES[i])["fc"]
@@ -490,5 +492,5 @@ def test_a_machine_that_cannot(time, capfd, environment, message):
 def test_the_client_needs_no_numba():
     """So that where numba cannot be loaded the keys of the other engine can be made, and all that the client does."""
     program = "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None; "
-    program += "import lowmem_resnet20.client, lowmem_resnet20.inspection, lowmem_resnet20.server"
+    program += "import lowmem_resnet20.client.client, lowmem_resnet20.client.precision, lowmem_resnet20.server.server"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,14 +10,13 @@ import sys
 import tracemalloc
 
 import numpy as np
-import openfhe
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smallring import DEPTH, LOG2_DIMENSION, SLOTS, STEPS, insecure_context, serialised, small_ring
 
+import openfhe
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
-from lowmem_resnet20.fhe.library import BINARY
 from lowmem_resnet20.native import openfhe_files
 from lowmem_resnet20.native.archive import Reader
 from lowmem_resnet20.native.openfhe_files import (
@@ -27,6 +26,7 @@ from lowmem_resnet20.native.openfhe_files import (
     read_rotation_keys,
     write_ciphertext,
 )
+from lowmem_resnet20.openfhe.library import BINARY
 
 VALUES = np.linspace(-1, 1, SLOTS)
 FUZZ = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

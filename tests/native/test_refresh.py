@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import openfhe
 import pytest
 from smallring import insecure_context, serialised
 
-from lowmem_resnet20.fhe.context import clear_relinearisation_keys, clear_rotation_keys
-from lowmem_resnet20.fhe.library import BINARY
-from lowmem_resnet20.fhe.native_keys import make_native_keys
+import openfhe
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
@@ -22,6 +19,9 @@ from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
+from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys
+from lowmem_resnet20.openfhe.library import BINARY
+from lowmem_resnet20.openfhe.native_keys import make_native_keys
 
 LOG2_RING = 11
 RING, DEGREE = 1 << LOG2_RING, 15

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-import openfhe
 import pytest
 
+import openfhe
 from lowmem_resnet20.errors import PlanError, UsageError
-from lowmem_resnet20.fhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
 from lowmem_resnet20.native.refreshplan import PLANS
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
 from lowmem_resnet20.network.refresh import series_levels
 from lowmem_resnet20.network.relu import relu_fourier
+from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
 from miniature import INSECURE_SET
 
 SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number} {s.engine}")

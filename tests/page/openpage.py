@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lowmem_resnet20 import client
+from lowmem_resnet20.client import client
 from lowmem_resnet20.machine import child
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network import weights as networks
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.page.layers import steps_of
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.progress.display import SilentProgress
 from miniature import INSECURE_SHORT_NATIVE_SET, random_weights
 
 TESTS = Path(__file__).parents[1]

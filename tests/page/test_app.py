@@ -16,6 +16,8 @@ import openpage
 import pytest
 from PIL import Image
 
+from lowmem_resnet20.cli.output import Printer
+from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.model import picture as pictures
 from lowmem_resnet20.model.picture import decode_picture
 from lowmem_resnet20.page import app as apps
@@ -24,8 +26,6 @@ from lowmem_resnet20.page.app import make_app
 from lowmem_resnet20.page.classification import Classifier
 from lowmem_resnet20.page.guard import Guard
 from lowmem_resnet20.page.session import Session
-from lowmem_resnet20.terminal.report import Printer
-from lowmem_resnet20.terminal.words import Request
 from miniature import random_picture
 
 httpx = pytest.importorskip("httpx")

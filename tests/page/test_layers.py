@@ -9,7 +9,7 @@ import openpage
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.page.layers import LayerProgress, steps_of
 from lowmem_resnet20.page.session import Run
-from lowmem_resnet20.terminal.progress import LineProgress, SilentProgress, Step
+from lowmem_resnet20.progress.display import LineProgress, SilentProgress, Step
 
 STEPS = [("input", "conv1"), ("input", "conv1 refresh"), ("layer1", "layer1.0.conv1")]
 

@@ -16,11 +16,11 @@ import numpy as np
 import openpage
 import pytest
 
+from lowmem_resnet20.cli.passphrase import FILE_VARIABLE
+from lowmem_resnet20.client.sealing import sealer
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.page import command
-from lowmem_resnet20.sealing import sealer
-from lowmem_resnet20.terminal.passphrase import FILE_VARIABLE
 from miniature import random_picture
 from processes import ends, until
 from serving import Process

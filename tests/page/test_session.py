@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20.batch import Item
+from lowmem_resnet20.cli.output import Classification
+from lowmem_resnet20.cli.pictures import Item
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.page import session as sessions
 from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, WAITING, Session, TooMany, name_of
-from lowmem_resnet20.terminal.report import Classification
 
 
 def add(session: Session, name: str = "a.png") -> int:

@@ -10,7 +10,7 @@ import pytest
 
 import fakes
 from fakeservice import TOKEN, FakeService
-from lowmem_resnet20.fhe.keystore import write_manifest
+from lowmem_resnet20.files.keystore import write_manifest
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.remote import connection, upload
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE

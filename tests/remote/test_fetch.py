@@ -16,9 +16,9 @@ import pytest
 
 import fakes
 from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
+from lowmem_resnet20.cli.output import vector
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
-from lowmem_resnet20.terminal.report import vector
 
 TESTS = Path(__file__).parents[1]
 RESULT = f"logits  {vector(fakes.LOGITS)}\nclass   Dog\nindex   5\n"

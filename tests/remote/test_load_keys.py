@@ -12,10 +12,10 @@ import pytest
 
 import fakes
 from fakeservice import EVENTS, FAULTS, FakeService, first_of_each, result_of
+from lowmem_resnet20.cli.output import vector
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.remote import connection, jobs
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
-from lowmem_resnet20.terminal.report import vector
 
 RESULT = f"logits  {vector(fakes.LOGITS)}\nclass   Dog\nindex   5\n"
 ERROR = "lowmem-resnet20: error: "

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowmem_resnet20 import client
+from lowmem_resnet20.client import client
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.model import picture
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network import weights as weight_files
 from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
-from lowmem_resnet20.terminal.progress import SilentProgress
 from processes import until
 from serving import NUMBER, SET, Process, weights
 

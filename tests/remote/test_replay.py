@@ -9,11 +9,11 @@ import pytest
 
 from fakeservice import TOKEN, FakeService
 from lowmem_resnet20.errors import ServerError
+from lowmem_resnet20.progress.display import SilentProgress, Step
 from lowmem_resnet20.remote import replay as module
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import LONGEST_LINE, Connection
 from lowmem_resnet20.remote.replay import Replay, events
-from lowmem_resnet20.terminal.progress import SilentProgress, Step
 
 START, CHECK, LOAD = ["start", "evaluating"], ["step", "keys", "checking"], ["step", "keys", "loading"]
 A, B, MORE = ["step", "layer1", "a"], ["step", "layer1", "b"], ["ended", 7]

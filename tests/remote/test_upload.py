@@ -11,13 +11,13 @@ import pytest
 
 from fakeservice import CUT, FAULTS, TOKEN, FakeService, first_of_each
 from lowmem_resnet20.errors import KeyFolderError, ServerError
-from lowmem_resnet20.fhe.keystore import write_manifest
+from lowmem_resnet20.files.keystore import write_manifest
 from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.remote import upload as module
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import Connection, Patience
 from lowmem_resnet20.remote.upload import upload_keys
-from lowmem_resnet20.terminal.progress import SilentProgress
 
 SET = parameter_set(6)
 SIZES = {"public.key": 2500, "relinearisation.key": 1000, "rotation_1.key": 1, "rotation_2.key": 999}

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowmem_resnet20 import client, server
-from lowmem_resnet20.job import Job
+from lowmem_resnet20.cli.output import Classification
+from lowmem_resnet20.cli.words import parse
+from lowmem_resnet20.client import client
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
-from lowmem_resnet20.terminal.progress import SilentProgress
-from lowmem_resnet20.terminal.report import Classification
-from lowmem_resnet20.terminal.words import parse
+from lowmem_resnet20.progress.display import SilentProgress
+from lowmem_resnet20.server import server
+from lowmem_resnet20.server.request import Job
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, random_picture, random_weights
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

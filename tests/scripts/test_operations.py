@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client
+from lowmem_resnet20.client import client
 from lowmem_resnet20.network.resnet20 import plan
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.progress.display import SilentProgress
 from miniature import (
     INSECURE_SHORT_NATIVE_SET,
     INSECURE_SHORT_SET,

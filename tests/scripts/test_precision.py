@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import server
-from lowmem_resnet20.inspection import LayerPrecision
+from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
-from lowmem_resnet20.serverprocess import ServerRun
-from lowmem_resnet20.terminal.progress import Ended, SilentProgress
+from lowmem_resnet20.progress.display import Ended, SilentProgress
+from lowmem_resnet20.server import server
+from lowmem_resnet20.server.process import ServerRun
 from miniature import (
     ARCHITECTURE,
     INSECURE_SHORT_NATIVE_SET,

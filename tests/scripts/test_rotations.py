@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lowmem_resnet20 import keygeneration
+from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
 from lowmem_resnet20.native.keys import rotation_step
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set

@@ -9,16 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import openfhe
 import pytest
 
-from lowmem_resnet20.fhe.context import new_context
-from lowmem_resnet20.fhe.library import BINARY
-from lowmem_resnet20.fhe.native_keys import _rotation_keys
-from lowmem_resnet20.fhe.secret import client_context, make_shared_bootstrapping_keys
+import openfhe
 from lowmem_resnet20.native.keys import FROM_SPARSE, INTO_SPARSE, openfhe_index
 from lowmem_resnet20.native.openfhe_files import FileKey, read_chain
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
+from lowmem_resnet20.openfhe.context import new_context
+from lowmem_resnet20.openfhe.library import BINARY
+from lowmem_resnet20.openfhe.native_keys import _rotation_keys
+from lowmem_resnet20.openfhe.secret import client_context, make_shared_bootstrapping_keys
 from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
 from secretnumbers import coefficients, error_of_public_key, phase
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
-from lowmem_resnet20.fhe.resume import unfinished_folder
+from lowmem_resnet20.files.resume import unfinished_folder
 from lowmem_resnet20.machine.locks import FolderLock
 from lowmem_resnet20.service import runner
 from lowmem_resnet20.service.store import remove

@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lowmem_resnet20.cli.output import Printer
+from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
 from lowmem_resnet20.service.command import _say_where, parse_address
 from lowmem_resnet20.service.jobs import Queue
 from lowmem_resnet20.service.store import Store
-from lowmem_resnet20.terminal.report import Printer
-from lowmem_resnet20.terminal.words import Request
 from serving import Process
 
 
@@ -147,7 +147,7 @@ def test_a_missing_package_is_named(tmp_path):
     """Without the extra the command line works, and serve says what to install."""
     script = (
         "import sys; sys.modules['uvicorn'] = None\n"
-        "from lowmem_resnet20.cli import main\n"
+        "from lowmem_resnet20.cli.main import main\n"
         f"sys.exit(main(['serve', '6', 'store', {str(tmp_path)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

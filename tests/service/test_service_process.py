@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
-from lowmem_resnet20 import client as encryption
+from lowmem_resnet20.client import client as encryption
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.progress.display import SilentProgress
 from miniature import random_picture
 from processes import ends, is_running, until
 from serving import SET, Process, upload_folder, wait_for, weights

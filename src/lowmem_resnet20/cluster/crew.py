@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import LowmemError, ServerError, error_of, on_one_line
 from ..network.parameters import ParameterSet
-from ..terminal.progress import Progress, Step
+from ..progress.display import Progress, Step
 from .nodes import Node
 from .pictures import Picture
 from .worker import Answer, Worker

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from ..fhe.belonging import belonging
-from ..fhe.keystore import SERVER, keys_set
-from ..job import Evaluation
+from ..files.belonging import belonging
+from ..files.keystore import SERVER, keys_set
 from ..machine.files import os_errors
 from ..machine.memory import resident_bytes
 from ..network.weights import default_weights_path, load_weights
-from ..terminal.progress import Progress
+from ..progress.display import Progress
+from ..server.request import Evaluation
 from .crew import Crew, Task
 from .joining import joined
 from .keys import Keys
@@ -20,7 +20,7 @@ from .pictures import Picture
 
 
 def evaluate_on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
-    """As :func:`..server.evaluate`, on the machines of the cluster at ``request.ray``; a line of JSON for each picture.
+    """As :func:`..server.server.evaluate`, on the machines of the cluster at ``request.ray``; JSON for each picture.
 
     Each picture is evaluated by itself from its start: with ``resume`` those whose results are there are left alone.
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+from ..cli.words import PROGRAM
 from ..errors import EnvironmentFault, UsageError, on_one_line
 from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
-from ..terminal.words import PROGRAM
 
 #: Addresses that are no machine's: the cluster this machine belongs to; one of this machine alone, made for the run.
 AUTO, LOCAL = "auto", "local"

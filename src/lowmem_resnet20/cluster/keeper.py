@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KeyFolderError, LowmemError, told
-from ..fhe.keystore import MANIFEST, open_folder
+from ..files.keystore import MANIFEST, open_folder
 from ..machine.files import new_folder, os_errors
 from ..network.parameters import ParameterSet
 from .keycache import KeyCache, cache_folder, remove_unless_held

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, LowmemError, error_of, on_one_line
-from ..fhe.keystore import MANIFEST, Manifest, read_manifest
+from ..files.keystore import MANIFEST, Manifest, read_manifest
 from ..machine.files import os_errors
 from ..network.parameters import ParameterSet
-from ..terminal.progress import Progress
+from ..progress.display import Progress
 from .keeper import Keeper
 from .nodes import Node
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..cli.words import PROGRAM
 from ..errors import EnvironmentFault, on_one_line
 from ..network.parameters import ParameterSet
-from ..terminal.progress import format_bytes
-from ..terminal.words import PROGRAM
+from ..progress.display import format_bytes
 from . import program
 from .program import Program
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LowmemError, told
-from ..fhe.envelope import PICTURE, Belonging, read_envelope
-from ..fhe.resume import Unfinished
-from ..job import Job
+from ..files.envelope import PICTURE, Belonging, read_envelope
+from ..files.resume import Unfinished
 from ..machine.files import atomic_write, make_folder, os_errors
+from ..server.request import Job
 from .worker import Answer
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.endings import explain
 from ..errors import told
 from ..machine.files import os_errors
 from ..machine.memory import peak_resident_bytes
-from ..terminal.endings import explain
 from .keycache import cache_folder, scratch_folder
 
 if TYPE_CHECKING:
     from ..network.parameters import ParameterSet
-    from ..server import Opened
+    from ..server.server import Opened
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Worker:
 
 
 def _open(set_: ParameterSet, keys: Path, weights: bytes, *, anyway: bool) -> Opened:
-    from .. import server
     from ..network.weights import load_weights
-    from ..terminal.progress import SilentProgress
+    from ..progress.display import SilentProgress
+    from ..server import server
 
     if not anyway:
         server.check_memory(set_)
@@ -73,9 +73,9 @@ def _open(set_: ParameterSet, keys: Path, weights: bytes, *, anyway: bool) -> Op
 
 
 def _evaluate(opened: Opened, folder: Path, picture: bytes, name: str, checkpoints: bool) -> Answer:
-    from .. import server
-    from ..job import Job
-    from ..terminal.progress import SilentProgress
+    from ..progress.display import SilentProgress
+    from ..server import server
+    from ..server.request import Job
 
     job = Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints" if checkpoints else None)
     with os_errors("write", folder):

@@ -1,7 +1,7 @@
 """What the network asks of an evaluator.
 
 A layer knows slots, levels and these operations; it does not know whether they happen in numpy or, for planning, not
-at all (:mod:`.clear`), or under encryption (:mod:`..fhe.openfhe_evaluator`, :mod:`..native.evaluator`).  All evaluators
+at all (:mod:`.clear`), or under encryption (:mod:`..openfhe.evaluator`, :mod:`..native.evaluator`).  All evaluators
 count levels the same way: ``levels(x)`` multiplications are possible before ``x`` must be refreshed.
 """
 

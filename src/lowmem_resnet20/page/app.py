@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..batch import Item
+from ..cli import endings
+from ..cli.pictures import Item
 from ..errors import LowmemError, PictureError
 from ..model.picture import check_size
-from ..terminal import endings
 from .drawing import png_of_pixels
 from .guard import Guard
 from .session import Key, Session, Told, TooMany, name_of, told

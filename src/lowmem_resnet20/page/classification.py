@@ -11,22 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import client
-from ..batch import Group, Item, compare, foresee_range
+from ..cli import endings
+from ..cli.evaluate import raise_error
+from ..cli.named import evaluation
+from ..cli.output import Classification, Printer
+from ..cli.pictures import Group, Item, compare, foresee_range
+from ..cli.words import Request
+from ..client import client
 from ..errors import with_names
-from ..evaluating import raise_error
-from ..fhe.envelope import read_envelope
-from ..fhe.group import group_and_place
-from ..job import Job
+from ..files.envelope import read_envelope
+from ..files.group import group_and_place
 from ..machine.files import make_folder
 from ..machine.interrupt import on_interrupt
 from ..model.picture import decode_picture
-from ..named import evaluation
-from ..serverprocess import ServerProcess
-from ..terminal import endings
-from ..terminal.progress import make_progress, timed
-from ..terminal.report import Classification, Printer
-from ..terminal.words import Request
+from ..progress.display import make_progress, timed
+from ..server.process import ServerProcess
+from ..server.request import Job
 from .drawing import place_of_numbers, png_of_numbers
 from .layers import LayerProgress
 from .session import DECRYPTING, DONE, EVALUATING, FAILED, STOPPED, Ciphertext, Picture, Run, Session, Told, told

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cli.evaluate import check
+from ..cli.named import key_folder, parameter_set_of_keys, weights_named
+from ..cli.output import Printer
+from ..cli.words import PROGRAM, Request
 from ..errors import EnvironmentFault, UsageError
-from ..evaluating import check
 from ..machine.files import os_fault, private_folder
 from ..machine.hosts import host_and_port
 from ..model.picture import MAX_FILE_BYTES
-from ..named import key_folder, parameter_set_of_keys, weights_named
 from ..network.architecture import CIFAR10_CLASSES
-from ..terminal.report import Printer
-from ..terminal.words import PROGRAM, Request
 
 if TYPE_CHECKING:
     from ..network.parameters import ParameterSet
@@ -32,7 +32,7 @@ _ALONE = ("127.0.0.1", "localhost", "::1")
 def page(request: Request, printer: Printer) -> None:
     """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault,
     ServerError."""
-    from .. import client
+    from ..client import client
     from .app import make_app
     from .classification import Classifier
     from .layers import steps_of

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from ..network.parameters import ParameterSet
 from ..network.resnet20 import plan
-from ..terminal.progress import Progress, Step
+from ..progress.display import Progress, Step
 from .session import Run
 
 #: What goes before the stage where several are evaluated together, as a service may do.

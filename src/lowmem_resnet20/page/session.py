@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..batch import Item
+from ..cli.output import Classification, one_line
+from ..cli.pictures import Item
 from ..errors import LowmemError
-from ..terminal.report import Classification, one_line
 
 #: Pictures that may wait; as many are evaluated in an hour, or in a night.
 MOST_WAITING = 100

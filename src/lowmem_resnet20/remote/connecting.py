@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..cli.output import Printer
+from ..cli.words import COMMANDS, DEFAULT_KEYS, DEFAULT_PICTURE, OPTIONS, PROGRAM, Request
 from ..errors import LowmemError
 from ..machine.interrupt import on_interrupt
-from ..terminal.progress import Progress
-from ..terminal.report import Printer
-from ..terminal.streams import shows_more_than_text
-from ..terminal.words import COMMANDS, DEFAULT_KEYS, DEFAULT_PICTURE, OPTIONS, PROGRAM, Request
+from ..progress.display import Progress
+from ..progress.streams import shows_more_than_text
 from .address import address_of
 from .connection import Connection
 from .said import Refused

@@ -14,7 +14,7 @@ from typing import TypeVar
 import httpx
 
 from ..errors import EnvironmentFault, ServerError, on_one_line
-from ..terminal.progress import format_seconds
+from ..progress.display import format_seconds
 from .address import TOKEN_VARIABLE, Address
 from .said import Answer, Refused, clean, nonsense, status_name
 

@@ -1,4 +1,4 @@
-"""Having pictures evaluated by a service: as :func:`..serverprocess.run_server`, elsewhere."""
+"""Having pictures evaluated by a service: as :func:`..server.process.run_server`, elsewhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..cli.output import Printer
+from ..cli.words import Request
 from ..errors import CiphertextError, ServerError, WeightsError
-from ..fhe.envelope import read_envelope
-from ..fhe.keystore import SERVER, keys_set
-from ..job import Evaluation
+from ..files.envelope import read_envelope
+from ..files.keystore import SERVER, keys_set
 from ..network.parameters import ParameterSet
-from ..serverprocess import ServerRun
-from ..terminal.progress import Progress, SilentProgress
-from ..terminal.report import Printer
-from ..terminal.words import Request
+from ..progress.display import Progress, SilentProgress
+from ..server.process import ServerRun
+from ..server.request import Evaluation
 from .connecting import Later, connect
 from .jobs import Jobs
 from .said import JobState, clean, nonsense
@@ -88,7 +88,7 @@ class _Run:
         return list(self._unfinished.values())
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of each job, in their order, what :class:`..serverprocess.ServerRun` says of it."""
+        """Of each job, in their order, what :class:`..server.process.ServerRun` says of it."""
         lines: dict[int, dict[str, Any]] = {}
         ahead = deque(range(len(self._asked.jobs)))
         while ahead or self._unfinished:

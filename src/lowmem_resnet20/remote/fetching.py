@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..cli.output import Printer
+from ..cli.words import Request
 from ..errors import CiphertextError
 from ..network.parameters import ParameterSet
-from ..terminal.progress import Progress
-from ..terminal.report import Printer
-from ..terminal.words import Request
+from ..progress.display import Progress
 from .connecting import Later, connect
 from .jobs import Jobs
 from .said import JobState, Refused

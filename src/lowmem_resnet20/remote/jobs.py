@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import CiphertextError, ServerError
-from ..fhe.envelope import LOGITS, read_envelope
-from ..fhe.keystore import PUBLIC_KEY, largest_bytes
+from ..files.envelope import LOGITS, read_envelope
+from ..files.keystore import PUBLIC_KEY, largest_bytes
 from ..machine.files import atomic_path
 from ..network.parameters import ParameterSet
-from ..terminal.progress import Progress
+from ..progress.display import Progress
 from .connection import Connection, Lost
 from .replay import Replay, events
 from .said import DONE, THE_CIPHERTEXT, WAITING, JobState, job_name, json_object

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import ServerError
-from ..terminal.progress import Progress
-from ..terminal.relay import replay
+from ..progress.display import Progress
+from ..progress.relay import replay
 from .connection import LONGEST_LINE
 from .said import clean, json_value, nonsense
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import KeyFolderError, ServerError
-from ..fhe.keystore import COPY_AGAIN, LONGEST_MANIFEST, MANIFEST, Manifest, check_size, read_manifest
+from ..files.keystore import COPY_AGAIN, LONGEST_MANIFEST, MANIFEST, Manifest, check_size, read_manifest
 from ..machine.files import os_errors, read_bounded, sha256
 from ..network.parameters import ParameterSet
-from ..terminal.progress import Progress, Step, format_bytes
+from ..progress.display import Progress, Step, format_bytes
 from .connection import Connection
 from .said import Answer, nonsense
 

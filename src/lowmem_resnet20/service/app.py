@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..errors import LowmemError
-from ..fhe.keystore import LONGEST_MANIFEST
+from ..files.keystore import LONGEST_MANIFEST
 from .body import pieces, whole
 from .jobs import CANCELLED, DONE, FAILED, Ticket
 from .keyfolders import OFFSET

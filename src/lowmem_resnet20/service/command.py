@@ -13,18 +13,18 @@ from typing import TextIO
 
 import uvicorn
 
+from ..cli.output import Printer
+from ..cli.words import Request
 from ..errors import UsageError
-from ..job import Evaluation
 from ..machine.files import os_fault
 from ..machine.hosts import host_and_port, is_this_machine
 from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import default_weights_path, load_weights
-from ..serverprocess import ServerProcess
-from ..terminal.progress import format_bytes
-from ..terminal.report import Printer
-from ..terminal.words import Request
+from ..progress.display import format_bytes
+from ..server.process import ServerProcess
+from ..server.request import Evaluation
 from .app import make_app
 from .log import EventLog, LibraryHandler
 from .parts import Service, Settings

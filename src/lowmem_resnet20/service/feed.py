@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from ..terminal.relay import Event
+from ..progress.relay import Event
 
 
 class Run:

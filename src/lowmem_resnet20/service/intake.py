@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import naming
-from ..fhe.belonging import belonging
-from ..fhe.envelope import PICTURE, Belonging, read_envelope
-from ..fhe.group import split
+from ..files.belonging import belonging
+from ..files.envelope import PICTURE, Belonging, read_envelope
+from ..files.group import split
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import Weights
 from .jobs import CANCELLED, WAITING, Queue, Ticket, job_id

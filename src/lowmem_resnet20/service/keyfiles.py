@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import KeyFolderError
-from ..fhe.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest, described, keys_set, read_manifest
+from ..files.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest, described, keys_set, read_manifest
 from ..native.chain import CHAIN
 from ..native.keyplan import key_plan, longest
 from ..native.keys import key_path

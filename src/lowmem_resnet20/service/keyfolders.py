@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, KeyFolderError, naming
-from ..fhe.keystore import MANIFEST, SERVER, FileRecord, Manifest
+from ..files.keystore import MANIFEST, SERVER, FileRecord, Manifest
 from ..machine.files import atomic_write, flush_to_disk, sha256
 from .keyfiles import kept, offered
 from .limits import Limits

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import UsageError
-from ..fhe.envelope import LONGEST_FACTS, MAGIC
+from ..files.envelope import LONGEST_FACTS, MAGIC
 from ..machine.files import read_bounded
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 

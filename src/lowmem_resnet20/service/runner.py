@@ -10,15 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from ..cli import endings
 from ..errors import CiphertextError, ExitCode, LowmemError, error_of, with_names
-from ..job import Evaluation, Job
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
-from ..serverprocess import ServerRun
-from ..terminal import endings
-from ..terminal.progress import Progress
-from ..terminal.relay import RelayProgress
+from ..progress.display import Progress
+from ..progress.relay import RelayProgress
+from ..server.process import ServerRun
+from ..server.request import Evaluation, Job
 from .feed import Feed, Run
 from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
 from .keyfolders import KeyFolders
@@ -40,7 +40,7 @@ _PATIENCE_SECONDS = 60.0
 
 
 class Worker(Protocol):
-    """An evaluation that has been started, wherever: :class:`..serverprocess.ServerProcess` is one."""
+    """An evaluation that has been started, wherever: :class:`..server.process.ServerProcess` is one."""
 
     def converse(self, progress: Progress) -> ServerRun:
         """See it to its end.  Errors: LowmemError, of the whole."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import EnvironmentFault
-from ..fhe.resume import unfinished_folder
+from ..files.resume import unfinished_folder
 from ..machine.files import flush_to_disk, os_errors
 from ..machine.locks import FolderLock
 from .refusals import disk_full

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from ..terminal.relay import Event
+from ..progress.relay import Event
 from .feed import Feed, Run
 from .jobs import OVER, Queue, Ticket
 

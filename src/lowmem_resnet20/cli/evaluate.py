@@ -1,0 +1,45 @@
+"""Where pictures are evaluated: by a server process here, which may have a cluster do it, or by a service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import error_of
+from ..progress.display import make_progress
+from ..server.request import Evaluation
+from .output import Printer
+from .words import Request
+
+if TYPE_CHECKING:
+    from ..network.parameters import ParameterSet
+    from ..network.weights import Weights
+    from ..server.process import ServerRun
+
+
+def check(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
+    """Before anything is encrypted: that a service which the request names is there, and computes what is asked.
+
+    Errors: as :func:`..remote.evaluation.check_service`.
+    """
+    if request.server:
+        from ..remote.evaluation import check_service
+
+        check_service(request, set_, weights, printer)
+
+
+def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
+    """Have pictures evaluated where the request says.  Errors: of the whole; those of a picture are in the run."""
+    with make_progress(request.verbose, printer.stderr) as progress:
+        if request.server:
+            from ..remote.evaluation import run_remotely
+
+            return run_remotely(request, asked, progress, printer)
+        from ..server.process import run_server
+
+        return run_server(asked, progress, printer.stderr)
+
+
+def raise_error(line: dict[str, Any]) -> None:
+    """The error of a job that the server tells of, if it does."""
+    if "error" in line:
+        raise error_of(line["exit_code"], line["error"], line["hint"])

@@ -1,0 +1,195 @@
+"""Pictures on their way: what is known of each, in groups evaluated together; one that fails stops no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CiphertextError, EnvironmentFault, ExitCode, LowmemError, PictureError, Reported, ServerError
+from ..progress.display import timed
+from ..server.request import Job
+from .output import Classification, Printer
+from .words import DEFAULT_PICTURE, Request
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..model.plain import PlainNetwork
+    from ..network.parameters import ParameterSet
+    from ..network.ranges import Foreseen
+    from ..network.weights import Weights
+
+#: Of a set that evaluates groups: fewer pictures take less time one by one.
+FEWEST_FOR_A_GROUP = 3
+_RANGE_HINT = "give import_weights pictures like this one to calibrate on"
+_DIFFERENCE_HINT = "a value left its range, or the server computed something else"
+
+
+@dataclass
+class Item:
+    """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
+    id: of its encryption; seconds: by step of the protocol, of a group's its share."""
+
+    path: Path
+    pixels: np.ndarray | None = None
+    plain: Classification | None = None
+    foreseen: Foreseen | None = None
+    warnings: list[str] = field(default_factory=list)
+    id: str = ""
+    logits: np.ndarray | None = None
+    reported: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def checked(self) -> dict[str, Any]:
+        """For programs: how far into its range the picture's largest value comes, where, and what was said of it."""
+        if self.foreseen is None:
+            return {}
+        reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
+        return {"range": reached, "warnings": self.warnings}
+
+
+@dataclass
+class Group:
+    """Pictures that are evaluated together, by place; of most sets one alone.  job: in the server's request; seconds:
+    by step of the protocol, of all of them."""
+
+    items: list[Item]
+    job: Job | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> list[Item]:
+        """Those that could be read; the places of others stay empty."""
+        return [item for item in self.items if item.foreseen]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [item.path for item in self.readable]
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """What the user knows the files of its job as."""
+        if self.job is None:
+            return {}
+        names = ", ".join(map(str, self.paths))
+        return {self.job.ciphertext: f"the encryption of {names}", self.job.output: f"the result of {names}"}
+
+    def encrypt(self, folder: Path, set_: ParameterSet, weights: Weights, output: Path) -> None:
+        from ..client import client
+
+        named = [
+            None if not i.foreseen or i.pixels is None else client.Named(i.pixels, str(i.path)) for i in self.items
+        ]
+        with self.timed("encrypt"):
+            ids = client.encrypt_group(folder, set_, named, weights, output)
+        for item, identity in zip(self.items, ids, strict=True):
+            item.id = identity
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """A step that they take together, and in equal shares."""
+        with timed(self.seconds, step):
+            yield
+        self.share(step)
+
+    def share(self, step: str) -> None:
+        for item in self.readable:
+            item.seconds[step] = self.seconds[step] / len(self.readable)
+
+
+class Each:
+    """Of several pictures, one that fails is reported and the others go on; of one, its error is the command's."""
+
+    def __init__(self, request: Request, printer: Printer, several: bool) -> None:
+        self.request, self.printer, self.several = request, printer, several
+        self.code = ExitCode.OK
+
+    @contextmanager
+    def trying(self, *paths: Path, of_job: bool = False) -> Iterator[None]:
+        """What concerns the pictures of ``paths`` together: an error is told once, to programs of each.
+
+        of_job: the error is what a server says of one job, so it is that job's alone whatever its kind.
+        """
+        try:
+            yield
+        except LowmemError as error:
+            if not of_job and not isinstance(error, PictureError | CiphertextError | EnvironmentFault | ServerError):
+                raise
+            for path in paths if self.request.json else ():
+                line = {"set": self.request.set_number, "input": str(path)}
+                self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
+            if not self.several:
+                raise
+            self.code = self.code or error.exit_code
+            self.printer.error(error)
+
+    def end(self) -> None:
+        """Exit with the code of the first failure."""
+        if self.code:
+            raise Reported(self.code)
+
+
+def several_inputs(request: Request) -> bool:
+    """Whether there may be several pictures, so that each is told by its name: a folder counts, of one too."""
+    return len(request.inputs) > 1 or any(os.path.isdir(path) for path in request.inputs)
+
+
+def pictures_named(request: Request, each: Each) -> list[Item]:
+    """The pictures named, folders opened; a folder that cannot be is reported, and the others go on."""
+    from ..model.picture import pictures_in
+
+    items = []
+    for named in request.inputs or (DEFAULT_PICTURE,):
+        with each.trying(named):
+            items += [Item(path) for path in pictures_in(named)]
+    return items
+
+
+def grouped(request: Request, printer: Printer, items: list[Item], set_: ParameterSet) -> list[Group]:
+    """The pictures in groups that are evaluated together."""
+    if set_.pictures > 1 and len(items) < FEWEST_FOR_A_GROUP and request.verbose >= 0:
+        worth = f"set {set_.number} takes as long for one picture as for {set_.pictures}"
+        printer.say(f"{worth}: for fewer than {FEWEST_FOR_A_GROUP}, set 6 is the better choice")
+    return [Group(items[first : first + set_.pictures]) for first in range(0, len(items), set_.pictures)]
+
+
+def read_pixels(request: Request, path: Path) -> np.ndarray:
+    from ..model.picture import find_picture, read_picture
+
+    return read_picture(find_picture(path), resize=request.resize)
+
+
+def foresee_range(printer: Printer, item: Item, set_: ParameterSet, weights: Weights) -> None:
+    """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
+    from ..network.ranges import foresee
+
+    assert item.pixels is not None
+    item.foreseen = foresee(weights, set_.refresh, item.pixels)
+    if not item.foreseen.in_range:
+        reached = f"{item.foreseen.reached:.2f} times what set {set_.number} can take, at {item.foreseen.layer}"
+        _warn(printer, item, f"{item.path} comes to {reached}: the result may be wrong", _RANGE_HINT)
+
+
+def compare(printer: Printer, item: Item, weights: Weights) -> None:
+    """Warn where the decrypted logits are not the picture's, if it is known; at every verbosity."""
+    from ..network.ranges import alike
+
+    if item.foreseen and item.logits is not None and not alike(weights, item.logits, item.foreseen):
+        difference = float(abs(item.logits - item.foreseen.logits).max())
+        message = f"{item.path}: a logit is {difference:.2f} from the plain network's: the result may be wrong"
+        _warn(printer, item, message, _DIFFERENCE_HINT)
+
+
+def _warn(printer: Printer, item: Item, message: str, hint: str) -> None:
+    item.warnings.append(message)
+    printer.warning(message, hint)
+
+
+def plain_model(weights: Weights) -> PlainNetwork:
+    from ..model.plain import PlainNetwork
+
+    return PlainNetwork(weights)

@@ -1,1 +1,0 @@
-"""OpenFHE: contexts, keys and ciphertexts in files, and the evaluator that computes on them."""

@@ -1,0 +1,279 @@
+"""The two key folders, client/ and server/, and the manifest in each.
+
+client/: context, public key, secret key.  server/: context, public key, relinearisation key and rotation keys.
+OpenFHE's rotation keys are divided by the stages that use them, so that each is stored once and a stage loads no other;
+native keys have a file each, and the chain of primes one (:mod:`..native.keys`).
+
+The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no
+file is larger than the set can make it: the server has its folder from a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..cli.words import DEFAULT_KEYS
+from ..errors import KeyFolderError
+from ..machine.files import atomic_write, os_errors, read_bounded, sha256
+from ..native.keyplan import key_plan, longest
+from ..network.engines import NATIVE, OPENFHE
+from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
+from ..network.resnet20 import plan
+from ..openfhe.version import openfhe_version
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinearisation.key"
+#: Keys that bootstrapping of any stage needs.
+BOOTSTRAPPING_KEYS = "bootstrapping.key"
+CLIENT, SERVER = "client", "server"
+#: Bytes of the longest that is read.
+LONGEST_MANIFEST = 1 << 20
+#: What to do about a folder that is damaged.
+COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
+_FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
+_MOST_FILES = 512
+#: Of native keys, each a file: context, public key, chain of primes.
+_FILES_BESIDE = 3
+#: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
+_OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """set, engine, fingerprint: number, evaluator and choices of the parameter set; keys: id of the key pair;
+    rotations: by file of rotation keys, the steps it holds; stages: by stage, the files to load; bootstrapping: by
+    stage, the steps its bootstrapping does.  The last three are empty in the client's, and where the engine is the
+    native one, whose keys say themselves what they are."""
+
+    set: int
+    fingerprint: str
+    openfhe: str
+    keys: str
+    files: Mapping[str, FileRecord]
+    rotations: Mapping[str, list[int]] = field(default_factory=dict)
+    stages: Mapping[str, list[str]] = field(default_factory=dict)
+    bootstrapping: Mapping[str, list[int]] = field(default_factory=dict)
+    engine: str = OPENFHE
+    format: int = FORMAT
+
+    def steps(self, stage: int) -> frozenset[int]:
+        """The rotations that a stage's files hold."""
+        return frozenset(step for name in self.stages.get(str(stage), ()) for step in self.rotations[name])
+
+
+def key_id(public_key: Path) -> str:
+    """Names a key pair in ciphertexts and manifests."""
+    return sha256(public_key)[:16]
+
+
+def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
+    """No file of that name is larger; a file of rotation keys holds so many."""
+    if set_.engine == NATIVE and name not in (CONTEXT, PUBLIC_KEY):
+        return set_.switching_key_bytes + _OVERHEAD_BYTES
+    if name == BOOTSTRAPPING_KEYS:
+        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the sparse secret
+    if rotations or name == RELINEARISATION_KEY:
+        coefficients = set_.switching_key_bytes * max(rotations, 1)
+    else:
+        coefficients = 2 * (set_.multiplicative_depth + 1) * set_.ring_dimension * 8
+    return int(coefficients * _OVERHEAD) + _OVERHEAD_BYTES
+
+
+def write_manifest(
+    folder: Path,
+    set_: ParameterSet,
+    keys: str,
+    *,
+    rotations: Mapping[str, list[int]] | None = None,
+    stages: Mapping[str, list[str]] | None = None,
+    bootstrapping: Mapping[str, list[int]] | None = None,
+) -> None:
+    """Describe every file that is in ``folder``; the client's is its owner's alone."""
+    files = {path.name: FileRecord(path.stat().st_size, sha256(path)) for path in sorted(folder.iterdir())}
+    lists = rotations or {}, stages or {}, bootstrapping or {}
+    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists, engine=set_.engine)
+    text = json.dumps(asdict(manifest), indent=1) + "\n"
+    atomic_write(folder / MANIFEST, text.encode(), private=folder.name == CLIENT)
+
+
+def open_folder(folder: Path, set_: ParameterSet) -> Manifest:
+    """Check a key folder against its manifest, every byte of it.
+
+    Errors: KeyFolderError for a missing folder or manifest, another format, set or OpenFHE version, and a
+    missing, truncated, altered or too large file; EnvironmentFault.
+    """
+    manifest = described(folder, set_)
+    for name, record in manifest.files.items():
+        with os_errors("read", folder / name):
+            check_size(folder / name, record)
+    with ThreadPoolExecutor() as pool:  # gigabytes: as fast as the cores and the disk are
+        digests = pool.map(sha256, (folder / name for name in manifest.files))
+        for (name, record), digest in zip(manifest.files.items(), digests, strict=True):
+            if digest != record.sha256:
+                raise KeyFolderError(f"{folder / name} has been altered", COPY_AGAIN)
+    return manifest
+
+
+def described(folder: Path, set_: ParameterSet) -> Manifest:
+    """The manifest, if it names no more files than the set's keys can be, and no larger ones, there or not.
+
+    Errors: KeyFolderError, EnvironmentFault.
+    """
+    manifest = read_manifest(folder, set_)
+    _check_number(folder, manifest, set_)
+    for name, record in manifest.files.items():
+        most = largest_bytes(set_, name, len(manifest.rotations.get(name, ())))
+        if record.bytes > most:
+            message = f"{folder / name} should have {record.bytes} bytes, and its keys have {most} at most"
+            raise KeyFolderError(message, COPY_AGAIN)
+    return manifest
+
+
+def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
+    """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
+    most = len(longest(key_plan(set_))) + _FILES_BESIDE if set_.engine == NATIVE else _MOST_FILES
+    if len(manifest.files) > most:
+        raise KeyFolderError(
+            f"{folder} names {len(manifest.files)} files, and a set like this has {most} at most", COPY_AGAIN
+        )
+    network = plan(set_).rotations
+    for stage in manifest.stages:
+        most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)
+        if len(manifest.steps(int(stage))) > most:
+            raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", COPY_AGAIN)
+
+
+def check_size(path: Path, record: FileRecord) -> None:
+    """Errors: KeyFolderError for a file that is missing, or longer or shorter; OSError."""
+    if not path.is_file():
+        raise KeyFolderError(f"{path} is missing", COPY_AGAIN)
+    if path.stat().st_size != record.bytes:
+        raise KeyFolderError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}", COPY_AGAIN)
+
+
+def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
+    """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
+
+    A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many
+    rotations as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
+    """
+    layers = set_.full_slots.bit_length() - 1
+    most = layers
+    for levels, baby_steps in zip(set_.level_budget, set_.dim1, strict=True):
+        diagonals = 2 << -(-layers // levels)
+        most += levels * (baby_steps + -(-diagonals // baby_steps) if baby_steps else diagonals)
+    return most
+
+
+def keys_set(folder: Path, number: int) -> ParameterSet:
+    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening
+    the folder will refuse, the default.
+
+    Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
+    """
+    default = parameter_set(number)
+    if not (folder / MANIFEST).exists():
+        return default
+    manifest = _of_set(folder, number)
+    if (number, manifest.engine) not in PARAMETER_SETS:
+        raise KeyFolderError(
+            f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", COPY_AGAIN
+        )
+    return parameter_set(number, manifest.engine)
+
+
+def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
+    """The manifest, if it is for this program, set and library."""
+    manifest = _of_set(folder, set_.number)
+    if manifest.fingerprint != set_.fingerprint:
+        raise KeyFolderError(
+            f"{folder} was made by a version of this program whose set {set_.number} was another",
+            _to_make_new(folder, set_.number),
+        )
+    if manifest.engine != set_.engine:
+        raise KeyFolderError(f"{folder} holds keys for the engine {manifest.engine}, not {set_.engine}", COPY_AGAIN)
+    loads_openfhe = set_.engine == OPENFHE or folder.name == CLIENT
+    if loads_openfhe and manifest.openfhe != openfhe_version():
+        raise KeyFolderError(
+            f"{folder} was made with OpenFHE {manifest.openfhe}, and this is {openfhe_version()}",
+            "install that version, or make new keys",
+        )
+    return manifest
+
+
+def _way_to(folder: Path, number: int) -> str:
+    """How a missing folder comes to be there: keys made on the server's machine would not be the client's."""
+    if folder.name == SERVER:
+        return f"copy {folder} here from the machine where the keys were made"
+    return _to_make_new(folder, number)
+
+
+def _to_make_new(folder: Path, number: int) -> str:
+    if folder.name == SERVER:
+        return f"make new keys where the client is, and copy {folder} here from there"
+    keys = folder.parent.parent
+    elsewhere = "" if keys == DEFAULT_KEYS else f" keys {shlex.quote(str(keys))}"
+    return f"make new keys: lowmem-resnet20 generate_keys {number}{elsewhere}"
+
+
+def _of_set(folder: Path, number: int) -> Manifest:
+    manifest = _parse(folder, number)
+    if manifest.set != number:
+        raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
+    return manifest
+
+
+def _parse(folder: Path, number: int) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise KeyFolderError(f"there is no key folder {folder}", _way_to(folder, number))
+    no_manifest = KeyFolderError(f"{path} is not a manifest of this program")
+    missing = KeyFolderError(f"{folder} has no {MANIFEST}", COPY_AGAIN)
+    text = read_bounded(path, LONGEST_MANIFEST, missing, too_large=no_manifest)
+    try:
+        fields = json.loads(text)
+        found = fields.get("format")
+        if found == FORMAT:
+            return _checked(fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise no_manifest from None
+    raise KeyFolderError(f"{path} has format {found!r}, and this program reads {FORMAT}")
+
+
+def _checked(fields: dict) -> Manifest:
+    """A manifest whose every field has its type, and whose file names stay in the folder."""
+    files = {name: FileRecord(**record) for name, record in fields.pop("files").items()}
+    manifest = Manifest(files=files, **fields)
+    names = [*files, *(name for names in manifest.stages.values() for name in names)]
+    steps = [s for lists in (manifest.rotations, manifest.bootstrapping) for steps in lists.values() for s in steps]
+    typed = (
+        isinstance(manifest.set, int)
+        and all(
+            isinstance(text, str)
+            for text in (manifest.fingerprint, manifest.openfhe, manifest.keys, manifest.engine, *names)
+        )
+        and all(isinstance(r.bytes, int) and isinstance(r.sha256, str) for r in files.values())
+        and all(type(step) is int for step in steps)
+        and all(name in files for name in manifest.rotations)
+        and all(name in manifest.rotations for names in manifest.stages.values() for name in names)
+        and not {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY} & set(manifest.rotations)
+        and all(_STAGE.fullmatch(stage) for stage in (*manifest.stages, *manifest.bootstrapping))
+        and all(len(set(steps)) == len(steps) for steps in manifest.rotations.values())
+        and all(_FILE_NAME.fullmatch(name) and name != MANIFEST for name in names)
+    )
+    if not typed:
+        raise ValueError("wrong types")
+    return manifest

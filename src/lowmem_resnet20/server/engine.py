@@ -1,0 +1,39 @@
+"""What the server asks of an engine: a key folder that has been opened, and what computes with its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ..network.evaluator import Evaluator
+
+X = TypeVar("X")
+
+
+class Engine(Protocol[X]):
+    """Ciphertexts ``X`` as bytes, and the evaluator that works on them.
+
+    Two implementations: :class:`..openfhe.engine.OpenfheEngine` and :class:`..native.engine.NativeEngine`.
+    """
+
+    @property
+    def evaluator(self) -> Evaluator[X]: ...
+
+    def read(self, payload: bytes, path: Path, *, foreign: bool) -> X:
+        """A ciphertext from the bytes of ``path``; of a ``foreign`` one, sent by someone else, nothing is believed.
+
+        Errors: CiphertextError; EnvironmentFault.
+        """
+
+    def form(self, payload: bytes) -> Any:
+        """How the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them is
+        written in that form, whatever others sent."""
+
+    def write(self, x: X, form: Any) -> bytes:
+        """The bytes that :meth:`read` makes the same ciphertext of."""
+
+    def write_answer(self, x: X, form: Any) -> bytes:
+        """The same values for the client, on no more primes than they need."""
+
+    def close(self) -> None:
+        """Let go of keys and memory."""

@@ -1,1 +1,0 @@
-"""What the user writes and reads: the language of words, results, errors and progress."""

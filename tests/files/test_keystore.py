@@ -1,0 +1,197 @@
+"""Manifests: each way a key folder can be wrong has its own error."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lowmem_resnet20.errors import KeyFolderError
+from lowmem_resnet20.files import keystore
+from lowmem_resnet20.files.keystore import MANIFEST, largest_bytes, open_folder, write_manifest
+from lowmem_resnet20.native.keyplan import key_plan, longest
+from lowmem_resnet20.network.refresh import ChebyshevRefresh
+from miniature import INSECURE_NATIVE_SET, INSECURE_SET
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.key").write_bytes(b"a" * 100)
+    (tmp_path / "b.key").write_bytes(b"b" * 100)
+    (tmp_path / "context.bin").write_bytes(b"c" * 100)
+    write_manifest(tmp_path, INSECURE_SET, "id", rotations={"a.key": [1, 2], "b.key": [4]}, stages={"1": ["a.key"]})
+    return tmp_path
+
+
+def edit(folder, **changes):
+    path = folder / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_intact(folder):
+    manifest = open_folder(folder, INSECURE_SET)
+    assert manifest.keys == "id" and manifest.steps(1) == {1, 2} and manifest.steps(2) == frozenset()
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(KeyFolderError, match="no key folder") as error:
+        open_folder(tmp_path / "exp1", INSECURE_SET)
+    assert "generate_keys" in error.value.hint
+    with pytest.raises(KeyFolderError, match="no key folder") as error:
+        open_folder(tmp_path / "exp1" / "client", INSECURE_SET)
+    assert "generate_keys" in error.value.hint
+
+
+def test_keys_missing_on_the_servers_machine_are_copied_and_not_made(tmp_path):
+    """New ones would fit no picture of the client's."""
+    with pytest.raises(KeyFolderError, match="no key folder") as error:
+        open_folder(tmp_path / "exp1" / "server", INSECURE_SET)
+    assert error.value.hint.startswith("copy ") and "generate_keys" not in error.value.hint
+
+
+def test_no_manifest(folder):
+    (folder / MANIFEST).unlink()
+    with pytest.raises(KeyFolderError, match="has no manifest"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_wrong_set(folder):
+    with pytest.raises(KeyFolderError, match="keys of set 1, not 2"):
+        open_folder(folder, replace(INSECURE_SET, number=2))
+
+
+def test_the_set_has_changed(folder):
+    with pytest.raises(KeyFolderError, match="was another"):
+        open_folder(folder, replace(INSECURE_SET, refresh=ChebyshevRefresh(27)))
+
+
+def test_other_openfhe(folder):
+    edit(folder, openfhe="1.0.4")
+    with pytest.raises(KeyFolderError, match=r"made with OpenFHE 1\.0\.4"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_other_format(folder):
+    edit(folder, format=2)
+    with pytest.raises(KeyFolderError, match="format 2"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_missing_file(folder):
+    (folder / "a.key").unlink()
+    with pytest.raises(KeyFolderError, match=r"a\.key is missing"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_truncated_file(folder):
+    (folder / "a.key").write_bytes(b"a" * 99)
+    with pytest.raises(KeyFolderError, match="99 bytes instead of 100"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_altered_file(folder):
+    (folder / "a.key").write_bytes(b"a" * 99 + b"b")
+    with pytest.raises(KeyFolderError, match=r"a\.key has been altered"):
+        open_folder(folder, INSECURE_SET)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": {"../secret": {"bytes": 1, "sha256": "0"}}},
+        {"files": {"a.key": {"bytes": "1", "sha256": "0"}}},
+        {"files": {"manifest.json": {"bytes": 1, "sha256": "0"}}},
+        {"files": {"a\0.key": {"bytes": 1, "sha256": "0"}}},
+        {"files": {"\ud800.key": {"bytes": 1, "sha256": "0"}}},
+        {"files": {f"{'a' * 300}.key": {"bytes": 1, "sha256": "0"}}},
+        {"stages": {"9" * 5000: []}},
+        {"files": []},
+        {"rotations": {"c.key": [1]}},
+        {"rotations": {"a.key": ["1"]}},
+        {"stages": {"1": ["c.key"]}},
+        {"stages": {"1": ["context.bin"]}},
+        {"stages": {"one": ["a.key"]}},
+        {"stages": {"1" * 5000: ["a.key"]}},  # more digits than Python makes a number of
+        {"stages": {"01": ["a.key"]}},
+        {"rotations": {"context.bin": [1]}},
+        {"rotations": {"a.key": [True]}},
+        {"rotations": {"a.key": [1, 1]}},
+        {"keys": 5},
+        {"unknown": 1},
+    ],
+)
+def test_wrong_types(folder, changes):
+    edit(folder, **changes)
+    with pytest.raises(KeyFolderError, match="not a manifest"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_a_native_folder_has_a_file_for_each_key_and_three_beside(tmp_path, monkeypatch):
+    most = len(longest(key_plan(INSECURE_NATIVE_SET))) + 3
+    for i in range(most):
+        (tmp_path / f"{i}.key").write_bytes(b"a")
+    write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
+    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == most
+    (tmp_path / "more.key").write_bytes(b"a")
+    (tmp_path / MANIFEST).unlink()
+    write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    with pytest.raises(KeyFolderError, match=f"names {most + 1} files, and a set like this has {most} at most"):
+        open_folder(tmp_path, INSECURE_NATIVE_SET)
+
+
+def sparse(path, size):
+    """A file of any size, that takes no disk."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("name", ["a.key", "context.bin", "bootstrapping.key"])
+def test_a_file_larger_than_its_keys_is_not_read(folder, monkeypatch, name):
+    """A terabyte would be hashed for an hour, and then loaded."""
+    size = largest_bytes(INSECURE_SET, name, 2 if name == "a.key" else 0)
+    assert INSECURE_SET.switching_key_bytes // 6 < size < 1 << 30
+    monkeypatch.setattr(keystore, "sha256", lambda path: "0")
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    edit(folder, files={n: r | {"sha256": "0"} for n, r in files.items()} | {name: {"bytes": size, "sha256": "0"}})
+    sparse(folder / name, size)
+    open_folder(folder, INSECURE_SET)
+    edit(folder, files={n: r | {"sha256": "0"} for n, r in files.items()} | {name: {"bytes": size + 1, "sha256": "0"}})
+    sparse(folder / name, size + 1)
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    with pytest.raises(KeyFolderError, match=rf"{name} should have {size + 1} bytes, and its keys have {size} at most"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_more_rotations_than_any_stage_needs_are_not_read(folder, monkeypatch):
+    monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
+    edit(folder, rotations={"a.key": list(range(1, 1000)), "b.key": [1000]})
+    with pytest.raises(KeyFolderError, match=r"more than \d+ rotations for stage 1"):
+        open_folder(folder, INSECURE_SET)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary() | st.builds(lambda j: json.dumps(j).encode(), JSON))
+def test_any_other_manifest_is_an_error(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(KeyFolderError):
+        open_folder(tmp_path, INSECURE_SET)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["set", "fingerprint", "openfhe", "keys", "files", "rotations", "stages", "format"]), JSON)
+def test_any_field_of_the_wrong_kind_is_an_error_or_harmless(folder, name, value):
+    original = (folder / MANIFEST).read_text()
+    try:
+        edit(folder, **{name: value})
+        open_folder(folder, INSECURE_SET)
+    except KeyFolderError:
+        pass
+    finally:
+        (folder / MANIFEST).write_text(original)
