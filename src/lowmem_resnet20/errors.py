@@ -12,6 +12,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+PROGRAM = "lowmem-resnet20"
+
 
 class ExitCode(IntEnum):
     """Documented in USAGE.md; never renumbered."""

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: words to a request, and a command for each."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..machine.memory import peak_resident_bytes
+from ..model.classification import Classification
 from ..progress.display import format_bytes, format_seconds
-from .output import Classification, Printer
+from .output import Printer
 from .pictures import Item
 from .words import Request
 

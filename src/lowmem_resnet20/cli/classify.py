@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Reported, naming
+from ..errors import PROGRAM, Reported, naming
 from ..machine.memory import peak_resident_bytes
+from ..machine.text import one_line
+from ..model.classification import Classification
 from ..server.request import Job
 from .answers import print_classification, print_precision, report_cost
 from .evaluate import check, raise_error, run
@@ -24,7 +26,7 @@ from .named import (
     parameter_set_of_keys,
     weights_named,
 )
-from .output import Classification, Printer, one_line
+from .output import Printer
 from .pictures import (
     Each,
     Group,
@@ -37,7 +39,7 @@ from .pictures import (
     read_pixels,
     several_inputs,
 )
-from .words import PROGRAM, Request
+from .words import Request
 
 if TYPE_CHECKING:
     from ..server.process import ServerRun

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
 from ..cli import endings, words
-from ..errors import UsageError
+from ..errors import PROGRAM, UsageError
 from ..machine.files import exists_already, private_folder
+from ..model.classification import Classification
 from ..progress.display import format_seconds, make_progress, timed
 from ..progress.streams import occupy_closed_descriptors
 from ..server.request import Job
@@ -38,9 +39,9 @@ from .named import (
     several_ciphertexts,
     weights_named,
 )
-from .output import Classification, Printer
+from .output import Printer
 from .pictures import Each, compare, foresee_range, grouped, pictures_named, plain_model, read_pixels, several_inputs
-from .words import PROGRAM, Request
+from .words import Request
 
 if TYPE_CHECKING:
     import numpy as np

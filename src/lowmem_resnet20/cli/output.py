@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ..errors import CiphertextError, LowmemError
-from ..network.architecture import CIFAR10_CLASSES
+from ..errors import PROGRAM, LowmemError
+from ..machine.text import decoded, one_line
+from ..model.classification import Classification
 from ..progress.streams import Results, reports, shows_more_than_text
-from .words import PROGRAM
 
 _GREEN, _RED, _YELLOW, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Logits, the index of the greatest, and its class."""
-
-    logits: tuple[float, ...]
-    index: int
-    label: str
-
-    @classmethod
-    def of(cls, logits: Iterable[float]) -> Classification:
-        """Errors: CiphertextError if a logit is not a finite number."""
-        values = tuple(float(value) for value in logits)
-        if not all(map(math.isfinite, values)):
-            raise CiphertextError("the decrypted logits are not finite numbers", "was it made with other keys?")
-        index = max(range(len(values)), key=values.__getitem__)
-        return cls(values, index, CIFAR10_CLASSES[index])
-
-    def as_json(self) -> dict[str, Any]:
-        return {"class": self.label, "index": self.index, "logits": list(self.logits)}
-
-    def worst_difference(self, other: Classification) -> float:
-        """The greatest difference of two logits of the same class."""
-        return max(abs(a - b) for a, b in zip(self.logits, other.logits, strict=True))
 
 
 class Printer:
@@ -73,7 +46,7 @@ class Printer:
         self.results.write(text)
 
     def json(self, result: Mapping[str, Any]) -> None:
-        self.results.write(json.dumps(_decoded(result), allow_nan=False) + "\n")
+        self.results.write(json.dumps(decoded(result), allow_nan=False) + "\n")
 
     def fields(self, rows: Mapping[str, str]) -> None:
         """Name and value, a line each, on stdout."""
@@ -99,21 +72,3 @@ def _coloured(text: str, colour: str, possible: bool) -> str:
 def vector(values: Sequence[float]) -> str:
     """Numbers in brackets, three digits after the point."""
     return "[" + " ".join(f"{value:.3f}" for value in values) + "]"
-
-
-def one_line(text: str) -> str:
-    """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in _decoded(text))
-
-
-def _decoded(value: Any) -> Any:
-    """``value`` with the bytes of names that are not UTF-8 written as ``\\xe9``: JSON has no other form for them that
-    every reader takes."""
-    if isinstance(value, str):
-        text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in value)
-        return text.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {key: _decoded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_decoded(item) for item in value]
-    return value

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CiphertextError, EnvironmentFault, ExitCode, LowmemError, PictureError, Reported, ServerError
+from ..model.classification import Classification
 from ..progress.display import timed
 from ..server.request import Job
-from .output import Classification, Printer
+from .output import Printer
 from .words import DEFAULT_PICTURE, Request
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExitCode, UsageError
+from ..errors import PROGRAM, ExitCode, UsageError
 from ..network.engines import ENGINES
 
-PROGRAM = "lowmem-resnet20"
 VERBOSITIES = (-1, 0, 1, 2)
 DEFAULT_PICTURE = Path("inputs/luis.png")
 DEFAULT_KEYS = Path("keys")

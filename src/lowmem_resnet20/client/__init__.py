@@ -1,1 +1,1 @@
-"""The client."""
+"""The client: keys, encryption, decryption; the only package that reads the secret key."""

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from ..cli.words import PROGRAM
-from ..errors import EnvironmentFault, UsageError, on_one_line
+from ..errors import PROGRAM, EnvironmentFault, UsageError, on_one_line
 from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
 

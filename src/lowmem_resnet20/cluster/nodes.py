@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cli.words import PROGRAM
-from ..errors import EnvironmentFault, on_one_line
+from ..errors import PROGRAM, EnvironmentFault, on_one_line
 from ..network.parameters import ParameterSet
 from ..progress.display import format_bytes
 from . import program

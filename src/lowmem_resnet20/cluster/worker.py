@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cli.endings import explain
 from ..errors import told
+from ..machine.faults import explain
 from ..machine.files import os_errors
 from ..machine.memory import peak_resident_bytes
 from .keycache import cache_folder, scratch_folder

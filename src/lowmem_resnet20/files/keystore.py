@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..cli.words import DEFAULT_KEYS
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, read_bounded, sha256
+from ..machine.libraries import openfhe_version
 from ..native.keyplan import key_plan, longest
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
-from ..openfhe.version import openfhe_version
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -224,9 +222,7 @@ def _way_to(folder: Path, number: int) -> str:
 def _to_make_new(folder: Path, number: int) -> str:
     if folder.name == SERVER:
         return f"make new keys where the client is, and copy {folder} here from there"
-    keys = folder.parent.parent
-    elsewhere = "" if keys == DEFAULT_KEYS else f" keys {shlex.quote(str(keys))}"
-    return f"make new keys: lowmem-resnet20 generate_keys {number}{elsewhere}"
+    return f"make new keys: generate_keys {number}"
 
 
 def _of_set(folder: Path, number: int) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 _WHEELS = "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
@@ -22,3 +23,8 @@ def _holds_openfhe(named: Path) -> bool:
     if named.is_dir():
         return os.access(named, os.R_OK) and any(named.glob("libOPENFHE*"))
     return named.name.startswith("libOPENFHE")
+
+
+def openfhe_version() -> str:
+    """Return OpenFHE's version, without loading it and without the part that says for which Python its wheel is."""
+    return ".".join(version("openfhe").split(".")[:3])

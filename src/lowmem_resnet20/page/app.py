@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..cli import endings
 from ..cli.pictures import Item
 from ..errors import LowmemError, PictureError
+from ..machine.faults import explain
 from ..model.picture import check_size
 from .drawing import png_of_pixels
 from .guard import Guard
@@ -169,4 +169,4 @@ async def _wrong(request: Request, error: HTTPException) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _error(500, endings.explain(error))
+    return _error(500, explain(error))

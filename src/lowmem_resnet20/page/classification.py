@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cli import endings
 from ..cli.evaluate import raise_error
 from ..cli.named import evaluation
 from ..cli.output import Classification, Printer
@@ -21,6 +20,7 @@ from ..client import client
 from ..errors import with_names
 from ..files.envelope import read_envelope
 from ..files.group import group_and_place
+from ..machine.faults import explain
 from ..machine.files import make_folder
 from ..machine.interrupt import on_interrupt
 from ..model.picture import decode_picture
@@ -136,7 +136,7 @@ class Classifier:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - as on the command line: every failure is told in words
-            known = with_names(endings.explain(error), group.files)
+            known = with_names(explain(error), group.files)
             for failed in [picture] if picture else run.pictures:
                 session.settle(failed, STOPPED if run.stopped else FAILED, None if run.stopped else known)
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..cli.output import Classification, one_line
 from ..cli.pictures import Item
 from ..errors import LowmemError
+from ..machine.text import one_line
+from ..model.classification import Classification
 
 #: Pictures that may wait; as many are evaluated in an hour, or in a night.
 MOST_WAITING = 100

@@ -1,1 +1,1 @@
-"""Progress."""
+"""Progress, shown here or relayed from elsewhere, and the streams that it is written to."""

@@ -1,1 +1,1 @@
-"""The server."""
+"""The server: evaluates the network on ciphertexts with evaluation keys alone."""

@@ -7,14 +7,14 @@ OpenFHE may end the process on what a client sent; whoever started this one then
 
 from __future__ import annotations
 
+import json
 import sys
-from functools import partial
 from typing import Any
 
-from ..cli import endings
-from ..cli.output import Printer
-from ..errors import EnvironmentFault, LowmemError, Reported, told
+from ..errors import EnvironmentFault, ExitCode, told
 from ..files.keystore import SERVER, keys_set
+from ..machine.faults import explain, trace
+from ..machine.interrupt import ends_at_once, wait_if_ending
 from ..machine.memory import peak_resident_bytes
 from ..network.weights import default_weights_path, load_weights
 from ..progress.display import Progress
@@ -24,13 +24,13 @@ from .request import Evaluation
 _LONGEST_REQUEST = 1 << 26
 
 
-def evaluate(request: Evaluation, printer: Printer) -> None:
+def evaluate(request: Evaluation) -> None:
     """Evaluate; prints a line of JSON for each picture, by the number of its job, and one for the steps all took."""
-    with RelayProgress(lambda event: printer.json({"progress": event})) as progress:
+    with RelayProgress(lambda event: _say({"progress": event})) as progress:
         lines = _on_cluster(request, progress) if request.ray else _here(request, progress)
     for number, line in enumerate(lines):
-        printer.json({"job": number} | line)
-    printer.json({"steps": progress.times})
+        _say({"job": number} | line)
+    _say({"steps": progress.times})
 
 
 def _here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
@@ -57,21 +57,29 @@ def _on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]
 
 
 def main() -> int:
-    """The exit code tells whether the evaluation as a whole was done; what became of each picture, its line."""
-    printer = Printer(sys.stdout, sys.stderr)
-    return endings.run(partial(_answer, printer), printer)
+    """Answer; the exit code tells whether the evaluation as a whole was done, and its line what became of a picture."""
+    with ends_at_once():
+        try:
+            evaluate(_asked())
+        except Exception as error:  # noqa: BLE001 - whoever started this process tells the user
+            wait_if_ending()
+            print(trace(error), end="", file=sys.stderr)
+            known = explain(error)
+            _say(told(known))
+            return known.exit_code
+    return ExitCode.OK
 
 
-def _answer(printer: Printer) -> None:
+def _asked() -> Evaluation:
+    """Read the request.  Errors: EnvironmentFault if there is none."""
     try:
-        request = Evaluation.from_json(sys.stdin.read(_LONGEST_REQUEST))
+        return Evaluation.from_json(sys.stdin.read(_LONGEST_REQUEST))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise EnvironmentFault(f"the server was not given a request: {error}") from error
-    try:
-        evaluate(request, printer)
-    except LowmemError as error:  # whoever started this process tells the user
-        printer.json(told(error))
-        raise Reported(error.exit_code) from error
+
+
+def _say(fields: dict[str, Any]) -> None:
+    print(json.dumps(fields, allow_nan=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
-from ..cli.output import one_line
+from ..machine.text import one_line
 
 
 def timestamp(seconds: float) -> str:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from ..cli import endings
 from ..errors import CiphertextError, ExitCode, LowmemError, error_of, with_names
+from ..machine.faults import explain
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
@@ -150,7 +150,7 @@ class Runner:
         except (LowmemError, OSError) as error:
             # A signal that ends this process may have reached that one first.
             if not self._stopping.wait(_SIGNAL_SECONDS):
-                self._broken_off(batch, endings.explain(error))
+                self._broken_off(batch, explain(error))
         else:
             self._answered(batch, answer)
         finally:

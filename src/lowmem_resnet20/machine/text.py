@@ -1,0 +1,24 @@
+"""Text for people and for JSON: on one line, and without bytes that are no letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def one_line(text: str) -> str:
+    """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in decoded(text))
+
+
+def decoded(value: Any) -> Any:
+    """``value`` with the bytes of names that are not UTF-8 written as ``\\xe9``: JSON has no other form for them that
+    every reader takes."""
+    if isinstance(value, str):
+        text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in value)
+        return text.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {key: decoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [decoded(item) for item in value]
+    return value

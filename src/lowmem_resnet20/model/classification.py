@@ -1,0 +1,36 @@
+"""What decrypted logits say: the class of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CiphertextError
+from ..network.architecture import CIFAR10_CLASSES
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Logits, the index of the greatest, and its class."""
+
+    logits: tuple[float, ...]
+    index: int
+    label: str
+
+    @classmethod
+    def of(cls, logits: Iterable[float]) -> Classification:
+        """Errors: CiphertextError if a logit is not a finite number."""
+        values = tuple(float(value) for value in logits)
+        if not all(map(math.isfinite, values)):
+            raise CiphertextError("the decrypted logits are not finite numbers", "was it made with other keys?")
+        index = max(range(len(values)), key=values.__getitem__)
+        return cls(values, index, CIFAR10_CLASSES[index])
+
+    def as_json(self) -> dict[str, Any]:
+        return {"class": self.label, "index": self.index, "logits": list(self.logits)}
+
+    def worst_difference(self, other: Classification) -> float:
+        """The greatest difference of two logits of the same class."""
+        return max(abs(a - b) for a, b in zip(self.logits, other.logits, strict=True))
