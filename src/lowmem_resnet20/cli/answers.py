@@ -14,8 +14,7 @@ from .pictures import Item
 from .words import Request
 
 if TYPE_CHECKING:
-    from ..network.parameters import ParameterSet
-    from ..network.weights import Weights
+    from ..client import Client
 
 
 def print_written(
@@ -61,14 +60,12 @@ def print_classification(
     printer.json(line | extra)
 
 
-def print_precision(
-    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item
-) -> None:
-    from ..client import precision as inspection
+def print_precision(printer: Printer, client: Client, checkpoints: Path, item: Item) -> None:
+    """Say how precise each layer of a picture was."""
+    from ..client.precision import inspect_checkpoints, table
 
     assert item.pixels is not None
-    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id)
-    printer.say(inspection.table(layers))
+    printer.say(table(inspect_checkpoints(client, checkpoints, item.pixels, item.id)))
 
 
 def report_cost(

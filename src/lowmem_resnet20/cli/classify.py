@@ -20,11 +20,9 @@ from .named import (
     checkpoint_files,
     checkpoints_of,
     evaluation,
-    key_folder,
     numbered,
+    open_client,
     output_files,
-    parameter_set_of_keys,
-    weights_named,
 )
 from .output import Printer
 from .pictures import (
@@ -50,23 +48,18 @@ class Protocol:
 
     def __init__(self, request: Request, printer: Printer) -> None:
         self.request, self.printer = request, printer
-        self.set, self.folder, self.weights = (
-            parameter_set_of_keys(request),
-            key_folder(request),
-            weights_named(request),
-        )
+        self.client = open_client(request)
+        self.set = self.client.set
         self.each = Each(request, printer, several_inputs(request))
         self.items = pictures_named(request, self.each)
         self.groups = grouped(request, printer, self.items, self.set)
-        self.plain = plain_model(self.weights) if request.plain or request.verbose >= 2 else None
+        self.plain = plain_model(self.client.weights) if request.plain or request.verbose >= 2 else None
         self.server: ServerRun | None = None
 
     def encrypt(self, temporary: Path) -> None:
         """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
-        from ..client import client
-
-        check(self.request, self.set, self.weights, self.printer)
-        client.check_decryption(self.folder, self.set)
+        check(self.request, self.set, self.client.weights, self.printer)
+        self.client.unlock()
         names = numbered(len(self.groups))
         pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))
         checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
@@ -76,7 +69,7 @@ class Protocol:
                     self._look_at(item)
             if group.readable:
                 with self.each.trying(*group.paths):
-                    group.encrypt(self.folder, self.set, self.weights, picture)
+                    group.encrypt(self.client, picture)
                     group.job = Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
         check_request_outputs(
             self.request, checkpoint_files(self.request, self.jobs), [item.path for item in self.items]
@@ -86,7 +79,7 @@ class Protocol:
         item.pixels = read_pixels(self.request, item.path)
         if self.plain and self.request.plain:
             item.plain = Classification.of(self.plain.logits(item.pixels))
-        foresee_range(self.printer, item, self.set, self.weights)
+        foresee_range(self.printer, item, self.client)
 
     @property
     def encrypted(self) -> list[Group]:
@@ -109,7 +102,7 @@ class Protocol:
 
     def decrypt(self) -> None:
         """Each result is printed as soon as it is known, whatever becomes of what follows it."""
-        from ..client import client
+        from ..files.envelope import Ciphertext
         from ..files.group import group_and_place
 
         for group in self.encrypted:
@@ -118,17 +111,17 @@ class Protocol:
             output, numbers = group.job.output, None
             identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
             with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
-                numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity)
+                numbers = self.client.decrypt_group(Ciphertext.load(output), identity)
             for item in group.readable if numbers is not None else ():
                 with self.each.trying(item.path), naming(group.files):
                     _, place = group_and_place(item.id, self.set.pictures)
                     item.logits = numbers[place]
-                    client.check_logits(output, self.weights, item.logits)
+                    self.client.check_logits(output, item.logits)
                     self._tell(item, group)
 
     def _tell(self, item: Item, group: Group) -> None:
         assert self.server is not None and group.job is not None and item.logits is not None
-        compare(self.printer, item, self.weights)
+        compare(self.printer, item, self.client)
         peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
         extra: dict[str, Any] = {"seconds": item.seconds, "peak_bytes": peaks}
         if self.set.pictures > 1:
@@ -140,7 +133,7 @@ class Protocol:
         if self.request.verbose >= 2 and group.job.checkpoints:
             if self.each.several:
                 self.printer.say(one_line(str(item.path)))
-            print_precision(self.printer, self.folder, self.set, group.job.checkpoints, self.weights, item)
+            print_precision(self.printer, self.client, group.job.checkpoints, item)
 
     def report(self) -> None:
         """What all of it took; and the exit code of the first failure."""
@@ -166,6 +159,6 @@ class Protocol:
             kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
             for path in lost:
                 shutil.move(path, kept)
-            named = [str(self.request.set_number), str(kept), "keys", str(self.folder)]
+            named = [str(self.request.set_number), str(kept), "keys", str(self.client.folder)]
             named += ["weights", str(self.request.weights)] if self.request.weights else []
             self.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from ..cli import endings, words
 from ..errors import PROGRAM, UsageError
+from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import exists_already, private_folder
 from ..model.classification import Classification
 from ..progress.display import format_seconds, make_progress, timed
 from ..progress.streams import occupy_closed_descriptors
 from ..server.request import Job
+from . import endings, words
 from .answers import print_classification, print_precision, print_written
 from .evaluate import raise_error, run
 from .named import (
@@ -34,12 +35,12 @@ from .named import (
     into_folder,
     key_folder,
     numbered,
+    open_client,
     output_files,
-    parameter_set_of_keys,
     several_ciphertexts,
-    weights_named,
 )
 from .output import Printer
+from .passphrase import new_passphrase
 from .pictures import Each, compare, foresee_range, grouped, pictures_named, plain_model, read_pixels, several_inputs
 from .words import Request
 
@@ -106,17 +107,18 @@ def _generate_keys(request: Request, printer: Printer) -> None:
     from ..network.parameters import parameter_set
 
     set_, folder = parameter_set(request.set_number, request.engine), key_folder(request)
-    from ..client import client
+    from ..client import generate_keys
     from ..native.keyplan import key_size
 
     if os.path.lexists(folder):  # before anyone is asked for a passphrase
         raise exists_already(folder)
     if request.verbose >= 0:
         printer.say(set_.summary(key_size(set_)))
-    seal: Callable[[bytes], bytes] = _sealer() if request.passphrase else bytes
+    forbid_core_dumps()
+    passphrase = new_passphrase() if request.passphrase else None
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "generate"):
-        client.generate_keys(set_, folder, progress, seal)
+        generate_keys(set_, folder, passphrase, progress)
     print_written(request, printer, "keys", folder, seconds["generate"])
 
 
@@ -136,29 +138,26 @@ def _load_keys(request: Request, printer: Printer) -> None:
 
 
 def _encrypt(request: Request, printer: Printer) -> None:
-    set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
+    client = open_client(request)
     each = Each(request, printer, several_inputs(request) or into_folder(request))
     items = pictures_named(request, each)
     if not items:
         each.end()
-    from ..client import client
-
-    groups = grouped(request, printer, items, set_)
+    groups = grouped(request, printer, items, client.set)
     outputs = output_files(request.output, numbered(len(groups)), each.several)
     check_request_outputs(request, outputs, [item.path for item in items])
-    client.check_encryption(folder, set_)
     for group, output in zip(groups, outputs, strict=True):
         for item in group.items:
             with each.trying(item.path):
                 item.pixels = read_pixels(request, item.path)
-                foresee_range(printer, item, set_, weights)
+                foresee_range(printer, item, client)
         if not group.readable:
             continue
         with each.trying(*group.paths):
-            group.encrypt(folder, set_, weights, output)
+            group.encrypt(client, output)
             for item in group.readable:
                 facts: dict[str, Any] = {"input": str(item.path)} if each.several else {}
-                facts |= {"place": group.items.index(item) + 1} if set_.pictures > 1 else {}
+                facts |= {"place": group.items.index(item) + 1} if client.set.pictures > 1 else {}
                 facts |= item.checked() if request.json else {}
                 print_written(request, printer, "ciphertext", output, item.seconds["encrypt"], facts)
     each.end()
@@ -186,32 +185,32 @@ def _evaluate(request: Request, printer: Printer) -> None:
 
 def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
     """several: whether each is told by its name, though only one may be left."""
-    set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    several = several or several_ciphertexts(request) or set_.pictures > 1
-    each = Each(request, printer, several)
-    ciphertexts = ciphertexts_named(request)
-    given = pictures_named(request, each) if request.inputs else []
-    from ..client import client
+    from ..files.envelope import Ciphertext
     from ..files.group import group_and_place
     from .pairing import pair
 
-    plain = plain_model(weights) if request.plain else None
+    client = open_client(request)
+    several = several or several_ciphertexts(request) or client.set.pictures > 1
+    each = Each(request, printer, several)
+    ciphertexts = ciphertexts_named(request)
+    given = pictures_named(request, each) if request.inputs else []
+    plain = plain_model(client.weights) if request.plain else None
     decrypted: dict[Path, np.ndarray] = {}
-    for item, ciphertext in pair(request, each, ciphertexts, given, client.encryptions(folder, set_), set_.pictures):
-        with each.trying(ciphertext):
+    for item, path in pair(request, each, client, ciphertexts, given):
+        with each.trying(path):
             if item.pixels is not None:
                 item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
-                foresee_range(printer, item, set_, weights)
-            group, place = group_and_place(item.id, set_.pictures)
-            if ciphertext not in decrypted:
-                decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group)}
-            item.logits = decrypted[ciphertext][place]
-            client.check_logits(ciphertext, weights, item.logits)
-            compare(printer, item, weights)
+                foresee_range(printer, item, client)
+            group, place = group_and_place(item.id, client.set.pictures)
+            if path not in decrypted:
+                decrypted = {path: client.decrypt_group(Ciphertext.load(path), group)}
+            item.logits = decrypted[path][place]
+            client.check_logits(path, item.logits)
+            compare(printer, item, client)
             print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
-            left = checkpoints_left(request.checkpoints, ciphertext)
+            left = checkpoints_left(request.checkpoints, path)
             if left and item.pixels is not None:
-                print_precision(printer, folder, set_, left, weights, item)
+                print_precision(printer, client, left, item)
     each.end()
 
 
@@ -236,11 +235,11 @@ def _import_weights(request: Request, printer: Printer) -> None:
 
 
 def _test(request: Request, printer: Printer) -> None:
-    from ..client import client
+    from ..client.selftest import self_test
 
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "test"):
-        client.self_test(progress)
+        self_test(progress)
     if request.json:
         printer.json({"test": "passed", "seconds": seconds["test"]})
     else:
@@ -249,15 +248,14 @@ def _test(request: Request, printer: Printer) -> None:
 
 def _fetch(request: Request, printer: Printer) -> None:
     """What a service has evaluated, decrypted here; what decrypting needs is looked at first."""
-    from ..client import client
     from ..remote.fetching import fetch
 
-    set_, each = parameter_set_of_keys(request), Each(request, printer, len(request.jobs) > 1)
-    client.check_decryption(key_folder(request), set_)
+    client, each = open_client(request), Each(request, printer, len(request.jobs) > 1)
+    client.unlock()
     results = []
     with private_folder(f"{PROGRAM}-") as temporary:
         with make_progress(request.verbose, printer.stderr) as progress:
-            fetched = fetch(request, set_, temporary, progress, printer)
+            fetched = fetch(request, client.set, temporary, progress, printer)
         for line in fetched:
             with each.trying(Path(line["job"]), of_job=True):
                 raise_error(line)
@@ -291,14 +289,3 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "import_weights": _import_weights,
     "test": _test,
 }
-
-
-# --- their parts ------------------------------------------------------------------------------------------
-
-
-def _sealer() -> Callable[[bytes], bytes]:
-    """Asks for the passphrase before any key is made."""
-    from ..client.sealing import sealer
-    from .passphrase import new_passphrase
-
-    return sealer(new_passphrase())

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CiphertextError, UsageError
+from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import make_folder, os_errors
 from ..machine.outputs import check_outputs, files_in
 from ..server.request import Evaluation, Job
+from .passphrase import passphrase_of
 from .words import Request
 
 if TYPE_CHECKING:
+    from ..client import Client
     from ..network.parameters import ParameterSet
     from ..network.weights import Weights
 
@@ -35,6 +38,17 @@ def key_folder(request: Request) -> Path:
     if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
         return request.keys
     return within
+
+
+def open_client(request: Request) -> Client:
+    """Return the client whose keys are named.  This process leaves no core dump from here on.
+
+    Errors: as of :class:`..client.Client`.
+    """
+    from ..client import Client
+
+    forbid_core_dumps()
+    return Client(key_folder(request), request.weights, passphrase_of, request.set_number)
 
 
 def weights_named(request: Request) -> Weights:

@@ -11,31 +11,27 @@ from .pictures import Each, Item, read_pixels
 from .words import Request
 
 if TYPE_CHECKING:
+    from ..client import Client
     from ..client.encryptions import Entry
 
 
 def pair(
-    request: Request,
-    each: Each,
-    ciphertexts: Sequence[Path],
-    given: Sequence[Item],
-    encryptions: dict[str, Entry],
-    pictures: int,
+    request: Request, each: Each, client: Client, ciphertexts: Sequence[Path], given: Sequence[Item]
 ) -> Iterator[tuple[Item, Path]]:
     """Each result with each picture it answers, found by the id of its encryption: the order of files says nothing.
 
     Without ``given`` pictures a result is named as the client's list of encryptions has it, or by its own file.
-    pictures: of a group.
     """
     from ..client.encryptions import pixel_digest
 
+    encryptions = client.encryptions()
     for item in given:
         with each.trying(item.path):
             item.pixels = read_pixels(request, item.path)
             item.id = pixel_digest(item.pixels)
     answered = set()
     for ciphertext in ciphertexts:
-        for identity, name in _answered(each, ciphertext, encryptions, pictures).items():
+        for identity, name in _answered(each, client, ciphertext, encryptions).items():
             with each.trying(ciphertext):
                 if not given:
                     yield Item(Path(name), id=identity), ciphertext
@@ -49,17 +45,15 @@ def pair(
                 raise CiphertextError(f"no result that was given answers {item.path}")
 
 
-def _answered(each: Each, ciphertext: Path, encryptions: dict[str, Entry], pictures: int) -> dict[str, str]:
-    """Names by id of the pictures that a result answers: of a group those in the client's list, for other places are
-    empty; or, where the list knows none, every place."""
-    from ..files.envelope import read_envelope
-    from ..files.group import picture_id
+def _answered(each: Each, client: Client, path: Path, encryptions: dict[str, Entry]) -> dict[str, str]:
+    """Return names, by id, of the pictures that a result answers: of a group those in the client's list, for other
+    places are empty; or, where the list knows none, every place."""
+    from ..files.envelope import Ciphertext
 
-    with each.trying(ciphertext):
-        group = read_envelope(ciphertext).facts.picture
-        ids = [picture_id(group, place, pictures) for place in range(pictures)]
+    with each.trying(path):
+        ids = client.answered(Ciphertext.load(path))
         known = {identity: encryptions[identity].name for identity in ids if identity in encryptions}
-        unknown = [str(ciphertext)] if pictures == 1 else [f"{ciphertext}, place {i + 1}" for i in range(pictures)]
+        unknown = [str(path)] if len(ids) == 1 else [f"{path}, place {i + 1}" for i in range(len(ids))]
         return known or dict(zip(ids, unknown, strict=True))
     return {}
 

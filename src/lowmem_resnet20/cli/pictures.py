@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,8 @@ from .words import DEFAULT_PICTURE, Request
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..client import Client
+    from ..client.checks import Caution
     from ..model.plain import PlainNetwork
     from ..network.parameters import ParameterSet
     from ..network.ranges import Foreseen
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Of a set that evaluates groups: fewer pictures take less time one by one.
 FEWEST_FOR_A_GROUP = 3
-_RANGE_HINT = "give import_weights pictures like this one to calibrate on"
-_DIFFERENCE_HINT = "a value left its range, or the server computed something else"
 
 
 @dataclass
@@ -79,14 +79,14 @@ class Group:
         names = ", ".join(map(str, self.paths))
         return {self.job.ciphertext: f"the encryption of {names}", self.job.output: f"the result of {names}"}
 
-    def encrypt(self, folder: Path, set_: ParameterSet, weights: Weights, output: Path) -> None:
-        from ..client import client
+    def encrypt(self, client: Client, output: Path) -> None:
+        """Encrypt those that could be read into a file."""
+        from ..client.client import Named
 
-        named = [
-            None if not i.foreseen or i.pixels is None else client.Named(i.pixels, str(i.path)) for i in self.items
-        ]
+        named = [None if not i.foreseen or i.pixels is None else Named(i.pixels, str(i.path)) for i in self.items]
         with self.timed("encrypt"):
-            ids = client.encrypt_group(folder, set_, named, weights, output)
+            ciphertext, ids = client.encrypt_group(named)
+            ciphertext.save(output)
         for item, identity in zip(self.items, ids, strict=True):
             item.id = identity
 
@@ -164,30 +164,23 @@ def read_pixels(request: Request, path: Path) -> np.ndarray:
     return read_picture(find_picture(path), resize=request.resize)
 
 
-def foresee_range(printer: Printer, item: Item, set_: ParameterSet, weights: Weights) -> None:
+def foresee_range(printer: Printer, item: Item, client: Client) -> None:
     """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
-    from ..network.ranges import foresee
-
     assert item.pixels is not None
-    item.foreseen = foresee(weights, set_.refresh, item.pixels)
-    if not item.foreseen.in_range:
-        reached = f"{item.foreseen.reached:.2f} times what set {set_.number} can take, at {item.foreseen.layer}"
-        _warn(printer, item, f"{item.path} comes to {reached}: the result may be wrong", _RANGE_HINT)
+    item.foreseen, cautions = client.foresee(item.pixels, str(item.path))
+    _warn(printer, item, cautions)
 
 
-def compare(printer: Printer, item: Item, weights: Weights) -> None:
+def compare(printer: Printer, item: Item, client: Client) -> None:
     """Warn where the decrypted logits are not the picture's, if it is known; at every verbosity."""
-    from ..network.ranges import alike
-
-    if item.foreseen and item.logits is not None and not alike(weights, item.logits, item.foreseen):
-        difference = float(abs(item.logits - item.foreseen.logits).max())
-        message = f"{item.path}: a logit is {difference:.2f} from the plain network's: the result may be wrong"
-        _warn(printer, item, message, _DIFFERENCE_HINT)
+    if item.foreseen and item.logits is not None:
+        _warn(printer, item, client.compare(item.logits, item.foreseen, str(item.path)))
 
 
-def _warn(printer: Printer, item: Item, message: str, hint: str) -> None:
-    item.warnings.append(message)
-    printer.warning(message, hint)
+def _warn(printer: Printer, item: Item, cautions: Iterable[Caution]) -> None:
+    for caution in cautions:
+        item.warnings.append(caution.message)
+        printer.warning(*caution)
 
 
 def plain_model(weights: Weights) -> PlainNetwork:

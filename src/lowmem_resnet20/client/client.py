@@ -1,229 +1,273 @@
-"""The client: encrypts pictures, decrypts the logits.  The only module that reads the secret key."""
+"""The holder of the secret key: encrypts pictures, and decrypts what a server answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ..cli.passphrase import passphrase_of
-from ..client import encryptions as registry
-from ..client import sealing
-from ..errors import CiphertextError, KeyFolderError, PlanError, on_one_line
+from ..errors import CiphertextError, KeyFolderError, on_one_line
 from ..files.belonging import belonging
-from ..files.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
+from ..files.envelope import LOGITS, PICTURE, Ciphertext, Facts, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
-from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
-from ..machine.coredumps import forbid_core_dumps
+from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
 from ..machine.files import os_errors
-from ..network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
-from ..network.ranges import are_logits
-from ..network.resnet20 import group_logits, pack_group, plan
-from ..network.weights import Weights
+from ..model.classification import Classification
+from ..network.parameters import PICTURE_LEVELS
+from ..network.ranges import Foreseen, are_logits
+from ..network.resnet20 import group_logits, pack_group
+from ..network.weights import Weights, default_weights_path, load_weights
+from ..openfhe import library
 from ..openfhe.ciphertexts import payload_of, read_ciphertext
-from ..openfhe.context import new_context, read_context, read_public_key
-from ..openfhe.library import BINARY, ERRORS, Ciphertext, openfhe
+from ..openfhe.context import read_context, read_public_key
+from ..openfhe.library import BINARY, ERRORS, openfhe
 from ..openfhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
-from ..progress.display import Progress
-from .keys import generate_keys
+from . import encryptions, sealing
+from .checks import Caution, check_difference, check_pixels, check_range
 
-__all__ = [
-    "Named",
-    "check_decryption",
-    "check_encryption",
-    "check_logits",
-    "decrypt_group",
-    "decrypt_logits",
-    "decrypt_slots",
-    "encrypt_group",
-    "encrypt_picture",
-    "encryptions",
-    "generate_keys",
-    "open_client",
-    "read_secret_key",
-    "self_test",
-]
+#: A passphrase; or what is asked for one when the secret key is first needed, and told the key's file.
+Passphrase = str | bytes | Callable[[Path], bytes]
 
 _OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
 
 
-# --- pictures ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Named:
-    """A picture to encrypt.  pixels: (colours, width, width) in [0, 1]; name: kept in the client's list alone."""
+    """A picture to encrypt.
+
+    pixels: (colours, width, width) in [0, 1];
+    name: kept in the client's list of encryptions, and nowhere else.
+    """
 
     pixels: np.ndarray
     name: str
 
 
-def encrypt_group(
-    folder: Path, set_: ParameterSet, group: Sequence[Named | None], weights: Weights, output: Path
-) -> list[str]:
-    """Normalise and encrypt up to ``set_.pictures`` pictures into one file; reads keys/expN/client.
+@dataclass(frozen=True)
+class Result(Classification):
+    """The class of a picture.
 
-    Each ciphertext holds the colours and one empty channel of its pictures, on no more primes than the first
-    convolution needs; a place of None stays empty.  Returns the id of each picture's encryption, which its result will
-    repeat; the names are kept beside them in the client's list (see :mod:`.encryptions`), and go nowhere else.
+    logits: (classes,), as they were decrypted: SECURITY.md says to whom they must not be shown;
+    index, label: of the largest, and the name of its class;
+    picture: id of the encryption that this answers;
+    name: of the picture, in the client's list of encryptions;
+    warnings: why the class may be wrong, of a picture that this client encrypted: a value beyond the range of its ReLU,
+    or logits unlike the plain network's.
     """
-    manifest, context = open_client(folder, set_)
-    public_key = read_public_key(folder / CLIENT / PUBLIC_KEY)
-    level = set_.multiplicative_depth - set_.reserve_levels - PICTURE_LEVELS
-    ciphertexts = []
-    for slots in pack_group(set_, [weights.normalise(named.pixels) if named else None for named in group]):
-        plaintext = context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
-        ciphertexts.append(payload_of(context.Encrypt(public_key, plaintext)))
-    payload = join(ciphertexts)
-    ids = [picture_id(digest_of(payload), place, set_.pictures) for place in range(len(group))]
-    for identity, named in zip(ids, group, strict=True):
-        if named:
-            registry.record(folder / CLIENT, registry.Entry(identity, registry.pixel_digest(named.pixels), named.name))
-    write_envelope(output, payload, Facts.of(belonging(set_, manifest.keys, weights), PICTURE))
-    return ids
+
+    picture: str = ""
+    name: str = ""
+    warnings: tuple[Caution, ...] = ()
 
 
-def encrypt_picture(
-    folder: Path, set_: ParameterSet, pixels: np.ndarray, weights: Weights, output: Path, name: str
-) -> str:
-    """Of one picture alone: as :func:`encrypt_group`."""
-    return encrypt_group(folder, set_, [Named(pixels, name)], weights, output)[0]
+class Client(AbstractContextManager):
+    """Encrypts pictures, and decrypts results, with the keys of one folder.
 
+    folder: keys/expN, of which client/ alone is read, and checked once, when this is made;
+    weights: the network's, or the file of them; by default the program's own;
+    passphrase: of the secret key, where it has one;
+    number: of the parameter set that the keys must be of; 0 for any.
 
-def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
-    """What this client has encrypted, by id; reads keys/expN/client."""
-    open_folder(folder / CLIENT, set_)
-    return registry.read(folder / CLIENT)
+    The secret key is read when a result is first decrypted, and held until :meth:`close`: a core dump of the process
+    would show it.  For one thread at a time.
 
-
-def decrypt_group(
-    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, group: str | None = None
-) -> np.ndarray:
-    """The numbers (pictures, classes) in a ciphertext that the server wrote, by place; reads keys/expN/client.
-
-    group: id of the encryption that must be the one it answers, where that is known.  What they are, of each place that
-    was filled, :func:`check_logits` tells.
-
-    Errors: CiphertextError too where it answers another.
+    Errors: KeyFolderError, WeightsError, EnvironmentFault.
     """
-    manifest, context = open_client(folder, set_)
-    secret_key = read_secret_key(folder)
-    ours = belonging(set_, manifest.keys, weights)
-    encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
-    if group not in (None, facts.picture):
-        raise CiphertextError(f"{ciphertext} is the result of another picture")
-    slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
-    if len(slots) < set_.pictures * set_.architecture.final_width**2:
-        raise CiphertextError(f"{ciphertext} holds {len(slots)} numbers, too few for logits")
-    return group_logits(set_, slots)
 
+    def __init__(
+        self,
+        folder: str | Path,
+        weights: Weights | str | Path | None = None,
+        passphrase: Passphrase | None = None,
+        number: int = 0,
+    ) -> None:
+        self.folder, self._passphrase = Path(folder), passphrase
+        self.set = keys_set(self._side, number)
+        if not isinstance(weights, Weights):
+            weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
+        manifest = open_folder(self._side, self.set)
+        self._secret_key_file()
+        self.weights, self.belonging = weights, belonging(self.set, manifest.keys, weights)
+        self._foreseen: dict[str, tuple[Foreseen, tuple[Caution, ...]]] = {}
 
-def check_logits(ciphertext: Path, weights: Weights, numbers: np.ndarray) -> None:
-    """That numbers (classes,) from a ciphertext are logits.
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    Errors: CiphertextError where they are far larger than any logit that ``weights`` were calibrated with: a value that
-    left the range of a Chebyshev series grows without bound, and what comes out is noise.  One that left the range of a
-    Fourier series does not show here (see :mod:`..network.ranges`).
-    """
-    if not are_logits(weights, numbers):
-        raise CiphertextError(f"{ciphertext} holds numbers that are no logits of this network", _OUT_OF_RANGE_HINT)
+    def close(self) -> None:
+        """Let go of the secret key and all else that is held."""
+        for held in ("context", "_secret_key", "_public_key"):
+            self.__dict__.pop(held, None)
+        self._foreseen.clear()
 
+    # Encrypting ------------------------------------------------------------------------------------------------------
 
-def decrypt_logits(
-    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, picture: str | None = None
-) -> np.ndarray:
-    """The logits (classes,) of one picture, by the id of its encryption, or in the first place of a result: as
-    :func:`decrypt_group` and :func:`check_logits`."""
-    group, place = group_and_place(picture, set_.pictures) if picture else (None, 0)
-    logits = decrypt_group(folder, set_, ciphertext, weights, group)[place]
-    check_logits(ciphertext, weights, logits)
-    return logits
+    def encrypt(self, *pictures: np.ndarray, names: Sequence[str] = ()) -> list[Ciphertext]:
+        """Return the pictures encrypted, in their order: each by itself, or as many together as the set evaluates at
+        once (eight in set 7; the last of them may have empty places).
 
+        pictures: (colours, width, width) each, floating, in [0, 1], as :func:`.read_picture` gives them;
+        names: of each, which its result will repeat; they are kept in the client's folder and go nowhere else.
 
-def open_client(folder: Path, set_: ParameterSet) -> tuple[Manifest, ClientContext]:
-    manifest = open_folder(folder / CLIENT, set_)
-    return manifest, client_context(read_context(folder / CLIENT / CONTEXT))
+        Errors: PictureError; EnvironmentFault where the list of encryptions cannot be written.
+        """
+        names = names or [f"picture {number}" for number in range(1, len(pictures) + 1)]
+        named = [Named(pixels, name) for pixels, name in zip(pictures, names, strict=True)]
+        for picture in named:
+            check_pixels(picture.pixels, self.set.architecture, picture.name)
+        ciphertexts = []
+        for first in range(0, len(named), self.set.pictures):
+            group = named[first : first + self.set.pictures]
+            ciphertext, ids = self.encrypt_group(group)
+            for identity, picture in zip(ids, group, strict=True):
+                self._foreseen[identity] = self.foresee(picture.pixels, picture.name)
+            ciphertexts.append(ciphertext)
+        return ciphertexts
 
+    def encrypt_group(self, group: Sequence[Named | None]) -> tuple[Ciphertext, list[str]]:
+        """Normalise and encrypt up to ``set.pictures`` pictures together; a place of None stays empty.
 
-def check_encryption(folder: Path, set_: ParameterSet) -> None:
-    """That the client's key folder is whole, the secret key included, which is not read: it may be under a passphrase.
+        Each of OpenFHE's ciphertexts holds the colours and one empty channel of its pictures, on no more primes than
+        the first convolution needs.  Returns, beside the ciphertext, the id of each picture's encryption, which its
+        result will repeat; the names are noted beside them in the client's list (see :mod:`.encryptions`).
+        """
+        level = self.set.multiplicative_depth - self.set.reserve_levels - PICTURE_LEVELS
+        parts = []
+        for slots in pack_group(self.set, [self.weights.normalise(named.pixels) if named else None for named in group]):
+            plaintext = self.context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
+            parts.append(payload_of(self.context.Encrypt(self._public_key, plaintext)))
+        payload = join(parts)
+        ids = [picture_id(digest_of(payload), place, self.set.pictures) for place in range(len(group))]
+        for identity, named in zip(ids, group, strict=True):
+            if named:
+                entry = encryptions.Entry(identity, encryptions.pixel_digest(named.pixels), named.name)
+                encryptions.record(self._side, entry)
+        return sealed(payload, Facts.of(self.belonging, PICTURE)), ids
 
-    Errors: KeyFolderError, EnvironmentFault.
-    """
-    open_folder(folder / CLIENT, set_)
-    _private_secret_key(folder)
+    def foresee(self, pixels: np.ndarray, name: str) -> tuple[Foreseen, tuple[Caution, ...]]:
+        """Return a picture in the plain network, and a caution where encryption cannot follow; see :mod:`.checks`."""
+        return check_range(pixels, self.set, self.weights, name)
 
+    def compare(self, logits: np.ndarray, foreseen: Foreseen, name: str) -> tuple[Caution, ...]:
+        """Return a caution where decrypted logits (classes,) are not the plain network's."""
+        return check_difference(logits, foreseen, self.weights, name)
 
-def check_decryption(folder: Path, set_: ParameterSet) -> None:
-    """That what this client encrypts it can decrypt: its key folder is whole and its secret key can be read, for which
-    its passphrase is asked, if it has one.
+    def encryptions(self) -> dict[str, encryptions.Entry]:
+        """Return what this folder's client has encrypted, by id."""
+        return encryptions.read(self._side)
 
-    Errors: KeyFolderError, EnvironmentFault.
-    """
-    check_encryption(folder, set_)
-    read_secret_key(folder)
+    # Decrypting ------------------------------------------------------------------------------------------------------
 
+    def decrypt(self, results: Ciphertext | Iterable[Ciphertext]) -> list[Result]:
+        """Return the result of each picture, in the order of the ciphertexts and of the places in them.
 
-def read_secret_key(folder: Path) -> PrivateKey:
-    """The only place where it is read; this process leaves no core dump from here on.
+        Errors: CiphertextError for one that is damaged, of other keys or weights, or holds no logits; KeyFolderError
+        for a wrong passphrase.
+        """
+        known = self.encryptions()
+        found = []
+        for result in [results] if isinstance(results, Ciphertext) else results:
+            ids = self.answered(result)
+            numbers = self.decrypt_group(result)
+            for identity in [i for i in ids if i in known] or ids:
+                _, place = group_and_place(identity, self.set.pictures)
+                self.check_logits(result.path, numbers[place])
+                name = known[identity].name if identity in known else str(result.path)
+                warnings: tuple[Caution, ...] = ()
+                if identity in self._foreseen:
+                    foreseen, warnings = self._foreseen[identity]
+                    warnings += self.compare(numbers[place], foreseen, name)
+                told = Classification.of(numbers[place])
+                found.append(Result(told.logits, told.index, told.label, identity, name, warnings))
+        return found
 
-    Errors: KeyFolderError, also where the passphrase is another's; EnvironmentFault where there is nowhere to ask for
-    it.
-    """
-    forbid_core_dumps()
-    path = _private_secret_key(folder)
-    with os_errors("read", path):
-        content = path.read_bytes()
-    if sealing.is_sealed(content):
-        content = sealing.opened(content, passphrase_of(path))
-    try:
-        return openfhe.DeserializePrivateKeyString(content, BINARY)
-    except ERRORS as error:
-        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
+    def answered(self, result: Ciphertext) -> list[str]:
+        """Return the id of the encryption that each place of a result answers, whether the place was filled or not."""
+        group = result.opened().facts.picture
+        return [picture_id(group, place, self.set.pictures) for place in range(self.set.pictures)]
 
+    def decrypt_group(self, result: Ciphertext, group: str | None = None) -> np.ndarray:
+        """Return the numbers (pictures, classes) in a server's answer, by place; what they are, of each place that was
+        filled, :meth:`check_logits` tells.
 
-def _private_secret_key(folder: Path) -> Path:
-    """Its file, which is its owner's alone."""
-    path = folder / CLIENT / SECRET_KEY
-    with os_errors("read", path):
-        if path.stat().st_mode & 0o077:
-            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
-    return path
+        group: id of the encryption that must be the one it answers, where that is known.
 
+        Errors: CiphertextError, KeyFolderError.
+        """
+        self.unlock()
+        encrypted, facts = read_ciphertext(result.opened(), LOGITS, self.belonging, context=self._side / CONTEXT)
+        if group not in (None, facts.picture):
+            raise CiphertextError(f"{result.path} is the result of another picture")
+        slots = self.decrypt_slots(encrypted, result.path)
+        if len(slots) < self.set.pictures * self.set.architecture.final_width**2:
+            raise CiphertextError(f"{result.path} holds {len(slots)} numbers, too few for logits")
+        return group_logits(self.set, slots)
 
-def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
-    """(slots,) real values.  OpenFHE refuses when the result is noise."""
-    try:
-        return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
-    except RuntimeError as error:
-        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
-        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
+    def check_logits(self, path: Path, numbers: np.ndarray) -> None:
+        """Raise CiphertextError unless numbers (classes,) from ``path`` can be logits.
 
+        A value that left the range of a Chebyshev series grows without bound, and what comes out is noise, far larger
+        than any logit that the weights were calibrated with.  One that left the range of a Fourier series does not show
+        here (see :mod:`..network.ranges`).
+        """
+        if not are_logits(self.weights, numbers):
+            raise CiphertextError(f"{path} holds numbers that are no logits of this network", _OUT_OF_RANGE_HINT)
 
-# --- self-test --------------------------------------------------------------------------------------------
+    def decrypt_slots(self, ciphertext: library.Ciphertext, path: Path) -> np.ndarray:
+        """Return (slots,) real values.  Errors: CiphertextError where OpenFHE finds noise."""
+        try:
+            return np.array(self.context.Decrypt(ciphertext, self._secret_key).GetRealPackedValue())
+        except RuntimeError as error:
+            reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
+            raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
+    # Keys ------------------------------------------------------------------------------------------------------------
 
-def self_test(progress: Progress) -> None:
-    """Build the context of every parameter set, and encrypt, compute and decrypt in it; keeps nothing.
+    def unlock(self) -> None:
+        """Read the secret key, with its passphrase if it has one, unless that has been done.
 
-    Errors: PlanError if OpenFHE refuses a set or a result is wrong.
-    """
-    progress.start("self-test")
-    for set_ in PARAMETER_SETS.values():
-        progress.step(f"set {set_.number}", f"context, log2 QP = {set_.log2_qp}")
-        plan(set_)
-        context = client_context(new_context(set_))
-        pair = context.KeyGen()
-        progress.step(f"set {set_.number}", "encrypt, multiply, decrypt")
-        slots = set_.stage_slots(1)
-        values = np.random.default_rng(set_.number).uniform(-1, 1, slots)
-        level = set_.multiplicative_depth - 2
-        plaintext = context.MakeCKKSPackedPlaintext(values, 1, level, None, slots)
-        square = context.EvalMult(context.Encrypt(pair.publicKey, plaintext), plaintext)
-        found = np.array(context.Decrypt(square, pair.secretKey).GetRealPackedValue())[:slots]
-        worst = float(np.abs(found - values**2).max())
-        if not worst < 1e-4:
-            raise PlanError(f"parameter set {set_.number} computes with an error of {worst:.1e}")
-    progress.close()
+        Errors: KeyFolderError, also where the passphrase is another's; as of what is asked for it.
+        """
+        self._secret_key  # noqa: B018 - reads it
+
+    @cached_property
+    def context(self) -> ClientContext:
+        """OpenFHE's context."""
+        return client_context(read_context(self._side / CONTEXT))
+
+    @property
+    def _side(self) -> Path:
+        return self.folder / CLIENT
+
+    @cached_property
+    def _public_key(self) -> library.PublicKey:
+        return read_public_key(self._side / PUBLIC_KEY)
+
+    @cached_property
+    def _secret_key(self) -> PrivateKey:
+        """The only place where it is read."""
+        path = self._secret_key_file()
+        with os_errors("read", path):
+            content = path.read_bytes()
+        if sealing.is_sealed(content):
+            content = sealing.opened(content, self._asked_passphrase(path))
+        try:
+            return openfhe.DeserializePrivateKeyString(content, BINARY)
+        except ERRORS as error:
+            raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
+
+    def _asked_passphrase(self, path: Path) -> bytes:
+        if self._passphrase is None:
+            raise KeyFolderError(f"{path} is under a passphrase, and none was given")
+        return self._passphrase(path) if callable(self._passphrase) else sealing.encoded(self._passphrase)
+
+    def _secret_key_file(self) -> Path:
+        """Its path.  Errors: KeyFolderError unless it is its owner's alone."""
+        path = self._side / SECRET_KEY
+        with os_errors("read", path):
+            if path.stat().st_mode & 0o077:
+                raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+        return path

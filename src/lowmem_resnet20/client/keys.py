@@ -17,14 +17,13 @@ from ..files.keystore import (
     largest_bytes,
     write_manifest,
 )
-from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import atomic_write, check_space, new_folder
 from ..machine.memory import return_freed_memory
 from ..native.keyplan import key_bytes, key_plan, longest
 from ..native.keys import Order
 from ..native.order import ORDER, memory_order
 from ..network.engines import NATIVE
-from ..network.parameters import ParameterSet
+from ..network.parameters import ParameterSet, parameter_set
 from ..network.resnet20 import plan
 from ..openfhe.context import (
     clear_relinearisation_keys,
@@ -46,23 +45,34 @@ from ..openfhe.secret import (
     client_context,
     make_shared_bootstrapping_keys,
 )
-from ..progress.display import Progress, Step
+from ..progress.display import Progress, SilentProgress, Step
+from . import sealing
 
 #: What is done to the bytes of a secret key before they are written.
 Seal = Callable[[bytes], bytes]
 
 
-def generate_keys(set_: ParameterSet, folder: Path, progress: Progress, seal: Seal = bytes) -> None:
+def generate_keys(
+    set_: ParameterSet | int,
+    folder: str | Path,
+    passphrase: str | bytes | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
 
-    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.  seal: see
-    :mod:`.sealing`; by default the secret key is written as it is.
+    set_: the parameter set, or its number;
+    passphrase: the secret key is written under it (see :mod:`.sealing`), or as it is where there is none.
+
+    Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.  OpenFHE holds
+    keys process-wide: those that it held before are forgotten.
 
     Errors: KeyFolderError if ``folder`` exists; EnvironmentFault if it cannot be written, kept private, or does not fit
-    on the disk, which is looked at before any key is made; PlanError.
+    on the disk, which is looked at before any key is made; UsageError for a number that is no set's; PlanError.
     """
-    forbid_core_dumps()
-    with new_folder(folder) as new:
+    set_ = parameter_set(set_) if isinstance(set_, int) else set_
+    progress = progress or SilentProgress()
+    seal = bytes if passphrase is None else sealing.sealer(sealing.encoded(passphrase))
+    with new_folder(Path(folder)) as new:
         progress.start(f"generating keys for parameter set {set_.number}")
         progress.step("plan", "rotations")
         (_generate_native if set_.engine == NATIVE else _generate_openfhe)(set_, new, progress, seal)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CiphertextError
-from ..files.belonging import belonging
-from ..files.envelope import CHECKPOINT, Facts
+from ..files.envelope import CHECKPOINT, Facts, read_envelope
 from ..files.group import group_and_place
 from ..files.keystore import CLIENT, CONTEXT
 from ..model.plain import PlainNetwork
@@ -19,9 +18,8 @@ from ..network.parameters import ParameterSet
 from ..network.places import places
 from ..network.resnet20 import value_name
 from ..network.scaling import scale
-from ..network.weights import Weights
 from ..openfhe.ciphertexts import read_ciphertexts
-from .client import decrypt_slots, open_client, read_secret_key
+from .client import Client
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,16 @@ class LayerPrecision:
     bootstrap: bool
 
 
-def inspect_checkpoints(
-    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray, picture: str
-) -> list[LayerPrecision]:
+def inspect_checkpoints(client: Client, checkpoints: Path, pixels: np.ndarray, picture: str) -> list[LayerPrecision]:
     """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
 
     pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
     """
+    client.unlock()
+    set_, ours = client.set, client.belonging
     group, number = group_and_place(picture, set_.pictures)
-    manifest, context = open_client(folder, set_)
-    secret_key = read_secret_key(folder)
-    expected = PlainNetwork(weights).layers(pixels)
-    ours = belonging(set_, manifest.keys, weights)
-    scaled = scale(weights, set_.refresh)
+    expected = PlainNetwork(client.weights).layers(pixels)
+    scaled = scale(client.weights, set_.refresh)
     stages = {"conv1": 1}
     stages |= {f"{b.name}.{c}": b.stage for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint
@@ -68,11 +63,12 @@ def inspect_checkpoints(
     layers = [(relu, layer) for relu in relus for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu"))]
     paths = [kept.path(relu, layer) for relu, layer in layers]
     found: dict[str, np.ndarray] = {}
-    read = read_ciphertexts(paths, CHECKPOINT, ours, context=folder / CLIENT / CONTEXT)
+    envelopes = [read_envelope(path) for path in paths]
+    read = read_ciphertexts(envelopes, CHECKPOINT, ours, context=client.folder / CLIENT / CONTEXT)
     for (relu, layer), path, (ciphertext, facts) in zip(layers, paths, read, strict=True):
         if facts != Facts.of(ours, CHECKPOINT, group, path.stem):
             raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
-        found[layer] = kept.values(relu, decrypt_slots(context, secret_key, ciphertext, path))
+        found[layer] = kept.values(relu, client.decrypt_slots(ciphertext, path))
     precisions = []
     for relu in relus:
         unit = scaled.units[relu]

@@ -36,7 +36,15 @@ def sealer(passphrase: bytes) -> Callable[[bytes], bytes]:
     return seal
 
 
+def encoded(passphrase: str | bytes) -> bytes:
+    """Return a passphrase as bytes, as the terminal would give it.  Errors: KeyFolderError if it is empty."""
+    if not passphrase:
+        raise KeyFolderError("an empty passphrase protects nothing", "leave it out, or choose one")
+    return passphrase if isinstance(passphrase, bytes) else passphrase.encode("utf-8", "surrogateescape")
+
+
 def is_sealed(data: bytes) -> bool:
+    """Return whether a passphrase is needed to read these bytes."""
     return data.startswith(MAGIC)
 
 

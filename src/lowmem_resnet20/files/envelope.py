@@ -55,7 +55,13 @@ class Facts(Belonging):
 
 @dataclass(frozen=True)
 class Envelope:
-    """A file as it was read.  payload: the ciphertext's bytes; digest: their SHA-256."""
+    """What a :class:`Ciphertext` holds, checked.
+
+    path: what errors call it;
+    facts: what it is;
+    payload: OpenFHE's bytes of the ciphertext, or of a group's;
+    digest: their SHA-256.
+    """
 
     path: Path
     facts: Facts
@@ -69,38 +75,72 @@ class Envelope:
         _check_belonging(self.path, self.facts, ours)
 
 
+class Ciphertext(bytes):
+    """An encrypted picture, an encrypted result, or a group of either: bytes that travel between client and server.
+
+    path: the file it was loaded from or saved to, or else what errors call it.
+    """
+
+    path = Path("the ciphertext")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ciphertext:
+        """Read a file.  Errors: CiphertextError if it is missing or no ciphertext's; EnvironmentFault."""
+        path = Path(path)
+        try:
+            with open(path, "rb") as file:
+                magic = file.read(len(MAGIC))
+                if magic != MAGIC:
+                    raise CiphertextError(f"{path} is not a ciphertext of this program")
+                loaded = cls(magic + file.read(LONGEST_FACTS + LARGEST_BYTES + 1))
+        except FileNotFoundError:
+            raise CiphertextError(f"there is no ciphertext {path}") from None
+        except OSError as error:
+            raise os_fault(error, "read", path) from error
+        loaded.path = path
+        return loaded
+
+    def save(self, path: str | Path) -> None:
+        """Write the file ``path``, whole or not at all; one that is there is replaced.  Errors: EnvironmentFault."""
+        atomic_write(Path(path), self)
+        self.path = Path(path)
+
+    def opened(self) -> Envelope:
+        """Check what it is.  Errors: CiphertextError if it is not a ciphertext's, truncated, altered or too large."""
+        magic, line_end = self[: len(MAGIC)], self.find(b"\n", len(MAGIC), len(MAGIC) + LONGEST_FACTS) + 1
+        if magic != MAGIC or not line_end:
+            raise CiphertextError(f"{self.path} is not a ciphertext of this program")
+        payload = self[line_end:]
+        if len(payload) > LARGEST_BYTES:
+            raise CiphertextError(f"{self.path} is too large for a ciphertext")
+        facts, digest = _parse(self.path, self[len(MAGIC) : line_end])
+        if digest_of(payload) != digest:
+            raise CiphertextError(f"{self.path} is truncated or altered", "make it again")
+        if facts.kind == PICTURE:
+            facts = replace(facts, picture=digest)
+        return Envelope(self.path, facts, payload, digest)
+
+
+def sealed(payload: bytes, facts: Facts) -> Ciphertext:
+    """Return a payload with its facts and their check before it."""
+    line = json.dumps(asdict(facts) | {"sha256": digest_of(payload)})
+    return Ciphertext(MAGIC + line.encode() + b"\n" + payload)
+
+
 def digest_of(payload: bytes) -> str:
+    """Return the SHA-256 of a payload."""
     return hashlib.sha256(payload).hexdigest()
 
 
 def write_envelope(path: Path, payload: bytes, facts: Facts) -> str:
-    """Write whole or not at all; returns the digest of the payload."""
-    digest = digest_of(payload)
-    line = json.dumps(asdict(facts) | {"sha256": digest})
-    atomic_write(path, MAGIC + line.encode() + b"\n" + payload)
-    return digest
+    """Write a payload's file whole or not at all; returns the digest of the payload."""
+    sealed(payload, facts).save(path)
+    return digest_of(payload)
 
 
 def read_envelope(path: Path) -> Envelope:
-    """Errors: CiphertextError if the file is missing, not a ciphertext's, truncated or altered; EnvironmentFault."""
-    try:
-        with open(path, "rb") as file:
-            magic, line = file.read(len(MAGIC)), file.readline(LONGEST_FACTS)
-            if magic != MAGIC:
-                raise CiphertextError(f"{path} is not a ciphertext of this program")
-            payload = file.read(LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise CiphertextError(f"there is no ciphertext {path}") from None
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
-    if len(payload) > LARGEST_BYTES:
-        raise CiphertextError(f"{path} is too large for a ciphertext")
-    facts, digest = _parse(path, line)
-    if digest_of(payload) != digest:
-        raise CiphertextError(f"{path} is truncated or altered", "make it again")
-    if facts.kind == PICTURE:
-        facts = replace(facts, picture=digest)
-    return Envelope(path, facts, payload, digest)
+    """Read and check a file.  Errors: as of :meth:`Ciphertext.load` and :meth:`Ciphertext.opened`."""
+    return Ciphertext.load(path).opened()
 
 
 def _check_belonging(path: Path, facts: Facts, ours: Belonging) -> None:

@@ -177,15 +177,15 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
 
 
 def keys_set(folder: Path, number: int) -> ParameterSet:
-    """The set of that number for the engine that the manifest in ``folder`` names; where there is none, which opening
-    the folder will refuse, the default.
+    """Return the set of that number, or 0 for any, for the engine that the manifest in ``folder`` names; where there is
+    none, which opening the folder will refuse, the default.
 
     Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
     """
-    default = parameter_set(number)
-    if not (folder / MANIFEST).exists():
-        return default
+    if number and not (folder / MANIFEST).exists():
+        return parameter_set(number)
     manifest = _of_set(folder, number)
+    number = manifest.set
     if (number, manifest.engine) not in PARAMETER_SETS:
         raise KeyFolderError(
             f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", COPY_AGAIN
@@ -222,12 +222,12 @@ def _way_to(folder: Path, number: int) -> str:
 def _to_make_new(folder: Path, number: int) -> str:
     if folder.name == SERVER:
         return f"make new keys where the client is, and copy {folder} here from there"
-    return f"make new keys: generate_keys {number}"
+    return f"make new keys: generate_keys {number or 'N'}"
 
 
 def _of_set(folder: Path, number: int) -> Manifest:
     manifest = _parse(folder, number)
-    if manifest.set != number:
+    if number not in (0, manifest.set):
         raise KeyFolderError(f"{folder} holds keys of set {manifest.set}, not {number}")
     return manifest
 

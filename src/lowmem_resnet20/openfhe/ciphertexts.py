@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CiphertextError, on_one_line
-from ..files.envelope import Belonging, Facts, read_envelope
+from ..files.envelope import Belonging, Envelope, Facts
 from .library import BINARY, ERRORS, Ciphertext, openfhe
-from .trial import check_ciphertext, check_ciphertexts
+from .trial import check_ciphertexts
 
 
 def payload_of(ciphertext: Ciphertext) -> bytes:
@@ -24,26 +24,23 @@ def read_payload(payload: bytes, path: Path) -> Ciphertext:
         raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
-def read_ciphertext(path: Path, kind: str, ours: Belonging, *, context: Path | None = None) -> tuple[Ciphertext, Facts]:
-    """A ciphertext of the expected kind, which belongs to what is at hand.  Errors: CiphertextError, EnvironmentFault.
+def read_ciphertext(envelope: Envelope, kind: str, ours: Belonging, *, context: Path) -> tuple[Ciphertext, Facts]:
+    """Load a ciphertext from someone else, of the expected kind, which belongs to what is at hand.
 
-    ``context``: the file of its context, for a ciphertext from someone else: it is loaded in a child process first.
+    context: the file of its context, for a child process, which loads it first.  Errors: CiphertextError,
+    EnvironmentFault.
     """
-    envelope = read_envelope(path)
-    envelope.expect(kind, ours)
-    if context is not None:
-        check_ciphertext(path, envelope.payload, context)
-    return read_payload(envelope.payload, path), envelope.facts
+    [read] = read_ciphertexts([envelope], kind, ours, context=context)
+    return read
 
 
 def read_ciphertexts(
-    paths: Sequence[Path], kind: str, ours: Belonging, *, context: Path
+    envelopes: Sequence[Envelope], kind: str, ours: Belonging, *, context: Path
 ) -> Iterator[tuple[Ciphertext, Facts]]:
-    """Ciphertexts from someone else, in their order, of which none is loaded before a child process has stood them all.
+    """Load several, in their order, of which none is loaded here before a child process has stood them all.
 
     Errors: as :func:`read_ciphertext`.
     """
-    envelopes = [read_envelope(path) for path in paths]
     for envelope in envelopes:
         envelope.expect(kind, ours)
     check_ciphertexts([(envelope.path, envelope.payload) for envelope in envelopes], context)
