@@ -109,11 +109,18 @@ def told(error: LowmemError) -> dict[str, Any]:
     return {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
 
 
-def error_of(code: int, message: str, hint: str = "") -> LowmemError:
-    """The error of another process: of the kind that its exit code stands for."""
+def error_of(line: Mapping[str, Any]) -> LowmemError:
+    """Return the error that :func:`told` told of: of the kind that its exit code stands for."""
+    code, message, hint = line["exit_code"], line["error"], line["hint"]
     kinds = (UsageError, PictureError, KeyFolderError, WeightsError, CiphertextError, EnvironmentFault, ServerError)
     kind = next((kind for kind in kinds if kind.exit_code == code), LowmemError)
     return kind(message, hint)
+
+
+def raise_told(line: Mapping[str, Any]) -> None:
+    """Raise the error that a line tells of, if it does."""
+    if "error" in line:
+        raise error_of(line)
 
 
 def with_names(error: LowmemError, names: Mapping[Path, str]) -> LowmemError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lowmem_resnet20.cli.evaluate import raise_error
+from lowmem_resnet20.errors import raise_told
 from lowmem_resnet20.cli.named import checkpoints_left, checkpoints_of, ciphertexts_named
 from lowmem_resnet20.cli.output import Printer
 from lowmem_resnet20.cli.pictures import Each, Group, Item
@@ -20,7 +20,7 @@ def test_whatever_a_server_says_of_one_job_the_others_go_on(code):
     each = Each(Request("evaluate", 6), Printer(io.StringIO(), err), several=True)
     for i, line in enumerate(({"error": "it cannot", "hint": "", "exit_code": int(code)}, {})):
         with each.trying(Path(str(i)), of_job=True):
-            raise_error(line)
+            raise_told(line)
             done.append(i)
     assert done == [1] and "error: it cannot\n" in err.getvalue()
     with pytest.raises(Reported) as ended:

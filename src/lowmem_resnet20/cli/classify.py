@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PROGRAM, Reported, naming
+from ..errors import PROGRAM, Reported, naming, raise_told
 from ..machine.memory import peak_resident_bytes
 from ..machine.text import one_line
 from ..model.classification import Classification
 from ..server.request import Job
 from .answers import print_classification, print_precision, report_cost
-from .evaluate import check, raise_error, run
+from .evaluate import check, run
 from .named import (
     check_request_outputs,
     checkpoint_files,
@@ -98,7 +98,7 @@ class Protocol:
             group.seconds["evaluate"] = self.server.seconds if alone else line["seconds"]
             group.share("evaluate")
             with self.each.trying(*group.paths, of_job=True), naming(group.files):
-                raise_error(line)
+                raise_told(line)
 
     def decrypt(self) -> None:
         """Each result is printed as soon as it is known, whatever becomes of what follows it."""

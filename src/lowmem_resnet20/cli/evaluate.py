@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import error_of
-from ..progress.display import make_progress
-from ..server.request import Evaluation
+from ..progress.display import Progress, make_progress
+from ..server.request import Evaluation, Job
+from .named import evaluation
 from .output import Printer
 from .words import Request
 
 if TYPE_CHECKING:
     from ..network.parameters import ParameterSet
     from ..network.weights import Weights
-    from ..server.process import ServerRun
+    from ..server.process import Running, ServerRun
 
 
 def check(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
@@ -39,7 +39,28 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
         return run_server(asked, progress, printer.stderr)
 
 
-def raise_error(line: dict[str, Any]) -> None:
-    """The error of a job that the server tells of, if it does."""
-    if "error" in line:
-        raise error_of(line["exit_code"], line["error"], line["hint"])
+def started(request: Request, printer: Printer, job: Job) -> Running:
+    """Start the evaluation of one job where the request says.  Errors: EnvironmentFault."""
+    asked = evaluation(request, [job])
+    if request.server:
+        return _Remote(request, printer, asked)
+    from ..server.process import ServerProcess
+
+    return ServerProcess(asked, printer.stderr)
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """An evaluation by a service, which begins when it is heard."""
+
+    request: Request
+    printer: Printer
+    asked: Evaluation
+
+    def converse(self, progress: Progress) -> ServerRun:
+        from ..remote.evaluation import run_remotely
+
+        return run_remotely(self.request, self.asked, progress, self.printer)
+
+    def kill(self) -> None:
+        """Leave the job where it is."""

@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from ..errors import PROGRAM, UsageError
+from ..errors import PROGRAM, UsageError, raise_told
 from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import exists_already, private_folder
 from ..model.classification import Classification
@@ -24,7 +25,7 @@ from ..progress.streams import occupy_closed_descriptors
 from ..server.request import Job
 from . import endings, words
 from .answers import print_classification, print_precision, print_written
-from .evaluate import raise_error, run
+from .evaluate import run
 from .named import (
     check_request_outputs,
     checkpoint_files,
@@ -177,7 +178,7 @@ def _evaluate(request: Request, printer: Printer) -> None:
     each = Each(request, printer, several)
     for job, line in zip(jobs, server.pictures, strict=True):
         with each.trying(job.ciphertext, of_job=True):
-            raise_error(line)
+            raise_told(line)
             seconds = line["seconds"] if several else server.seconds
             print_written(request, printer, "ciphertext", job.output, seconds, peak_bytes=server.peak_bytes)
     each.end()
@@ -258,7 +259,7 @@ def _fetch(request: Request, printer: Printer) -> None:
             fetched = fetch(request, client.set, temporary, progress, printer)
         for line in fetched:
             with each.trying(Path(line["job"]), of_job=True):
-                raise_error(line)
+                raise_told(line)
                 results.append(line["output"])
         if results:
             _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several)
@@ -272,9 +273,15 @@ def _serve(request: Request, printer: Printer) -> None:
 
 
 def _page(request: Request, printer: Printer) -> None:
-    from ..page.command import page
+    from ..page.command import Settings, page
+    from .evaluate import check, started
 
-    page(request, printer)
+    client = open_client(request)
+    client.unlock()
+    check(request, client.set, client.weights, printer)
+    progress = make_progress(max(request.verbose, 0) or -1, printer.stderr)
+    start = partial(started, request, printer)
+    page(Settings(client, start, request.server, request.listen, progress, printer.say))
 
 
 _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {

@@ -17,7 +17,7 @@ from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
 from ..machine.files import os_errors
 from ..model.classification import Classification
-from ..network.parameters import PICTURE_LEVELS
+from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
 from ..network.resnet20 import group_logits, pack_group
 from ..network.weights import Weights, default_weights_path, load_weights
@@ -70,7 +70,7 @@ class Client(AbstractContextManager):
     folder: keys/expN, of which client/ alone is read, and checked once, when this is made;
     weights: the network's, or the file of them; by default the program's own;
     passphrase: of the secret key, where it has one;
-    number: of the parameter set that the keys must be of; 0 for any.
+    set_: the parameter set that the keys must be of, or its number; 0 for any.
 
     The secret key is read when a result is first decrypted, and held until :meth:`close`: a core dump of the process
     would show it.  For one thread at a time.
@@ -83,10 +83,10 @@ class Client(AbstractContextManager):
         folder: str | Path,
         weights: Weights | str | Path | None = None,
         passphrase: Passphrase | None = None,
-        number: int = 0,
+        set_: ParameterSet | int = 0,
     ) -> None:
         self.folder, self._passphrase = Path(folder), passphrase
-        self.set = keys_set(self._side, number)
+        self.set = keys_set(self._side, set_)
         if not isinstance(weights, Weights):
             weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
         manifest = open_folder(self._side, self.set)

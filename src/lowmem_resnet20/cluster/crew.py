@@ -125,7 +125,7 @@ class Crew:
         if isinstance(answer, Answer):
             self._finish(member, answer)
         elif answer:
-            self._leave_out(member, error_of(answer["exit_code"], answer["error"], answer["hint"]))
+            self._leave_out(member, error_of(answer))
             return
         self._show()
         self._give(member)

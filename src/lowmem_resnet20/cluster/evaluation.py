@@ -1,7 +1,8 @@
-"""A whole run on a cluster."""
+"""A whole run on a cluster; as a process of its own what :mod:`..server.worker` is here."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..machine.memory import resident_bytes
 from ..network.weights import default_weights_path, load_weights
 from ..progress.display import Progress
 from ..server.request import Evaluation
+from ..server.worker import main
 from .crew import Crew, Task
 from .joining import joined
 from .keys import Keys
@@ -53,3 +55,7 @@ def _evaluate(address: str, task: Task, keys: Keys, pictures: list[Picture], pro
         crew = Crew(task, [(node, folders[node.id]) for node in nodes if node.id in folders], progress)
         progress.resident = lambda: crew.peak_bytes or resident_bytes()  # a worker's, once one has told
         crew.evaluate(pictures)
+
+
+if __name__ == "__main__":
+    sys.exit(main(evaluate_on_cluster))

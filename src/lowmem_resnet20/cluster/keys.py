@@ -126,7 +126,7 @@ class _Asking:
     @staticmethod
     def _check(answer: dict[str, Any]) -> None:
         if "error" in answer:
-            raise error_of(answer["exit_code"], answer["error"], answer["hint"])
+            raise error_of(answer)
 
     def _tell(self, id_: str, error: Exception) -> None:
         if id_ in self.names:

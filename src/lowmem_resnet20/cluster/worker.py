@@ -15,7 +15,7 @@ from .keycache import cache_folder, scratch_folder
 
 if TYPE_CHECKING:
     from ..network.parameters import ParameterSet
-    from ..server.server import Opened
+    from ..server.server import Server
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, cores: int) -> None:
         for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
             os.environ[name] = str(cores)
-        self._opened: Opened | None = None
+        self._server: Server | None = None
 
     def open(self, set_: ParameterSet, keys: str, weights: bytes, *, anyway: bool) -> dict[str, Any]:
         """Check the keys in the folder ``keys`` of this machine and open them; the error if they cannot be.
@@ -42,45 +42,40 @@ class Worker:
         weights: the file's content; anyway: though there seems to be too little memory.
         """
         try:
-            self._opened = _open(set_, Path(keys), weights, anyway=anyway)
+            self._server = _open(set_, Path(keys), weights, anyway=anyway)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run's own process tells it in a line
             return told(explain(error))
         return {}
 
     def evaluate(self, picture: bytes, name: str, checkpoints: bool) -> Answer:
         """picture: the file of an encrypted picture, or group, which whoever sent it knows as ``name``."""
-        assert self._opened is not None
+        assert self._server is not None
         try:
             with scratch_folder(cache_folder()) as folder:
-                return _evaluate(self._opened, folder, picture, name, checkpoints)
+                return _evaluate(self._server, folder, picture, name, checkpoints)
         except Exception as error:  # noqa: BLE001
             return Answer({"seconds": 0.0, "peak_bytes": peak_resident_bytes()} | told(explain(error)))
 
 
-def _open(set_: ParameterSet, keys: Path, weights: bytes, *, anyway: bool) -> Opened:
+def _open(set_: ParameterSet, keys: Path, weights: bytes, *, anyway: bool) -> Server:
     from ..network.weights import load_weights
-    from ..progress.display import SilentProgress
-    from ..server import server
+    from ..server.server import Server
 
-    if not anyway:
-        server.check_memory(set_)
     with scratch_folder(cache_folder()) as folder:
         file = folder / "weights"
         with os_errors("write", file):
             file.write_bytes(weights)
         loaded = load_weights(file, set_.architecture)
-    return server.open_server(keys, set_, loaded, SilentProgress())
+    return Server(keys, loaded, set_=set_, anyway=anyway)
 
 
-def _evaluate(opened: Opened, folder: Path, picture: bytes, name: str, checkpoints: bool) -> Answer:
-    from ..progress.display import SilentProgress
-    from ..server import server
+def _evaluate(server: Server, folder: Path, picture: bytes, name: str, checkpoints: bool) -> Answer:
     from ..server.request import Job
 
     job = Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints" if checkpoints else None)
     with os_errors("write", folder):
         job.ciphertext.write_bytes(picture)
-    [outcome] = server.evaluate_with(opened, [job], SilentProgress())
+    [outcome] = server.evaluate_files([job])
     line: dict[str, Any] = {"seconds": outcome.seconds, "peak_bytes": peak_resident_bytes()}
     if outcome.error:
         line |= told(outcome.error)

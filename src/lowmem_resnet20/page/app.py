@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -16,13 +17,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..cli.pictures import Item
+from ..client.checks import Caution
 from ..errors import LowmemError, PictureError
 from ..machine.faults import explain
 from ..model.picture import check_size
+from ..network.ranges import Foreseen
 from .drawing import png_of_pixels
 from .guard import Guard
-from .session import Key, Session, Told, TooMany, name_of, told
+from .session import Key, Session, TooMany, name_of, told
 
 _STATIC = Path(__file__).parent / "static"
 #: Seconds after which a stream without news says that it is there.
@@ -30,8 +32,8 @@ _HEARTBEAT = 15.0
 #: Seconds without a byte of a picture after which it is given up: the others wait for it.
 _SILENCE = 20.0
 
-#: Reads a picture's content, called so, and looks at it in the clear; returns what was found and the warnings.
-Look = Callable[[bytes, Path], tuple[Item, list[Told]]]
+#: Reads a picture's content, called so, and looks at it in the clear; returns its pixels and what was found.
+Look = Callable[[bytes, Path], tuple[np.ndarray, Foreseen, tuple[Caution, ...]]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -63,8 +65,7 @@ class _Page:
         async with self._one_at_a_time:
             with self._session.reading():
                 content = await _content(request, path)
-                item, warnings = await run_in_threadpool(self._look, content, path)
-                picture = self._session.add(item, warnings)
+                picture = self._session.add(path, *await run_in_threadpool(self._look, content, path))
         return JSONResponse({"id": picture.number}, 201)
 
     async def remove(self, request: Request) -> Response:
@@ -77,9 +78,8 @@ class _Page:
 
     async def pixels(self, request: Request) -> Response:
         """The picture as the network sees it."""
-        item = self._session.picture(request.path_params["number"]).item
-        assert item.pixels is not None
-        return Response(png_of_pixels(item.pixels), media_type="image/png")
+        picture = self._session.picture(request.path_params["number"])
+        return Response(png_of_pixels(picture.pixels), media_type="image/png")
 
     async def noise(self, request: Request) -> Response:
         """Some of the ciphertext."""

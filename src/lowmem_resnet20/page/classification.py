@@ -1,4 +1,4 @@
-"""From a picture's content to its class: read, encrypted and decrypted here, evaluated where the request says.
+"""From a picture's content to its class: read, encrypted and decrypted here, evaluated where the settings say.
 
 One run after the other, in one thread: the one that OpenFHE's calls and the server's processes belong to.
 """
@@ -6,75 +6,55 @@ One run after the other, in one thread: the one that OpenFHE's calls and the ser
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..cli.evaluate import raise_error
-from ..cli.named import evaluation
-from ..cli.output import Classification, Printer
-from ..cli.pictures import Group, Item, compare, foresee_range
-from ..cli.words import Request
-from ..client import client
-from ..errors import with_names
-from ..files.envelope import read_envelope
+import numpy as np
+
+from ..client import Client
+from ..client.checks import Caution
+from ..client.client import Named
+from ..errors import raise_told, with_names
+from ..files.envelope import Ciphertext as Sealed
 from ..files.group import group_and_place
 from ..machine.faults import explain
 from ..machine.files import make_folder
 from ..machine.interrupt import on_interrupt
+from ..model.classification import Classification
 from ..model.picture import decode_picture
-from ..progress.display import make_progress, timed
-from ..server.process import ServerProcess
+from ..network.ranges import Foreseen
+from ..progress.display import Progress, timed
+from ..server.process import Running
 from ..server.request import Job
 from .drawing import place_of_numbers, png_of_numbers
 from .layers import LayerProgress
-from .session import DECRYPTING, DONE, EVALUATING, FAILED, STOPPED, Ciphertext, Picture, Run, Session, Told, told
-
-if TYPE_CHECKING:
-    from ..network.parameters import ParameterSet
-    from ..network.weights import Weights
+from .session import DECRYPTING, DONE, EVALUATING, FAILED, STOPPED, Picture, Run, Sent, Session, told
 
 #: Bytes of a ciphertext that are shown.
 _EXCERPT = 64
 
 
-class _Hearing(Printer):
-    """Keeps the warnings of the command line's checks, for the page."""
-
-    def __init__(self) -> None:
-        super().__init__(None, None)
-        self.warnings: list[Told] = []
-
-    def warning(self, message: str, hint: str) -> None:
-        self.warnings.append(told(message, hint))
-
-
 class Classifier:
-    """What the client does.  folder: the keys; temporary: a private folder for what is on its way."""
+    """What the client does.
 
-    def __init__(
-        self,
-        request: Request,
-        printer: Printer,
-        set_: ParameterSet,
-        folder: Path,
-        weights: Weights,
-        temporary: Path,
-    ) -> None:
-        self._request, self._printer = request, printer
-        self._set, self._folder, self._weights, self._temporary = set_, folder, weights, temporary
+    start: starts the evaluation of a job;
+    temporary: a private folder for what is on its way.
+    """
 
-    def look(self, content: bytes, path: Path) -> tuple[Item, list[Told]]:
-        """Read a picture as the word ``resize`` does, and what the plain network makes of it.  Errors: PictureError."""
-        hearing = _Hearing()
-        item = Item(path, decode_picture(content, path, self._set.architecture.width, resize=True))
-        foresee_range(hearing, item, self._set, self._weights)
-        return item, hearing.warnings
+    def __init__(self, client: Client, start: Callable[[Job], Running], temporary: Path) -> None:
+        self._client, self._start, self._temporary = client, start, temporary
 
-    def work(self, session: Session, steps: list[tuple[str, str]]) -> None:
+    def look(self, content: bytes, path: Path) -> tuple[np.ndarray, Foreseen, tuple[Caution, ...]]:
+        """Read a picture as the word ``resize`` does, and see what the plain network makes of it.
+
+        Errors: PictureError.
+        """
+        pixels = decode_picture(content, path, self._client.set.architecture.width, resize=True)
+        return pixels, *self._client.foresee(pixels, str(path))
+
+    def work(self, session: Session, steps: list[tuple[str, str]], shown: Progress) -> None:
         """Classify what comes, for ever."""
-        shown = make_progress(max(self._request.verbose, 0) or -1, self._printer.stderr)
         progress = LayerProgress(steps, lambda run: session.tell(("run", run.number)), shown)
         while True:
             run = session.next_run()
@@ -87,63 +67,60 @@ class Classifier:
     def _classify(self, session: Session, run: Run, progress: LayerProgress) -> None:
         files = self._temporary / str(run.number)
         job = Job(files / "1.ct", files / "result.ct")
-        group = Group([picture.item for picture in run.pictures], job)
-        with self._failing(session, run, group):
+        with self._failing(session, run, job):
             make_folder(files)
-            group.encrypt(self._folder, self._set, self._weights, job.ciphertext)
-            run.sent = _shown(job.ciphertext)
-            run.seconds = group.seconds
+            with timed(run.seconds, "encrypt"):
+                named = [Named(picture.pixels, str(picture.path)) for picture in run.pictures]
+                sent, ids = self._client.encrypt_group(named)
+                sent.save(job.ciphertext)
+            for picture, identity in zip(run.pictures, ids, strict=True):
+                picture.id = identity
+            run.sent = _shown(sent)
             session.enter(run, EVALUATING)
             with timed(run.seconds, "evaluate"):
                 self._evaluate(run, job, progress)
             run.received = job.output.stat().st_size
             session.enter(run, DECRYPTING)
-            self._decrypt(session, run, group, job)
+            self._decrypt(session, run, job)
         shutil.rmtree(files, ignore_errors=True)
 
     def _evaluate(self, run: Run, job: Job, progress: LayerProgress) -> None:
-        asked = evaluation(self._request, [job])
-        if self._request.server:
-            from ..remote.evaluation import run_remotely
-
-            done = run_remotely(self._request, asked, progress, self._printer)
-        else:
-            process = ServerProcess(asked, self._printer.stderr)
-            run.stop = process.kill
-            if run.stopped:
-                process.kill()
-            with on_interrupt(process.kill):
-                done = process.converse(progress)
+        running = self._start(job)
+        run.stop = running.kill
+        if run.stopped:
+            running.kill()
+        with on_interrupt(running.kill):
+            done = running.converse(progress)
         progress.close()
-        raise_error(done.pictures[0])
+        raise_told(done.pictures[0])
 
-    def _decrypt(self, session: Session, run: Run, group: Group, job: Job) -> None:
-        identity, _ = group_and_place(group.items[0].id, self._set.pictures)
-        with group.timed("decrypt"):
-            numbers = client.decrypt_group(self._folder, self._set, job.output, self._weights, identity)
+    def _decrypt(self, session: Session, run: Run, job: Job) -> None:
+        group, _ = group_and_place(run.pictures[0].id, self._client.set.pictures)
+        with timed(run.seconds, "decrypt"):
+            numbers = self._client.decrypt_group(Sealed.load(job.output), group)
         for picture, logits in zip(run.pictures, numbers, strict=False):  # places that stayed empty come last
-            with self._failing(session, run, group, picture):
-                client.check_logits(job.output, self._weights, logits)
-                picture.answer, picture.item.logits = Classification.of(logits), logits
-                hearing = _Hearing()
-                compare(hearing, picture.item, self._weights)
-                picture.warnings = [*picture.warnings, *hearing.warnings]
+            with self._failing(session, run, job, picture):
+                self._client.check_logits(job.output, logits)
+                picture.answer = Classification.of(logits)
+                cautions = self._client.compare(logits, picture.foreseen, str(picture.path))
+                picture.warnings = [*picture.warnings, *(told(*caution) for caution in cautions)]
                 session.settle(picture, DONE)
 
     @contextmanager
-    def _failing(self, session: Session, run: Run, group: Group, picture: Picture | None = None) -> Iterator[None]:
-        """What goes wrong is told beside ``picture``, or all of the run; the program goes on."""
+    def _failing(self, session: Session, run: Run, job: Job, picture: Picture | None = None) -> Iterator[None]:
+        """Tell what goes wrong beside ``picture``, or all of the run; the program goes on."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - as on the command line: every failure is told in words
-            known = with_names(explain(error), group.files)
+            names = ", ".join(str(picture.path) for picture in run.pictures)
+            called = {job.ciphertext: f"the encryption of {names}", job.output: f"the result of {names}"}
+            known = with_names(explain(error), called)
             for failed in [picture] if picture else run.pictures:
                 session.settle(failed, STOPPED if run.stopped else FAILED, None if run.stopped else known)
 
 
-def _shown(path: Path) -> Ciphertext:
-    """A view of an encrypted picture's file."""
-    payload = read_envelope(path).payload
+def _shown(sent: Sealed) -> Sent:
+    """Return a view of an encrypted picture."""
+    payload = sent.opened().payload
     place = place_of_numbers(payload)
-    excerpt = payload[place : place + _EXCERPT]
-    return Ciphertext(path.stat().st_size, excerpt, place, png_of_numbers(payload, place))
+    return Sent(len(sent), payload[place : place + _EXCERPT], place, png_of_numbers(payload, place))

@@ -7,63 +7,79 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cli.evaluate import check
-from ..cli.named import key_folder, parameter_set_of_keys, weights_named
-from ..cli.output import Printer
-from ..cli.words import PROGRAM, Request
-from ..errors import EnvironmentFault, UsageError
+from ..errors import PROGRAM, EnvironmentFault, UsageError
 from ..machine.files import os_fault, private_folder
 from ..machine.hosts import host_and_port
 from ..model.picture import MAX_FILE_BYTES
 from ..network.architecture import CIFAR10_CLASSES
+from ..progress.display import Progress
+from ..server.process import Running
+from ..server.request import Job
 
 if TYPE_CHECKING:
-    from ..network.parameters import ParameterSet
+    from ..client import Client
     from .guard import Guard
 
 _ALONE = ("127.0.0.1", "localhost", "::1")
 
 
-def page(request: Request, printer: Printer) -> None:
-    """Never returns; a signal ends the process.  Errors: KeyFolderError, WeightsError, UsageError, EnvironmentFault,
-    ServerError."""
-    from ..client import client
+@dataclass(frozen=True)
+class Settings:
+    """What a page is made of.
+
+    client: who encrypts and decrypts;
+    start: starts the evaluation of a job;
+    server: address of the service that evaluates, for the reader; empty: this machine;
+    listen: HOST:PORT, of this machine; empty: 127.0.0.1, and whichever port is free;
+    progress: shows what goes on;
+    say: told where the page is.
+    """
+
+    client: Client
+    start: Callable[[Job], Running]
+    server: str
+    listen: str
+    progress: Progress
+    say: Callable[[str], None]
+
+
+def page(settings: Settings) -> None:
+    """Serve the page; never returns: a signal ends the process.  Errors: UsageError, EnvironmentFault."""
     from .app import make_app
     from .classification import Classifier
     from .layers import steps_of
     from .session import Session
 
-    set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
-    client.check_decryption(folder, set_)
-    check(request, set_, weights, printer)
-    with listening(request.listen) as sock, private_folder(f"{PROGRAM}-") as temporary:
+    client = settings.client
+    with listening(settings.listen) as sock, private_folder(f"{PROGRAM}-") as temporary:
         port = sock.getsockname()[1]
         hosts = (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}")
-        steps, session = steps_of(set_), Session(set_.pictures)
-        classifier = Classifier(request, printer, set_, folder, weights, temporary)
-        app = make_app(session, classifier.look, facts_of(request, set_, steps), hosts)
+        steps, session = steps_of(client.set), Session(client.set.pictures)
+        classifier = Classifier(client, settings.start, temporary)
+        app = make_app(session, classifier.look, facts_of(client, settings.server, steps), hosts)
         serve(app, sock)
         address = f"http://{'[::1]' if sock.family == socket.AF_INET6 else '127.0.0.1'}:{port}/#{app.ticket}"
-        printer.say(f"page  {address}")
+        settings.say(f"page  {address}")
         if sys.stdout and sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             open_browser(address, temporary)
-        classifier.work(session, steps)
+        classifier.work(session, steps, settings.progress)
 
 
-def facts_of(request: Request, set_: ParameterSet, steps: list[tuple[str, str]]) -> dict[str, Any]:
-    """What the page is told of the program."""
-    architecture = set_.architecture
+def facts_of(client: Client, server: str, steps: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return what the page is told of the program."""
+    architecture = client.set.architecture
     stages = range(1, len(architecture.channels) + 1)
     return {
-        "set": set_.number,
-        "keys": str(key_folder(request)),
-        "server": request.server,
-        "group": set_.pictures,
+        "set": client.set.number,
+        "keys": str(client.folder),
+        "server": server,
+        "group": client.set.pictures,
         "width": architecture.width,
         "classes": CIFAR10_CLASSES,
         "steps": steps,

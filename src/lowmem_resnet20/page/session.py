@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..cli.pictures import Item
+import numpy as np
+
+from ..client.checks import Caution
 from ..errors import LowmemError
 from ..machine.text import one_line
 from ..model.classification import Classification
+from ..network.ranges import Foreseen
 
 #: Pictures that may wait; as many are evaluated in an hour, or in a night.
 MOST_WAITING = 100
@@ -44,12 +47,22 @@ class TooMany(LowmemError):
 
 @dataclass
 class Picture:
-    """One picture, from its reading to its class.  item: what is known of it; warnings, error: in the command line's
-    words; answer: its decrypted logits."""
+    """One picture, from its reading to its class.
+
+    path: what it is called, never a file of this machine;
+    pixels: (colours, width, width) in [0, 1];
+    foreseen: in the plain network;
+    warnings, error: as the command line would tell them;
+    id: of its encryption;
+    answer: its decrypted logits.
+    """
 
     number: int
-    item: Item
+    path: Path
+    pixels: np.ndarray
+    foreseen: Foreseen
     warnings: list[Told]
+    id: str = ""
     state: str = WAITING
     run: int | None = None
     error: Told | None = None
@@ -58,15 +71,14 @@ class Picture:
     def as_json(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "id": self.number,
-            "name": one_line(str(self.item.path)),
+            "name": one_line(str(self.path)),
             "state": self.state,
             "run": self.run,
             "warnings": self.warnings,
             "error": self.error,
         }
         if self.answer:
-            assert self.item.foreseen is not None
-            plain = Classification.of(self.item.foreseen.logits)
+            plain = Classification.of(self.foreseen.logits)
             fields |= {"class": self.answer.label, "logits": self.answer.logits}
             fields |= {"plain_class": plain.label, "plain": plain.logits}
             fields["difference"] = self.answer.worst_difference(plain)
@@ -74,7 +86,7 @@ class Picture:
 
 
 @dataclass
-class Ciphertext:
+class Sent:
     """What a server gets.  excerpt: some of its bytes, from ``offset`` on; noise: some of its numbers as a PNG."""
 
     count: int
@@ -98,7 +110,7 @@ class Run:
     doing: str = ""
     rest: Callable[[], float | None] = lambda: None
     seconds: dict[str, float] = field(default_factory=dict)
-    sent: Ciphertext | None = None
+    sent: Sent | None = None
     received: int = 0
     stop: Callable[[], None] | None = None
     stopped: bool = False
@@ -149,11 +161,11 @@ class Session:
                 self._settled = time.monotonic() + (_SETTLED if self._group > 1 else 0)
                 self._changed.notify_all()
 
-    def add(self, item: Item, warnings: list[Told]) -> Picture:
-        """One more picture, at the end of those that wait."""
+    def add(self, path: Path, pixels: np.ndarray, foreseen: Foreseen, cautions: Iterable[Caution]) -> Picture:
+        """Put one more picture at the end of those that wait."""
         with self._changed:
             self._numbers += 1
-            picture = Picture(self._numbers, item, warnings)
+            picture = Picture(self._numbers, path, pixels, foreseen, [told(*caution) for caution in cautions])
             self._pictures[picture.number] = picture
             self.tell(("picture", picture.number))
             return picture

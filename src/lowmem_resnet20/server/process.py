@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from ..errors import ExitCode, Reported, ServerError, error_of
 from ..machine import child
@@ -47,6 +47,16 @@ class ServerRun:
     steps: list[Ended]
 
 
+class Running(Protocol):
+    """An evaluation that has been started, wherever: :class:`ServerProcess` is one."""
+
+    def converse(self, progress: Progress) -> ServerRun:
+        """See it to its end.  Errors: LowmemError, of the whole."""
+
+    def kill(self) -> None:
+        """End it, from whatever thread: :meth:`converse` then raises ServerError."""
+
+
 def run_server(request: Evaluation, progress: Progress, stderr: TextIO) -> ServerRun:
     """Have the server evaluate in a process of its own; what it goes through is shown by ``progress``.
 
@@ -67,7 +77,7 @@ class ServerProcess:
         self._started = time.monotonic()
         try:
             self._process = subprocess.Popen(
-                child.command("server.worker"),
+                child.command("cluster.evaluation" if request.ray else "server.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -136,7 +146,7 @@ def _raise_told(lines: Iterable[dict[str, Any]]) -> None:
     """The error of a server that said it cannot evaluate at all."""
     for line in lines:
         if "error" in line and "job" not in line:
-            raise error_of(line["exit_code"], line["error"], line["hint"])
+            raise error_of(line)
 
 
 def _kill_children() -> None:

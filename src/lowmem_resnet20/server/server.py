@@ -6,42 +6,29 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
+from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, naming, on_one_line
 from ..files.belonging import belonging
-from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
+from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Ciphertext, Facts, read_envelope, write_envelope
 from ..files.group import split
-from ..files.keystore import SERVER, Manifest, open_folder
+from ..files.keystore import MANIFEST, SERVER, Manifest, keys_set, open_folder
 from ..files.resume import Unfinished
-from ..machine.files import make_folder
+from ..machine.files import make_folder, private_folder
 from ..machine.memory import available_bytes
 from ..network.engines import NATIVE, WITH_OPENFHE
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.resnet20 import Network, Part, Plan, input_slots, plan
-from ..network.scaling import Scaled, scale
-from ..network.weights import Weights
-from ..progress.display import Progress, Step, format_bytes
+from ..network.scaling import scale
+from ..network.weights import Weights, default_weights_path, load_weights
+from ..progress.display import Progress, SilentProgress, Step, format_bytes
 from .engine import Engine
 from .request import Job
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A key folder that is open, and what is computed with it: pictures may come until its engine is closed.
-
-    scaled: the weights as the set's refresh wants them; belonging: of the pictures it is for.
-    """
-
-    set: ParameterSet
-    engine: Engine[Any]
-    scaled: Scaled
-    belonging: Belonging
 
 
 @dataclass
@@ -54,60 +41,109 @@ class Outcome:
     error: LowmemError | None = None
 
 
-def evaluate(
-    folder: Path,
-    set_: ParameterSet,
-    jobs: Sequence[Job],
-    weights: Weights,
-    progress: Progress,
-    *,
-    resume: bool = False,
-    opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
-) -> list[Outcome]:
-    """Evaluate the network on each encrypted picture, or group of pictures; writes the encrypted logits.
+#: Opens the engine that a folder's keys are for.
+Opening = Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]]
 
-    All jobs pass through a stage before the next, so that the keys of each are loaded once.  After each part of
-    the network what there is of a picture is kept beside its output (see :mod:`..files.resume`); ``resume`` goes on from
-    there, and leaves a picture alone whose result is there.  folder: keys/expN, of which server/ alone is read.
 
-    Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault, before the first layer.  What is wrong with one
-    picture is in its outcome, and the others go on.
+class Server(AbstractContextManager):
+    """Evaluates the network on encrypted pictures, with the evaluation keys of one folder, which stay open.
+
+    folder: keys/expN, of which server/ alone is read, or a copy of server/; checked once, when this is made;
+    weights: the network's, or the file of them; by default the program's own;
+    progress: is told what goes on;
+    set_: the parameter set that the keys must be of, or its number; 0 for any;
+    anyway: though there seems to be less memory than the set needs.
+
+    Sets 1 to 4 are evaluated by OpenFHE, which keeps keys process-wide, so one server at a time, and which may end the
+    process on keys that are not what they seem.  The other sets are compiled on their first use on a machine, into
+    the user's cache folder, and have as many threads as the process may use, until :meth:`close`.
+
+    Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault.
     """
-    progress.start(f"evaluating with parameter set {set_.number}")
-    opened = open_server(folder / SERVER, set_, weights, progress, opening)
-    with closing(opened.engine):
-        return evaluate_with(opened, jobs, progress, resume=resume)
 
+    def __init__(
+        self,
+        folder: str | Path,
+        weights: Weights | str | Path | None = None,
+        progress: Progress | None = None,
+        *,
+        set_: ParameterSet | int = 0,
+        anyway: bool = False,
+        opening: Opening | None = None,
+    ) -> None:
+        folder, self.progress = Path(folder), progress or SilentProgress()
+        side = folder / SERVER if (folder / SERVER).is_dir() or not (folder / MANIFEST).exists() else folder
+        self.set = keys_set(side, set_)
+        if not isinstance(weights, Weights):
+            weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
+        if weights.architecture != self.set.architecture:
+            raise WeightsError("the weights are for another network than the parameter set")
+        if not anyway:
+            check_memory(self.set)
+        self.progress.start(f"evaluating with parameter set {self.set.number}")
+        self.progress.step("keys", "checking")
+        manifest = open_folder(side, self.set)
+        self.scaled, self.belonging = scale(weights, self.set.refresh), belonging(self.set, manifest.keys, weights)
+        self.engine = (opening or open_engine)(side, self.set, manifest, self.progress)
 
-def open_server(
-    folder: Path,
-    set_: ParameterSet,
-    weights: Weights,
-    progress: Progress,
-    opening: Callable[[Path, ParameterSet, Manifest, Progress], Engine[Any]] | None = None,
-) -> Opened:
-    """Check a server's key folder, keys/expN/server or a copy, and open it.  Errors: as :func:`evaluate`."""
-    if weights.architecture != set_.architecture:
-        raise WeightsError("the weights are for another network than the parameter set")
-    progress.step("keys", "checking")
-    manifest = open_folder(folder, set_)
-    scaled, ours = scale(weights, set_.refresh), belonging(set_, manifest.keys, weights)
-    return Opened(set_, (opening or open_engine)(folder, set_, manifest, progress), scaled, ours)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
+    def close(self) -> None:
+        """Let go of keys, threads and memory."""
+        self.engine.close()
 
-def evaluate_with(opened: Opened, jobs: Sequence[Job], progress: Progress, *, resume: bool = False) -> list[Outcome]:
-    """As :func:`evaluate`, with keys that stay open."""
-    progress.step("keys", "encrypted pictures")
-    what = "group " if opened.set.pictures > 1 else ""
-    labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
-    with ExitStack() as held:
-        pictures = [_Picture(Outcome(job), opened, progress, label) for job, label in zip(jobs, labels, strict=True)]
-        for picture in pictures:
-            held.callback(picture.let_go)
-            with picture.trying():
-                picture.read(resume)
-        _evaluate_by_stages(opened, pictures, progress)
-    return [picture.outcome for picture in pictures]
+    def evaluate(self, sent: Ciphertext | Iterable[Ciphertext]) -> list[Ciphertext]:
+        """Return the encrypted logits of each encrypted picture, or group of pictures.
+
+        Errors: CiphertextError, EnvironmentFault: the first of any picture; :meth:`evaluate_files` keeps the others'
+        results.
+        """
+        ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
+        with private_folder("lowmem-resnet20-") as folder:
+            jobs = [Job(folder / f"{i}.ct", folder / f"{i}.result.ct") for i in range(len(ciphertexts))]
+            for job, ciphertext in zip(jobs, ciphertexts, strict=True):
+                job.ciphertext.write_bytes(ciphertext)
+            names = {job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}
+            with naming(names):
+                for outcome in self.evaluate_files(jobs):
+                    if outcome.error:
+                        raise outcome.error
+            return [Ciphertext(job.output.read_bytes()) for job in jobs]
+
+    def evaluate_files(self, jobs: Sequence[Job], *, resume: bool = False) -> list[Outcome]:
+        """Evaluate the network on each encrypted picture, or group of pictures; writes the encrypted logits.
+
+        All jobs pass through a stage before the next, so that the keys of each are loaded once.  After each part of
+        the network what there is of a picture is kept beside its output (see :mod:`..files.resume`); ``resume`` goes
+        on from there, and leaves a picture alone whose result is there.
+
+        Errors: EnvironmentFault of the whole.  What is wrong with one picture is in its outcome, and the others go on.
+        """
+        progress = self.progress
+        progress.step("keys", "encrypted pictures")
+        what = "group " if self.set.pictures > 1 else ""
+        labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
+        with ExitStack() as held:
+            pictures = [_Picture(Outcome(job), self, label) for job, label in zip(jobs, labels, strict=True)]
+            for picture in pictures:
+                held.callback(picture.let_go)
+                with picture.trying():
+                    picture.read(resume)
+            self._evaluate_by_stages(pictures)
+        return [picture.outcome for picture in pictures]
+
+    def _evaluate_by_stages(self, pictures: Sequence[_Picture]) -> None:
+        planned = plan(self.set)
+        self.progress.expect(_steps(planned, pictures))
+        for stage in sorted(planned.rotations):
+            waiting = [picture for picture in pictures if picture.has_work(stage)]
+            if waiting:
+                self.progress.step(*_loading(stage))
+                self.engine.evaluator.enter_stage(stage)
+            for picture in waiting:
+                with picture.trying():
+                    picture.evaluate(stage)
 
 
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
@@ -126,19 +162,6 @@ def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress:
         raise EnvironmentFault(f"the native evaluator cannot be loaded: {on_one_line(error)}", WITH_OPENFHE) from error
     compiling = partial(progress.step, "native", "compiling, the first time on this machine")
     return NativeEngine(folder, set_, manifest.files, compiling)
-
-
-def _evaluate_by_stages(opened: Opened, pictures: Sequence[_Picture], progress: Progress) -> None:
-    planned = plan(opened.set)
-    progress.expect(_steps(planned, pictures))
-    for stage in sorted(planned.rotations):
-        waiting = [picture for picture in pictures if picture.has_work(stage)]
-        if waiting:
-            progress.step(*_loading(stage))
-            opened.engine.evaluator.enter_stage(stage)
-        for picture in waiting:
-            with picture.trying():
-                picture.evaluate(stage)
 
 
 def check_memory(set_: ParameterSet) -> None:
@@ -179,8 +202,7 @@ class _Picture:
     """
 
     outcome: Outcome
-    opened: Opened
-    progress: Progress
+    server: Server
     label: str
     ahead: list[Part[Any]] = field(default_factory=list)
     state: tuple[Any, ...] = ()
@@ -192,18 +214,18 @@ class _Picture:
         """Read the encrypted picture, or what an evaluation of it that was killed has left."""
         job = self.outcome.job
         envelope = read_envelope(job.ciphertext)
-        envelope.expect(PICTURE, self.opened.belonging)
-        payloads = split(envelope.payload, self.opened.set.ciphertexts(1), job.ciphertext)
-        ciphertexts = tuple(self.opened.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
+        envelope.expect(PICTURE, self.server.belonging)
+        payloads = split(envelope.payload, self.server.set.ciphertexts(1), job.ciphertext)
+        ciphertexts = tuple(self.server.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
         for ciphertext in ciphertexts:
             self._check(ciphertext)
-        self.picture, self.form = envelope.facts.picture, self.opened.engine.form(payloads[0])
-        unfinished = Unfinished(job.output, self.opened.belonging, self.picture)
+        self.picture, self.form = envelope.facts.picture, self.server.engine.form(payloads[0])
+        unfinished = Unfinished(job.output, self.server.belonging, self.picture)
         if resume and unfinished.is_finished():
             return
         unfinished.begin(resume=resume)
         self.unfinished = unfinished
-        network = Network(self.opened.set, self.opened.scaled, self.opened.engine.evaluator, self)
+        network = Network(self.server.set, self.server.scaled, self.server.engine.evaluator, self)
         self.ahead, self.state = network.parts(), ciphertexts
         if resume:
             self._take_up(unfinished)
@@ -217,11 +239,11 @@ class _Picture:
         if kept:
             done, files = kept
             self.ahead = self.ahead[names.index(done) + 1 :]
-            self.state = tuple(self.opened.engine.read(file.payload, file.path, foreign=False) for file in files)
+            self.state = tuple(self.server.engine.read(file.payload, file.path, foreign=False) for file in files)
 
     def _check(self, ciphertext: Any) -> None:
-        evaluator = self.opened.engine.evaluator
-        slots = input_slots(self.opened.set)
+        evaluator = self.server.engine.evaluator
+        slots = input_slots(self.server.set)
         if evaluator.slots(ciphertext) != slots or evaluator.levels(ciphertext) < PICTURE_LEVELS:
             path = self.outcome.job.ciphertext
             raise CiphertextError(f"{path} is not a picture of {slots} slots with a level to compute on")
@@ -238,10 +260,10 @@ class _Picture:
             self.state = part.run(self.state)
             self.ahead.pop(0)
             if self.ahead:
-                self.unfinished.save(part.name, [self.opened.engine.write(x, self.form) for x in self.state])
+                self.unfinished.save(part.name, [self.server.engine.write(x, self.form) for x in self.state])
         if not self.ahead:
-            logits = self.opened.engine.write_answer(self.state[0], self.form)
-            write_envelope(self.outcome.job.output, logits, Facts.of(self.opened.belonging, LOGITS, self.picture))
+            logits = self.server.engine.write_answer(self.state[0], self.form)
+            write_envelope(self.outcome.job.output, logits, Facts.of(self.server.belonging, LOGITS, self.picture))
             self.unfinished.remove()
         self.outcome.seconds += time.monotonic() - started
 
@@ -252,13 +274,13 @@ class _Picture:
 
     def step(self, stage: str, name: str) -> None:
         """A step of the network begins."""
-        self.progress.step(self.label + stage, name)
+        self.server.progress.step(self.label + stage, name)
 
     def value(self, name: str, x: Any) -> None:
         """A value of the network, left as a checkpoint where there is a folder."""
         if self.outcome.job.checkpoints is not None:
-            facts = Facts.of(self.opened.belonging, CHECKPOINT, self.picture, name)
-            payload = self.opened.engine.write_answer(x, self.form)
+            facts = Facts.of(self.server.belonging, CHECKPOINT, self.picture, name)
+            payload = self.server.engine.write_answer(x, self.form)
             write_envelope(self.outcome.job.checkpoints / f"{name}.ct", payload, facts)
 
     @contextmanager

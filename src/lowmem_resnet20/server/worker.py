@@ -9,40 +9,36 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import EnvironmentFault, ExitCode, told
-from ..files.keystore import SERVER, keys_set
 from ..machine.faults import explain, trace
 from ..machine.interrupt import ends_at_once, wait_if_ending
 from ..machine.memory import peak_resident_bytes
-from ..network.weights import default_weights_path, load_weights
 from ..progress.display import Progress
 from ..progress.relay import RelayProgress
 from .request import Evaluation
+from .server import Server
 
 _LONGEST_REQUEST = 1 << 26
+#: What evaluates: returns of each picture, in their order, what is printed of it.
+Where = Callable[[Evaluation, Progress], list[dict[str, Any]]]
 
 
-def evaluate(request: Evaluation) -> None:
-    """Evaluate; prints a line of JSON for each picture, by the number of its job, and one for the steps all took."""
+def evaluate(request: Evaluation, where: Where) -> None:
+    """Print a line of JSON for each picture, by the number of its job, and one for the steps that all took."""
     with RelayProgress(lambda event: _say({"progress": event})) as progress:
-        lines = _on_cluster(request, progress) if request.ray else _here(request, progress)
+        lines = where(request, progress)
     for number, line in enumerate(lines):
         _say({"job": number} | line)
     _say({"steps": progress.times})
 
 
-def _here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
-    from ..server import server
-
-    set_, weights = (
-        keys_set(request.folder / SERVER, request.set_number),
-        load_weights(request.weights or default_weights_path()),
-    )
-    if not request.anyway:
-        server.check_memory(set_)
-    outcomes = server.evaluate(request.folder, set_, request.jobs, weights, progress, resume=request.resume)
+def here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
+    """Evaluate in this process; returns of each picture its seconds, this process's peak_bytes, and its error."""
+    with Server(request.folder, request.weights, progress, set_=request.set_number, anyway=request.anyway) as server:
+        outcomes = server.evaluate_files(request.jobs, resume=request.resume)
     peak_bytes = peak_resident_bytes()
     return [
         {"seconds": outcome.seconds, "peak_bytes": peak_bytes} | (told(outcome.error) if outcome.error else {})
@@ -50,17 +46,11 @@ def _here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def _on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
-    from ..cluster.evaluation import evaluate_on_cluster
-
-    return evaluate_on_cluster(request, progress)
-
-
-def main() -> int:
-    """Answer; the exit code tells whether the evaluation as a whole was done, and its line what became of a picture."""
+def main(where: Where = here) -> int:
+    """Answer what standard input asks; the exit code tells whether the evaluation as a whole was done."""
     with ends_at_once():
         try:
-            evaluate(_asked())
+            evaluate(_asked(), where)
         except Exception as error:  # noqa: BLE001 - whoever started this process tells the user
             wait_if_ending()
             print(trace(error), end="", file=sys.stderr)

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
-from ..errors import CiphertextError, ExitCode, LowmemError, error_of, with_names
+from ..errors import CiphertextError, ExitCode, LowmemError, error_of, told, with_names
 from ..machine.faults import explain
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
 from ..network.parameters import ParameterSet, parameter_set
-from ..progress.display import Progress
 from ..progress.relay import RelayProgress
-from ..server.process import ServerRun
+from ..server.process import Running, ServerRun
 from ..server.request import Evaluation, Job
 from .feed import Feed, Run
 from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
@@ -39,18 +38,8 @@ _DAY_SECONDS = 86400.0
 _PATIENCE_SECONDS = 60.0
 
 
-class Worker(Protocol):
-    """An evaluation that has been started, wherever: :class:`..server.process.ServerProcess` is one."""
-
-    def converse(self, progress: Progress) -> ServerRun:
-        """See it to its end.  Errors: LowmemError, of the whole."""
-
-    def kill(self) -> None:
-        """End it, from whatever thread: :meth:`converse` then raises ServerError."""
-
-
 #: Starts the evaluation; what it says beside its answer goes to the stream.
-Start = Callable[[Evaluation, TextIO], Worker]
+Start = Callable[[Evaluation, TextIO], Running]
 #: How many jobs of a set there is memory for where they are evaluated.
 Room = Callable[[ParameterSet], int]
 
@@ -85,7 +74,7 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._work = threading.Event()
         self._lock = threading.Lock()
-        self._worker: Worker | None = None
+        self._running: Running | None = None
         self._evaluated: frozenset[str] = frozenset()
         self._killed = False  # the present one was ended for the sake of a job that was cancelled
         self._stopping = threading.Event()
@@ -103,8 +92,8 @@ class Runner:
         """End the present process; its jobs go on when a service is started again."""
         self._stopping.set()
         with self._lock:
-            if self._worker:
-                self._worker.kill()
+            if self._running:
+                self._running.kill()
         self._work.set()
         self._thread.join(patience)
 
@@ -116,9 +105,9 @@ class Runner:
                 self._store.remove_job(job)
         if former == RUNNING:
             with self._lock:
-                if self._worker and job in self._evaluated:
+                if self._running and job in self._evaluated:
                     self._killed = True
-                    self._worker.kill()
+                    self._running.kill()
         self._feed.news()
         return former
 
@@ -169,16 +158,16 @@ class Runner:
             _wait_until_let_go(self._store.unfinished(ticket.id))
         jobs = tuple(Job(self._store.picture(ticket.id), self._store.result(ticket.id)) for ticket in batch)
         folder = self._store.keys / batch[0].keys
-        worker = self._start(Evaluation(self._number, folder, jobs, self._weights, resume=True), self._stderr)
+        running = self._start(Evaluation(self._number, folder, jobs, self._weights, resume=True), self._stderr)
         with self._lock:
-            self._worker, self._evaluated, self._killed = worker, run.jobs, bool(self._cancelled(batch))
+            self._running, self._evaluated, self._killed = running, run.jobs, bool(self._cancelled(batch))
             if self._killed or self._stopping.is_set():
-                worker.kill()
+                running.kill()
         try:
-            return worker.converse(RelayProgress(lambda event: self._feed.progress(run, event)))
+            return running.converse(RelayProgress(lambda event: self._feed.progress(run, event)))
         finally:
             with self._lock:
-                self._worker = None
+                self._running = None
 
     def _answered(self, batch: list[Ticket], answer: ServerRun) -> None:
         self._metrics.peak_bytes.set(answer.peak_bytes)
@@ -186,7 +175,7 @@ class Runner:
         shortage = False
         for ticket, line in zip(batch, answer.pictures, strict=True):
             if "error" in line:
-                error = error_of(line["exit_code"], line["error"], line["hint"])
+                error = error_of(line)
                 self._picture_failed(ticket, error)
                 shortage |= error.exit_code == ExitCode.ENVIRONMENT
             else:
@@ -245,9 +234,9 @@ class Runner:
             self._store.keys / ticket.keys / "server": "the key folder",
             self._store.folder: "the store",
         }
-        told = with_names(error_of(int(error.exit_code), error.message, error.hint), names)  # other jobs have it too
+        named = with_names(error_of(told(error)), names)  # other jobs have it too
         with self._store.changes:
-            failed = self._queue.fail(ticket.id, told)
+            failed = self._queue.fail(ticket.id, named)
             for path in (self._store.picture(ticket.id), self._store.unfinished(ticket.id)) if failed else ():
                 remove(path)
         if failed:
