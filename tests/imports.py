@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import lowmem_resnet20
@@ -17,6 +18,7 @@ def module_names() -> list[str]:
     return [name for name in names if name]
 
 
+@cache
 def tree(name: str) -> ast.Module:
     return ast.parse(_path(name).read_text())
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import CiphertextError, KeyFolderError, on_one_line
 from ..files.belonging import belonging
-from ..files.envelope import LOGITS, PICTURE, Ciphertext, Facts, digest_of, sealed
+from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
 from ..machine.files import os_errors
@@ -21,13 +21,13 @@ from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
 from ..network.resnet20 import group_logits, pack_group
 from ..network.weights import Weights, default_weights_path, load_weights
-from ..openfhe import library
-from ..openfhe.ciphertexts import payload_of, read_ciphertext
+from ..openfhe.ciphertexts import Strangers, payload_of
 from ..openfhe.context import read_context, read_public_key
-from ..openfhe.library import BINARY, ERRORS, openfhe
+from ..openfhe.library import BINARY, ERRORS, PublicKey, openfhe
 from ..openfhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
-from . import encryptions, sealing
 from .checks import Caution, check_difference, check_pixels, check_range
+from .encryptions import Entry, pixel_digest, read_entries, record
+from .sealing import encoded, is_sealed, opened
 
 #: A passphrase; or what is asked for one when the secret key is first needed, and told the key's file.
 Passphrase = str | bytes | Callable[[Path], bytes]
@@ -99,7 +99,7 @@ class Client(AbstractContextManager):
 
     def close(self) -> None:
         """Let go of the secret key and all else that is held."""
-        for held in ("context", "_secret_key", "_public_key"):
+        for held in ("context", "_secret_key", "_public_key", "_strangers"):
             self.__dict__.pop(held, None)
         self._foreseen.clear()
 
@@ -143,8 +143,8 @@ class Client(AbstractContextManager):
         ids = [picture_id(digest_of(payload), place, self.set.pictures) for place in range(len(group))]
         for identity, named in zip(ids, group, strict=True):
             if named:
-                entry = encryptions.Entry(identity, encryptions.pixel_digest(named.pixels), named.name)
-                encryptions.record(self._side, entry)
+                entry = Entry(identity, pixel_digest(named.pixels), named.name)
+                record(self._side, entry)
         return sealed(payload, Facts.of(self.belonging, PICTURE)), ids
 
     def foresee(self, pixels: np.ndarray, name: str) -> tuple[Foreseen, tuple[Caution, ...]]:
@@ -155,9 +155,9 @@ class Client(AbstractContextManager):
         """Return a caution where decrypted logits (classes,) are not the plain network's."""
         return check_difference(logits, foreseen, self.weights, name)
 
-    def encryptions(self) -> dict[str, encryptions.Entry]:
+    def encryptions(self) -> dict[str, Entry]:
         """Return what this folder's client has encrypted, by id."""
-        return encryptions.read(self._side)
+        return read_entries(self._side)
 
     # Decrypting ------------------------------------------------------------------------------------------------------
 
@@ -198,10 +198,11 @@ class Client(AbstractContextManager):
         Errors: CiphertextError, KeyFolderError.
         """
         self.unlock()
-        encrypted, facts = read_ciphertext(result.opened(), LOGITS, self.belonging, context=self._side / CONTEXT)
-        if group not in (None, facts.picture):
+        envelope = result.opened()
+        envelope.expect(LOGITS, self.belonging)
+        if group not in (None, envelope.facts.picture):
             raise CiphertextError(f"{result.path} is the result of another picture")
-        slots = self.decrypt_slots(encrypted, result.path)
+        slots = self.decrypt_slots(envelope)
         if len(slots) < self.set.pictures * self.set.architecture.final_width**2:
             raise CiphertextError(f"{result.path} holds {len(slots)} numbers, too few for logits")
         return group_logits(self.set, slots)
@@ -216,13 +217,14 @@ class Client(AbstractContextManager):
         if not are_logits(self.weights, numbers):
             raise CiphertextError(f"{path} holds numbers that are no logits of this network", _OUT_OF_RANGE_HINT)
 
-    def decrypt_slots(self, ciphertext: library.Ciphertext, path: Path) -> np.ndarray:
-        """Return (slots,) real values.  Errors: CiphertextError where OpenFHE finds noise."""
+    def decrypt_slots(self, envelope: Envelope) -> np.ndarray:
+        """Return (slots,) real values.  Errors: CiphertextError where it holds no ciphertext, or noise."""
+        ciphertext = self._strangers.read(envelope.payload, envelope.path)
         try:
             return np.array(self.context.Decrypt(ciphertext, self._secret_key).GetRealPackedValue())
         except RuntimeError as error:
             reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
-            raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
+            raise CiphertextError(f"{envelope.path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
 
     # Keys ------------------------------------------------------------------------------------------------------------
 
@@ -243,7 +245,11 @@ class Client(AbstractContextManager):
         return self.folder / CLIENT
 
     @cached_property
-    def _public_key(self) -> library.PublicKey:
+    def _strangers(self) -> Strangers:
+        return Strangers(self.context, self._public_key)
+
+    @cached_property
+    def _public_key(self) -> PublicKey:
         return read_public_key(self._side / PUBLIC_KEY)
 
     @cached_property
@@ -252,8 +258,8 @@ class Client(AbstractContextManager):
         path = self._secret_key_file()
         with os_errors("read", path):
             content = path.read_bytes()
-        if sealing.is_sealed(content):
-            content = sealing.opened(content, self._asked_passphrase(path))
+        if is_sealed(content):
+            content = opened(content, self._asked_passphrase(path))
         try:
             return openfhe.DeserializePrivateKeyString(content, BINARY)
         except ERRORS as error:
@@ -262,7 +268,7 @@ class Client(AbstractContextManager):
     def _asked_passphrase(self, path: Path) -> bytes:
         if self._passphrase is None:
             raise KeyFolderError(f"{path} is under a passphrase, and none was given")
-        return self._passphrase(path) if callable(self._passphrase) else sealing.encoded(self._passphrase)
+        return self._passphrase(path) if callable(self._passphrase) else encoded(self._passphrase)
 
     def _secret_key_file(self) -> Path:
         """Its path.  Errors: KeyFolderError unless it is its owner's alone."""

@@ -51,7 +51,7 @@ def record(folder: Path, entry: Entry) -> None:
         raise os_fault(error, "write", path) from error
 
 
-def read(folder: Path) -> dict[str, Entry]:
+def read_entries(folder: Path) -> dict[str, Entry]:
     """The encryptions by id; a line that a power cut left incomplete is passed over.  Errors: EnvironmentFault."""
     path = folder / FILE_NAME
     try:

@@ -46,7 +46,7 @@ from ..openfhe.secret import (
     make_shared_bootstrapping_keys,
 )
 from ..progress.display import Progress, SilentProgress, Step
-from . import sealing
+from .sealing import encoded, sealer
 
 #: What is done to the bytes of a secret key before they are written.
 Seal = Callable[[bytes], bytes]
@@ -71,7 +71,7 @@ def generate_keys(
     """
     set_ = parameter_set(set_) if isinstance(set_, int) else set_
     progress = progress or SilentProgress()
-    seal = bytes if passphrase is None else sealing.sealer(sealing.encoded(passphrase))
+    seal = bytes if passphrase is None else sealer(encoded(passphrase))
     with new_folder(Path(folder)) as new:
         progress.start(f"generating keys for parameter set {set_.number}")
         progress.step("plan", "rotations")

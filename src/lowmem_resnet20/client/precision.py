@@ -11,14 +11,12 @@ import numpy as np
 from ..errors import CiphertextError
 from ..files.envelope import CHECKPOINT, Facts, read_envelope
 from ..files.group import group_and_place
-from ..files.keystore import CLIENT, CONTEXT
 from ..model.plain import PlainNetwork
 from ..network.packing import unpack
 from ..network.parameters import ParameterSet
 from ..network.places import places
 from ..network.resnet20 import value_name
 from ..network.scaling import scale
-from ..openfhe.ciphertexts import read_ciphertexts
 from .client import Client
 
 
@@ -63,12 +61,12 @@ def inspect_checkpoints(client: Client, checkpoints: Path, pixels: np.ndarray, p
     layers = [(relu, layer) for relu in relus for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu"))]
     paths = [kept.path(relu, layer) for relu, layer in layers]
     found: dict[str, np.ndarray] = {}
-    envelopes = [read_envelope(path) for path in paths]
-    read = read_ciphertexts(envelopes, CHECKPOINT, ours, context=client.folder / CLIENT / CONTEXT)
-    for (relu, layer), path, (ciphertext, facts) in zip(layers, paths, read, strict=True):
-        if facts != Facts.of(ours, CHECKPOINT, group, path.stem):
+    for (relu, layer), path in zip(layers, paths, strict=True):
+        envelope = read_envelope(path)
+        envelope.expect(CHECKPOINT, ours)
+        if envelope.facts != Facts.of(ours, CHECKPOINT, group, path.stem):
             raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
-        found[layer] = kept.values(relu, client.decrypt_slots(ciphertext, path))
+        found[layer] = kept.values(relu, client.decrypt_slots(envelope))
     precisions = []
     for relu in relus:
         unit = scaled.units[relu]

@@ -1,48 +1,53 @@
-"""OpenFHE's ciphertexts as bytes, and in files (see :mod:`..files.envelope`)."""
+"""OpenFHE's ciphertexts as bytes, one's own and those that someone else sends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import CiphertextError, on_one_line
-from ..files.envelope import Belonging, Envelope, Facts
-from .library import BINARY, ERRORS, Ciphertext, openfhe
-from .trial import check_ciphertexts
+from ..native.openfhe_files import read_chain, read_ciphertext, read_form, write_ciphertext
+from .library import BINARY, ERRORS, Ciphertext, Context, PublicKey, openfhe
 
 
 def payload_of(ciphertext: Ciphertext) -> bytes:
-    """OpenFHE's bytes of a ciphertext."""
+    """Return OpenFHE's bytes of a ciphertext."""
     return openfhe.Serialize(ciphertext, BINARY)
 
 
 def read_payload(payload: bytes, path: Path) -> Ciphertext:
-    """The ciphertext that bytes of ``path`` hold.  Errors: CiphertextError."""
+    """Load bytes that this program has written, from ``path``.  Errors: CiphertextError."""
     try:
         return openfhe.DeserializeCiphertextString(payload, BINARY)
     except ERRORS as error:
         raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
-def read_ciphertext(envelope: Envelope, kind: str, ours: Belonging, *, context: Path) -> tuple[Ciphertext, Facts]:
-    """Load a ciphertext from someone else, of the expected kind, which belongs to what is at hand.
+class Strangers:
+    """Reads what someone else has sent.
 
-    context: the file of its context, for a child process, which loads it first.  Errors: CiphertextError,
-    EnvironmentFault.
+    OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So the
+    bytes are parsed and checked here (see :mod:`..native.openfhe_files`), and what OpenFHE reads is written anew, of
+    residues below their primes and of the beginning of a ciphertext of one's own.
     """
-    [read] = read_ciphertexts([envelope], kind, ours, context=context)
-    return read
 
+    def __init__(self, context: Context, public_key: PublicKey) -> None:
+        zero = context.MakeCKKSPackedPlaintext([0.0], 1, 0, None, 1)
+        self._chain = read_chain(openfhe.Serialize(context, BINARY))
+        self._form = read_form(payload_of(context.Encrypt(public_key, zero)), self._chain)
 
-def read_ciphertexts(
-    envelopes: Sequence[Envelope], kind: str, ours: Belonging, *, context: Path
-) -> Iterator[tuple[Ciphertext, Facts]]:
-    """Load several, in their order, of which none is loaded here before a child process has stood them all.
-
-    Errors: as :func:`read_ciphertext`.
-    """
-    for envelope in envelopes:
-        envelope.expect(kind, ours)
-    check_ciphertexts([(envelope.path, envelope.payload) for envelope in envelopes], context)
-    for envelope in envelopes:
-        yield read_payload(envelope.payload, envelope.path), envelope.facts
+    def read(self, payload: bytes, path: Path) -> Ciphertext:
+        """Load the bytes of ``path``.  Errors: CiphertextError unless they are a ciphertext of this context."""
+        try:
+            sent = read_ciphertext(payload, self._chain)
+        except CiphertextError as error:
+            message = f"{path} holds no ciphertext of these parameters: {error.message}"
+            raise CiphertextError(message, "make it again") from None
+        written = write_ciphertext(
+            self._form,
+            sent.residues,
+            slots=sent.slots,
+            level=sent.level,
+            noise_degree=sent.noise_degree,
+            scale=sent.scale,
+        )
+        return read_payload(written, path)

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import KeyFolderError
-from ..files.keystore import CONTEXT, RELINEARISATION_KEY, Manifest
+from ..files.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest
 from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
 from ..network.resnet20 import plan
-from .ciphertexts import payload_of, read_payload
+from .ciphertexts import Strangers, payload_of, read_payload
 from .context import (
     checked_context,
     clear_relinearisation_keys,
@@ -20,11 +20,11 @@ from .context import (
     hold_rotation_keys,
     load_relinearisation_key,
     load_rotation_keys,
+    read_public_key,
     set_up_bootstrapping,
 )
 from .evaluator import OpenfheEvaluator
 from .library import Ciphertext
-from .trial import check_ciphertext
 
 
 class OpenfheEngine:
@@ -39,12 +39,11 @@ class OpenfheEngine:
         self.context = checked_context(folder / CONTEXT, set_)
         self.evaluator = OpenfheEvaluator(set_, self.context, self._enter_stage)
         self._shared: Mapping[str, object] | None = None  # the keys of every stage, read once
+        self._strangers = Strangers(self.context, read_public_key(folder / PUBLIC_KEY))
         load_relinearisation_key(folder / RELINEARISATION_KEY, self.context)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
-        if foreign:
-            check_ciphertext(path, payload, self.folder / CONTEXT)
-        return read_payload(payload, path)
+        return self._strangers.read(payload, path) if foreign else read_payload(payload, path)
 
     def form(self, payload: bytes) -> None:
         """A ciphertext knows its own context."""
@@ -89,7 +88,7 @@ class OpenfheEngine:
 def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
     """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process.  And that
     what else is read is among the files that were checked."""
-    for name in (CONTEXT, RELINEARISATION_KEY):
+    for name in (CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY):
         if name not in manifest.files:
             raise KeyFolderError(f"the manifest of the keys does not name {name}")
     for stage, steps in plan(set_).rotations.items():

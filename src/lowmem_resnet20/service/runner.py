@@ -241,7 +241,7 @@ class Runner:
                 remove(path)
         if failed:
             self._metrics.over(FAILED)
-            self._log.fault("job.failed", job=ticket.id, error=told.message, exit_code=int(told.exit_code))
+            self._log.fault("job.failed", job=ticket.id, error=named.message, exit_code=int(named.exit_code))
 
     def _cancelled(self, batch: list[Ticket]) -> list[str]:
         found = [self._queue.get(ticket.id) for ticket in batch]
