@@ -23,6 +23,7 @@ def tree(name: str) -> ast.Module:
     return ast.parse(_path(name).read_text())
 
 
+@cache
 def imports_of(name: str) -> set[str]:
     """The modules of the package that this one imports itself, at any depth of its source."""
     found = set()

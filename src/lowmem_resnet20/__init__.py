@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .client import Client as Client
     from .client import Result as Result
     from .client import generate_keys as generate_keys
+    from .client.precision import inspect_checkpoints as inspect_checkpoints
     from .errors import LowmemError as LowmemError
     from .files.envelope import Ciphertext as Ciphertext
     from .model.picture import read_picture as read_picture
@@ -40,6 +41,7 @@ _PLACES = {
     "Server": "server.server",
     "Weights": "network.weights",
     "generate_keys": "client",
+    "inspect_checkpoints": "client.precision",
     "load_weights": "network.weights",
     "read_picture": "model.picture",
 }

@@ -43,11 +43,13 @@ from .named import (
 from .output import Printer
 from .passphrase import new_passphrase
 from .pictures import Each, compare, foresee_range, grouped, pictures_named, plain_model, read_pixels, several_inputs
-from .words import Request
+from .words import DEFAULT_PICTURE, Request
 
 if TYPE_CHECKING:
     import numpy as np
 
+#: What the program does without a word, and how long it takes on two cores with AVX-512 (see README).
+_FIRST, _KEY_SECONDS, _PICTURE_SECONDS = "load_keys 6", 20, 60
 _PICTURES_HINT = "give hundreds of pictures, of all classes"
 
 
@@ -96,6 +98,8 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
         printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
         raise words.unknown(unknown[0])
+    elif not given.words:
+        _without_a_word(printer)
     else:
         request = words.parse(given.words)
         _COMMANDS[request.command](request, printer)
@@ -136,6 +140,27 @@ def _load_keys(request: Request, printer: Printer) -> None:
             whole.report()
         finally:
             whole.keep_unreported()
+
+
+def _without_a_word(printer: Printer) -> None:
+    """Classify the first of the program's pictures in set 6: with the keys in keys/exp6, or with some for this run."""
+    from ..native.keyplan import key_bytes, key_plan, longest
+    from ..network.parameters import parameter_set
+
+    request = words.parse(_FIRST.split())
+    there = key_folder(request).exists()
+    with private_folder(f"{PROGRAM}-") as temporary:
+        if not there:
+            set_ = parameter_set(request.set_number)
+            count = sum(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
+            made = f"making some for this run alone: {count / 1e9:.1f} GB in {temporary}, some {_KEY_SECONDS} s"
+            printer.say(f"there are no keys in {key_folder(request)}: {made}")
+            request = replace(request, keys=temporary)
+            _generate_keys(replace(request, verbose=-1), Printer(None, printer.stderr))
+        printer.say(f"classifying {DEFAULT_PICTURE}, some {_PICTURE_SECONDS} s")
+        _load_keys(request, printer)
+    first, second, third = (f"{PROGRAM} {words.EXAMPLES[i]}" for i in range(3))
+    printer.say("next:  " + "\n       ".join((second, third) if there else (first, second)))
 
 
 def _encrypt(request: Request, printer: Printer) -> None:

@@ -290,9 +290,10 @@ COMMANDS = {
 }
 
 _OPTION_VALUES = {name: (option.value,) if option.value else () for name, option in OPTIONS.items()}
-_EXAMPLES = (
+EXAMPLES = (
     "generate_keys 6",
     "load_keys 6 input inputs/vale.jpg plain",
+    "page 6",
     "encrypt 6 input inputs/vale.jpg output picture.ct",
     "evaluate 6 picture.ct output result.ct",
     "decrypt 6 result.ct",
@@ -333,7 +334,7 @@ def epilog() -> str:
     commands = [(c.name + usage(c.values), c.help) for c in COMMANDS.values()]
     options = [(o.name + usage(_OPTION_VALUES[o.name]), _option_help(o)) for o in OPTIONS.values()]
     codes = [(str(code.value), code.name.lower()) for code in ExitCode]
-    examples = [(f"{PROGRAM} {example}", "") for example in _EXAMPLES]
+    examples = [(f"{PROGRAM} {example}", "") for example in EXAMPLES]
     sections = {"commands": commands, "options": options, "exit codes": codes, "examples": examples}
     return "\n\n".join(f"{title}:\n{_columns(rows)}" for title, rows in sections.items())
 

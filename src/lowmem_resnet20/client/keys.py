@@ -45,7 +45,7 @@ from ..openfhe.secret import (
     client_context,
     make_shared_bootstrapping_keys,
 )
-from ..progress.display import Progress, SilentProgress, Step
+from ..progress.display import Progress, Shown, Step, progress_of
 from .sealing import encoded, sealer
 
 #: What is done to the bytes of a secret key before they are written.
@@ -56,12 +56,13 @@ def generate_keys(
     set_: ParameterSet | int,
     folder: str | Path,
     passphrase: str | bytes | None = None,
-    progress: Progress | None = None,
+    progress: Shown = None,
 ) -> None:
     """Make ``folder`` (keys/expN) with client/ and server/, whole or not at all.
 
     set_: the parameter set, or its number;
-    passphrase: the secret key is written under it (see :mod:`.sealing`), or as it is where there is none.
+    passphrase: the secret key is written under it (see :mod:`.sealing`), or as it is where there is none;
+    progress: called with stage and name as each step begins, or a display.
 
     Rotation keys are made, written and forgotten file by file, so memory stays well below their sum.  OpenFHE holds
     keys process-wide: those that it held before are forgotten.
@@ -70,13 +71,13 @@ def generate_keys(
     on the disk, which is looked at before any key is made; UsageError for a number that is no set's; PlanError.
     """
     set_ = parameter_set(set_) if isinstance(set_, int) else set_
-    progress = progress or SilentProgress()
+    shown = progress_of(progress)
     seal = bytes if passphrase is None else sealer(encoded(passphrase))
     with new_folder(Path(folder)) as new:
-        progress.start(f"generating keys for parameter set {set_.number}")
-        progress.step("plan", "rotations")
-        (_generate_native if set_.engine == NATIVE else _generate_openfhe)(set_, new, progress, seal)
-        progress.close()
+        shown.start(f"generating keys for parameter set {set_.number}")
+        shown.step("plan", "rotations")
+        (_generate_native if set_.engine == NATIVE else _generate_openfhe)(set_, new, shown, seal)
+        shown.close()
 
 
 def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:

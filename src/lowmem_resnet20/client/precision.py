@@ -43,7 +43,9 @@ class LayerPrecision:
     bootstrap: bool
 
 
-def inspect_checkpoints(client: Client, checkpoints: Path, pixels: np.ndarray, picture: str) -> list[LayerPrecision]:
+def inspect_checkpoints(
+    client: Client, checkpoints: str | Path, pixels: np.ndarray, picture: str
+) -> list[LayerPrecision]:
     """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
 
     pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
@@ -56,7 +58,7 @@ def inspect_checkpoints(client: Client, checkpoints: Path, pixels: np.ndarray, p
     stages = {"conv1": 1}
     stages |= {f"{b.name}.{c}": b.stage for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint
-    kept = _Checkpoints(set_, checkpoints, number, stages)
+    kept = _Checkpoints(set_, Path(checkpoints), number, stages)
     relus = list(set_.architecture.relu_channels())  # in the network's order
     layers = [(relu, layer) for relu in relus for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu"))]
     paths = [kept.path(relu, layer) for relu, layer in layers]

@@ -146,6 +146,29 @@ class SilentProgress(Progress):
     """Shows nothing."""
 
 
+class ToldProgress(Progress):
+    """Calls ``told(stage, name)`` as each step begins."""
+
+    def __init__(self, told: Callable[[str, str], object]) -> None:
+        super().__init__()
+        self._told = told
+
+    def step(self, stage: str, name: str) -> None:
+        super().step(stage, name)
+        self._told(stage, name)
+
+
+#: How progress is asked for: a display, or what is called with stage and name as each step begins; None: not at all.
+Shown = Progress | Callable[[str, str], object] | None
+
+
+def progress_of(shown: Shown) -> Progress:
+    """Return the display that is asked for."""
+    if isinstance(shown, Progress):
+        return shown
+    return SilentProgress() if shown is None else ToldProgress(shown)
+
+
 class LineProgress(Progress):
     """A plain line as each step ends: elapsed time, stage, name, seconds, resident memory, estimated rest."""
 

@@ -26,7 +26,7 @@ from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.resnet20 import Network, Part, Plan, input_slots, plan
 from ..network.scaling import scale
 from ..network.weights import Weights, default_weights_path, load_weights
-from ..progress.display import Progress, SilentProgress, Step, format_bytes
+from ..progress.display import Progress, Shown, Step, format_bytes, progress_of
 from .engine import Engine
 from .request import Job
 
@@ -50,7 +50,7 @@ class Server(AbstractContextManager):
 
     folder: keys/expN, of which server/ alone is read, or a copy of server/; checked once, when this is made;
     weights: the network's, or the file of them; by default the program's own;
-    progress: is told what goes on;
+    progress: called with stage and name as each step of an evaluation begins, or a display;
     set_: the parameter set that the keys must be of, or its number; 0 for any;
     anyway: though there seems to be less memory than the set needs.
 
@@ -65,13 +65,13 @@ class Server(AbstractContextManager):
         self,
         folder: str | Path,
         weights: Weights | str | Path | None = None,
-        progress: Progress | None = None,
+        progress: Shown = None,
         *,
         set_: ParameterSet | int = 0,
         anyway: bool = False,
         opening: Opening | None = None,
     ) -> None:
-        folder, self.progress = Path(folder), progress or SilentProgress()
+        folder, self.progress = Path(folder), progress_of(progress)
         side = folder / SERVER if (folder / SERVER).is_dir() or not (folder / MANIFEST).exists() else folder
         self.set = keys_set(side, set_)
         if not isinstance(weights, Weights):
@@ -93,15 +93,25 @@ class Server(AbstractContextManager):
         """Let go of keys, threads and memory."""
         self.engine.close()
 
-    def evaluate(self, sent: Ciphertext | Iterable[Ciphertext]) -> list[Ciphertext]:
+    def evaluate(
+        self, sent: Ciphertext | Iterable[Ciphertext], checkpoints: str | Path | None = None
+    ) -> list[Ciphertext]:
         """Return the encrypted logits of each encrypted picture, or group of pictures.
+
+        checkpoints: a folder for the ciphertexts after each convolution, refresh and ReLU, which only the client can
+        read; of several pictures each has a folder in it, 1, 2 ..
 
         Errors: CiphertextError, EnvironmentFault: the first of any picture; :meth:`evaluate_files` keeps the others'
         results.
         """
         ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
         with private_folder("lowmem-resnet20-") as folder:
-            jobs = [Job(folder / f"{i}.ct", folder / f"{i}.result.ct") for i in range(len(ciphertexts))]
+            kept = Path(checkpoints) if checkpoints else None
+            several = kept and len(ciphertexts) > 1
+            jobs = [
+                Job(folder / f"{i}.ct", folder / f"{i}.result.ct", kept / f"{i}" if kept and several else kept)
+                for i in range(1, len(ciphertexts) + 1)
+            ]
             for job, ciphertext in zip(jobs, ciphertexts, strict=True):
                 job.ciphertext.write_bytes(ciphertext)
             names = {job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}
