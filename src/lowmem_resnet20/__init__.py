@@ -12,13 +12,10 @@
 Nothing is imported before it is used.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+#: As typing's, of which nothing may be imported here: a child process finds this file before all others.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .client import Client as Client
     from .client import Result as Result
@@ -47,9 +44,11 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
 
 
