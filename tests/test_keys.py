@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,7 @@ from lowmem_resnet20.fhe.context import (
     load_rotation_keys,
 )
 from lowmem_resnet20.fhe.envelope import PICTURE
-from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes
-from lowmem_resnet20.fhe.openfhe_engine import check_keys
+from lowmem_resnet20.fhe.keystore import MANIFEST, check_coverage, largest_bytes
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -175,7 +175,7 @@ def test_a_manifest_that_leaves_files_unchecked_is_refused(keys):
     for name in ("context.bin", "relinearisation.key"):
         less = {other: record for other, record in manifest.files.items() if other != name}
         with pytest.raises(KeyFolderError, match=f"does not name {name}"):
-            check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
+            check_coverage(keys / "server", replace(manifest, files=less), INSECURE_SET)
 
 
 def test_the_folder_is_flushed(tmp_path, monkeypatch):

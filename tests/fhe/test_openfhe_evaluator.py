@@ -18,13 +18,14 @@ from lowmem_resnet20.fhe.belonging import belonging
 from lowmem_resnet20.fhe.ciphertexts import payload_of, read_ciphertext
 from lowmem_resnet20.fhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
 from lowmem_resnet20.fhe.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.fhe.keystore import check_coverage
 from lowmem_resnet20.fhe.openfhe_evaluator import OpenfheEvaluator
 from lowmem_resnet20.fhe.secret import bootstrapping_rotations
 from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import (
@@ -314,17 +315,17 @@ def test_want_of_memory_is_told(monkeypatch):
     monkeypatch.setattr(server, "available_bytes", lambda: 4 << 30)
     server.check_memory(replace(INSECURE_SET, server_bytes=4 << 30))
     hungry = replace(INSECURE_SET, server_bytes=5 << 30)
-    assert hungry.fingerprint == INSECURE_SET.fingerprint
+    assert computation(hungry) == computation(INSECURE_SET)
     with pytest.raises(EnvironmentFault, match=r"takes 5.00 GiB of memory, and 4.00 GiB are free"):
         server.check_memory(hungry)
 
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):
     manifest = server.open_folder(keys / "server", INSECURE_SET)
-    openfhe_engine.check_keys(manifest, INSECURE_SET)
+    check_coverage(keys / "server", manifest, INSECURE_SET)
     rotations = {name: [s for s in steps if s != 16] for name, steps in manifest.rotations.items()}
-    with pytest.raises(KeyFolderError, match="lack rotations by 16"):
-        openfhe_engine.check_keys(replace(manifest, rotations=rotations), INSECURE_SET)
+    with pytest.raises(KeyFolderError, match="lacks keys that this network needs: rotations by 16 in stage 1"):
+        check_coverage(keys / "server", replace(manifest, rotations=rotations), INSECURE_SET)
 
 
 def test_levels_are_checked_before_openfhe_is_called():
