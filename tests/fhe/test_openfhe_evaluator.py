@@ -25,6 +25,7 @@ from lowmem_resnet20.inspection import inspect_checkpoints
 from lowmem_resnet20.job import Job
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.network.parameters import PICTURE_LEVELS
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.terminal.progress import SilentProgress
@@ -309,6 +310,22 @@ def test_weights_of_another_network_are_refused(keys, picture, tmp_path):
     other = random_weights(replace(ARCHITECTURE, blocks_per_stage=2))
     with pytest.raises(WeightsError, match="another network"):
         evaluate(keys, picture, tmp_path, weights=other)
+
+
+def test_one_folder_serves_another_network_that_needs_the_same_keys(keys, tmp_path):
+    """One of twice the blocks; ciphertexts belong to their own."""
+    set_ = replace(INSECURE_SET, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
+    weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
+    pixels = PIXELS
+    identity = client.encrypt_picture(keys, set_, pixels, weights, job.ciphertext, "picture")
+    [outcome] = server.evaluate(keys, set_, [job], weights, SilentProgress())
+    assert outcome.error is None
+    found = client.decrypt_logits(keys, set_, job.output, weights, identity)
+    network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
+    slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
+    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
+    [outcome] = server.evaluate(keys, INSECURE_SET, [job], WEIGHTS, SilentProgress())
+    assert outcome.error is not None and "is of other weights" in outcome.error.message
 
 
 def test_want_of_memory_is_told(monkeypatch):
