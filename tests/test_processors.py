@@ -119,7 +119,7 @@ def told_under(processor: str, function: Any, *arguments: Any, **environment: st
 
 
 def test_fingerprints_and_coefficients_are_the_same_on_every_processor():
-    """Also where numpy's own functions and the system's take no vector instructions beyond what every processor has; the
+    """Also where numpy's own functions and the system's take no vector instructions that a processor may lack; the
     product shows that the kernels do differ."""
     found = {processor: told_under(processor, described) for processor in KERNELS}
     products = {each.pop("product") for each in found.values()}
