@@ -30,6 +30,7 @@ from lowmem_resnet20.files.keystore import FileRecord, Manifest
 from lowmem_resnet20.native.chain import CHAIN
 from lowmem_resnet20.native.keyplan import key_plan, longest
 from lowmem_resnet20.network import parameters
+from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, save_weights
 from lowmem_resnet20.progress.display import Step
@@ -67,7 +68,9 @@ def key_files(set_: ParameterSet = SET, seed: int = 0) -> dict[str, bytes]:
 
 def manifest_of(files: dict[str, bytes], set_: ParameterSet = SET, keys: str = KEYS_ID, **changed: Any) -> bytes:
     records = {name: FileRecord(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
-    manifest = Manifest(set_.number, set_.fingerprint, "1.6.1", keys, records, engine=set_.engine)
+    manifest = Manifest(set_.number, set_.keys_fingerprint, "1.6.1", keys, records, engine=set_.engine)
+    if set_.engine == NATIVE:
+        manifest = replace(manifest, towers=longest(key_plan(set_)))
     return (json.dumps(asdict(manifest) | changed) + "\n").encode()
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lowmem_resnet20.errors import raise_told
 from lowmem_resnet20.cli.named import checkpoints_left, checkpoints_of, ciphertexts_named
 from lowmem_resnet20.cli.output import Printer
 from lowmem_resnet20.cli.pictures import Each, Group, Item
 from lowmem_resnet20.cli.words import Request
-from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, Reported, WeightsError, naming
+from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, Reported, WeightsError, naming, raise_told
 from lowmem_resnet20.server.request import Job
 
 

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import PICTURE
-from lowmem_resnet20.files.keystore import MANIFEST, largest_bytes
+from lowmem_resnet20.files.keystore import MANIFEST, check_coverage, largest_bytes
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
 from lowmem_resnet20.openfhe.context import (
@@ -29,7 +30,6 @@ from lowmem_resnet20.openfhe.context import (
     load_relinearisation_key,
     load_rotation_keys,
 )
-from lowmem_resnet20.openfhe.engine import check_keys
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import server
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -177,7 +177,7 @@ def test_a_manifest_that_leaves_files_unchecked_is_refused(keys):
     for name in ("context.bin", "relinearisation.key"):
         less = {other: record for other, record in manifest.files.items() if other != name}
         with pytest.raises(KeyFolderError, match=f"does not name {name}"):
-            check_keys(type(manifest)(**{**vars(manifest), "files": less}), INSECURE_SET)
+            check_coverage(keys / "server", replace(manifest, files=less), INSECURE_SET)
 
 
 def test_the_folder_is_flushed(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_when_every_machine_has_dropped_out_no_more_is_sent(tmp_path: Path, monk
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
     records = {name: FileRecord(5, "") for name in names}
-    keys = Keys(tmp_path, SET, Manifest(SET.number, SET.fingerprint, "", "", records), b"")
+    keys = Keys(tmp_path, SET, Manifest(SET.number, SET.keys_fingerprint, "", "", records), b"")
     started = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: Keeper()))
     monkeypatch.setattr(ray, "remote", lambda **_: lambda _: started)
     monkeypatch.setattr(ray, "get", lambda ref: {"find": {}, **answers}[ref])

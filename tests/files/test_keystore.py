@@ -9,10 +9,25 @@ from hypothesis import strategies as st
 
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.files import keystore
-from lowmem_resnet20.files.keystore import MANIFEST, largest_bytes, open_folder, write_manifest
+from lowmem_resnet20.files.keystore import (
+    CONTEXT,
+    MANIFEST,
+    RELINEARISATION_KEY,
+    FileRecord,
+    Manifest,
+    check_coverage,
+    largest_bytes,
+    open_folder,
+    write_manifest,
+)
+from lowmem_resnet20.native.chain import CHAIN
 from lowmem_resnet20.native.keyplan import key_plan, longest
+from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.engines import NATIVE, OPENFHE
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
-from miniature import INSECURE_NATIVE_SET, INSECURE_SET
+from lowmem_resnet20.network.resnet20 import plan
+from lowmem_resnet20.openfhe.context import power_of_two_rotations
+from miniature import ARCHITECTURE, INSECURE_NATIVE_SET, INSECURE_SET, INSECURE_SHORT_SET
 
 
 @pytest.fixture
@@ -62,8 +77,64 @@ def test_wrong_set(folder):
 
 
 def test_the_set_has_changed(folder):
-    with pytest.raises(KeyFolderError, match="was another"):
+    with pytest.raises(KeyFolderError, match="another ring or other primes than parameter set 1 has now") as caught:
         open_folder(folder, replace(INSECURE_SET, refresh=ChebyshevRefresh(27)))
+    assert "generate_keys 1" in caught.value.hint
+
+
+def test_another_network_on_the_same_primes_is_no_other_folder(folder):
+    deeper = replace(ARCHITECTURE, blocks_per_stage=2)
+    assert open_folder(folder, replace(INSECURE_SET, architecture=deeper)).keys == "id"
+
+
+NETWORKS = {
+    "deeper": replace(ARCHITECTURE, blocks_per_stage=3),
+    "of fewer stages": INSECURE_SHORT_SET.architecture,
+    "of fewer classes": replace(ARCHITECTURE, classes=4),
+}
+
+
+@pytest.mark.parametrize("set_", [INSECURE_SET, INSECURE_NATIVE_SET], ids=lambda s: s.engine)
+def test_one_folder_serves_every_network_that_needs_no_other_keys(set_, tmp_path):
+    """And no other: what is lacking is said, and what to do."""
+    folder, manifest = tmp_path / "server", covering(set_)
+    check_coverage(folder, manifest, set_)
+    for architecture in NETWORKS.values():
+        other = replace(set_, architecture=architecture)
+        assert other.keys_fingerprint == set_.keys_fingerprint
+        check_coverage(folder, manifest, other)
+    for architecture, message in (
+        (replace(ARCHITECTURE, width=8, channels=(8, 16, 32), classes=4), {OPENFHE: "in stage 1", NATIVE: "rotation-"}),
+        (Architecture(width=16, channels=(8, 16), blocks_per_stage=1), {OPENFHE: "2048 slots", NATIVE: "rotation-"}),
+    ):
+        with pytest.raises(KeyFolderError, match=f"lacks keys that this network needs: .*{message[set_.engine]}") as no:
+            check_coverage(folder, manifest, replace(set_, architecture=architecture))
+        assert no.value.hint == f"make new keys where the client is, and copy {folder} here from there"
+
+
+def test_native_keys_that_are_cut_too_short_for_a_network_are_refused(tmp_path):
+    manifest = covering(INSECURE_NATIVE_SET)
+    shorter = replace(manifest, towers=manifest.towers | {"rotation-1": manifest.towers["rotation-1"] - 1})
+    most = manifest.towers["rotation-1"]
+    with pytest.raises(KeyFolderError, match=rf"rotation-1\.key serves {most - 1} towers, not {most}"):
+        check_coverage(tmp_path, shorter, INSECURE_NATIVE_SET)
+
+
+def covering(set_) -> Manifest:
+    """What a manifest says of keys that do what a set's network asks, and no more."""
+    names, held = [CONTEXT, RELINEARISATION_KEY], {}
+    if set_.engine == NATIVE:
+        held = {"towers": longest(key_plan(set_))}
+        names = [CHAIN, *(f"{name}.key" for name in held["towers"])]
+    else:
+        rotations = {f"{s}.key": [i % set_.full_slots for i in steps] for s, steps in plan(set_).rotations.items()}
+        powers = sorted(power_of_two_rotations(set_))  # in one file, of every stage
+        held["rotations"] = {name: sorted({*steps} - {*powers}) for name, steps in rotations.items()}
+        held["rotations"] |= {"bootstrapping.key": powers}
+        held["stages"] = {name.removesuffix(".key"): [name, "bootstrapping.key"] for name in rotations}
+        held["bootstrapping"] = {str(set_.stage_slots(int(stage))): [1, 2] for stage in held["stages"]}
+    records = {name: FileRecord(1, "") for name in names}
+    return Manifest(set_.number, set_.keys_fingerprint, "", "", records, engine=set_.engine, **held)
 
 
 def test_other_openfhe(folder):
@@ -73,9 +144,11 @@ def test_other_openfhe(folder):
 
 
 def test_other_format(folder):
-    edit(folder, format=2)
-    with pytest.raises(KeyFolderError, match="format 2"):
-        open_folder(folder, INSECURE_SET)
+    for number in (1, 3):
+        edit(folder, format=number)
+        with pytest.raises(KeyFolderError, match=f"has format {number}, and this program reads 2") as caught:
+            open_folder(folder, INSECURE_SET)
+        assert "make new keys" in caught.value.hint
 
 
 def test_missing_file(folder):
@@ -117,6 +190,10 @@ def test_altered_file(folder):
         {"rotations": {"context.bin": [1]}},
         {"rotations": {"a.key": [True]}},
         {"rotations": {"a.key": [1, 1]}},
+        {"bootstrapping": {"one": [1]}},
+        {"towers": {"secret": 1}},
+        {"towers": {"rotation-1": "1"}},
+        {"towers": {"rotation-0": 1}},
         {"keys": 5},
         {"unknown": 1},
     ],
@@ -127,17 +204,16 @@ def test_wrong_types(folder, changes):
         open_folder(folder, INSECURE_SET)
 
 
-def test_a_native_folder_has_a_file_for_each_key_and_three_beside(tmp_path, monkeypatch):
-    most = len(longest(key_plan(INSECURE_NATIVE_SET))) + 3
-    for i in range(most):
+def test_more_files_than_any_keys_are_are_not_read(tmp_path, monkeypatch):
+    for i in range(512):
         (tmp_path / f"{i}.key").write_bytes(b"a")
     write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
-    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == most
+    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == 512
     (tmp_path / "more.key").write_bytes(b"a")
     (tmp_path / MANIFEST).unlink()
     write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
     monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
-    with pytest.raises(KeyFolderError, match=f"names {most + 1} files, and a set like this has {most} at most"):
+    with pytest.raises(KeyFolderError, match="names 513 files, and a key folder has 512 at most"):
         open_folder(tmp_path, INSECURE_NATIVE_SET)
 
 
@@ -171,6 +247,7 @@ def test_more_rotations_than_any_stage_needs_are_not_read(folder, monkeypatch):
         open_folder(folder, INSECURE_SET)
 
 
+FIELDS = ["set", "fingerprint", "openfhe", "keys", "files", "rotations", "stages", "towers", "format"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)
 )
@@ -185,7 +262,9 @@ def test_any_other_manifest_is_an_error(tmp_path, content):
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["set", "fingerprint", "openfhe", "keys", "files", "rotations", "stages", "format"]), JSON)
+@given(
+    st.sampled_from(["set", "fingerprint", "openfhe", "keys", "files", "rotations", "stages", "towers", "format"]), JSON
+)
 def test_any_field_of_the_wrong_kind_is_an_error_or_harmless(folder, name, value):
     original = (folder / MANIFEST).read_text()
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
-import openfhe
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import openfhe
+
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.openfhe_files import read_chain
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys, enable

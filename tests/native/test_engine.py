@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +189,22 @@ def test_precision_by_layer(kept, tmp_path):
 
 
 # --- keys -------------------------------------------------------------------------------------------------
+
+
+def test_one_folder_serves_another_network_that_needs_the_same_keys(time, tmp_path):
+    """One of twice the blocks; ciphertexts belong to their own."""
+    set_ = replace(time.set, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
+    weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
+    pixels = PICTURES[0]
+    identity = client.encrypt_picture(time.keys, set_, pixels, weights, job.ciphertext, "picture")
+    [outcome] = server.evaluate(time.keys, set_, [job], weights, SilentProgress())
+    assert outcome.error is None
+    found = client.decrypt_logits(time.keys, set_, job.output, weights, identity)
+    network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
+    slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
+    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-4
+    [outcome] = server.evaluate(time.keys, time.set, [job], WEIGHTS, SilentProgress())
+    assert outcome.error is not None and "is of other weights" in outcome.error.message
 
 
 def refused(kept: Kept, folder: Path, monkeypatch) -> str:

@@ -10,12 +10,12 @@ import sys
 import tracemalloc
 
 import numpy as np
+import openfhe
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smallring import DEPTH, LOG2_DIMENSION, SLOTS, STEPS, insecure_context, serialised, small_ring
 
-import openfhe
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
 from lowmem_resnet20.native import openfhe_files
 from lowmem_resnet20.native.archive import Reader

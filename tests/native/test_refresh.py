@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import openfhe
 import pytest
 from smallring import insecure_context, serialised
 
-import openfhe
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index

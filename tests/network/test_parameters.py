@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 
+import openfhe
 import pytest
 
-import openfhe
 from lowmem_resnet20.errors import PlanError, UsageError
 from lowmem_resnet20.native.refreshplan import PLANS
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
-from lowmem_resnet20.network.refresh import series_levels
-from lowmem_resnet20.network.relu import relu_fourier
+from lowmem_resnet20.network.refresh import ChebyshevRefresh, series_levels
+from lowmem_resnet20.network.relu import FIT_CHOICES, relu_fourier
+from lowmem_resnet20.network.resnet20 import computation
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
-from miniature import INSECURE_SET
+from miniature import ARCHITECTURE, INSECURE_SET
 
 SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number} {s.engine}")
 
@@ -103,4 +104,59 @@ def test_series_deeper_than_any_set():
 
 
 def test_fingerprints_differ():
-    assert len({s.fingerprint for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS)
+    """Of what is computed; keys that are made for the same ring and primes have one, as the native sets 5 and 7."""
+    assert len({computation(s) for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS)
+    assert len({s.keys_fingerprint for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS) - 2
+
+
+#: Of keys and of what is computed, as users' folders and files have them.
+FINGERPRINTS = {
+    (1, "openfhe"): ("32ec8b235067c6a0", "64e6722a238a2558"),
+    (2, "openfhe"): ("09033b61554d3985", "b64cf20589d848d1"),
+    (3, "openfhe"): ("1ff2fc9d90229309", "6ed76639312f6f2e"),
+    (4, "openfhe"): ("008aac6b2a12adde", "c2bc7db421aa6eaf"),
+    (5, "openfhe"): ("6c73fb8142513509", "e7145136c6d92749"),
+    (6, "openfhe"): ("26f9c7ef07789f3c", "48a5bf2d2db2484e"),
+    (7, "openfhe"): ("26f9c7ef07789f3c", "021ff3c71d526b8e"),
+    (5, "native"): ("e175cd2424583fc0", "a3f69aed45e9aa03"),
+    (6, "native"): ("b1074d3ed04892c3", "cd1cd0acbc859ec2"),
+    (7, "native"): ("e175cd2424583fc0", "c45f5463af9a11b2"),
+}
+
+
+def test_fingerprints_change_with_choices_alone():
+    """Not with a field's name, a figure that was measured, a processor or a library: where they change, users make new
+    keys, or encrypt anew."""
+    assert {key: (s.keys_fingerprint, computation(s)) for key, s in PARAMETER_SETS.items()} == FINGERPRINTS
+    measured = replace(INSECURE_SET, server_bytes=1, refresh_deviation=1.0)
+    assert computation(measured) == computation(INSECURE_SET)
+    assert measured.keys_fingerprint == INSECURE_SET.keys_fingerprint
+
+
+KEY_CHANGES = [{"log2_ring": 13}, {"scaling_bits": 47}, {"first_modulus_bits": 53}, {"large_digits": 4}]
+KEY_CHANGES += [{"security": SECURE, "log2_ring": 16}, {"level_budget": (4, 3)}, {"dim1": (4, 4)}]
+NETWORK_CHANGES = [{"architecture": replace(ARCHITECTURE, blocks_per_stage=2)}, {"most_copies": 2}, {"pictures": 2}]
+NETWORK_CHANGES += [{"architecture": replace(ARCHITECTURE, classes=9)}, {"refresh": ChebyshevRefresh(58)}]
+
+
+@pytest.mark.parametrize("change", [*KEY_CHANGES, *NETWORK_CHANGES], ids=str)
+def test_every_choice_is_in_a_fingerprint(change):
+    """Of what is computed all; of keys those of ring and primes, and no network's."""
+    changed = replace(INSECURE_SET, **change)
+    assert computation(changed) != computation(INSECURE_SET)
+    longer_chain = changed.multiplicative_depth != INSECURE_SET.multiplicative_depth
+    assert (changed.keys_fingerprint != INSECURE_SET.keys_fingerprint) == (change in KEY_CHANGES or longer_chain)
+    assert not longer_chain or change in ({"level_budget": (4, 3)}, {"most_copies": 2})
+
+
+@pytest.mark.parametrize("name", ["reach", "identity_reach", "margin"])
+def test_a_refreshs_range_is_in_the_fingerprint(name, monkeypatch):
+    before = computation(INSECURE_SET)
+    monkeypatch.setattr(ChebyshevRefresh, name, 1.5)
+    assert computation(INSECURE_SET) != before
+
+
+def test_how_series_are_fitted_is_in_the_fingerprint(monkeypatch):
+    before = {computation(s) for s in PARAMETER_SETS.values()}
+    monkeypatch.setitem(FIT_CHOICES, "version", FIT_CHOICES["version"] + 1)
+    assert before.isdisjoint({computation(s) for s in PARAMETER_SETS.values()})

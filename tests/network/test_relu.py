@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from lowmem_resnet20.network.relu import (
+    FIT_CHOICES,
     FOURIER_REACH,
     IDENTITY_REACH,
+    _least_squares,
     evaluate_fourier,
     evaluate_series,
     identity_fourier,
@@ -65,6 +67,31 @@ def test_fourier_convention():
     m, series = np.array([-0.3, 0.2]), (0.5, 0.25 - 0.5j)
     expected = 1 + 0.5 * np.cos(np.pi * m) + np.sin(np.pi * m)
     assert np.abs(evaluate_fourier(series, m) - expected).max() < 1e-12
+
+
+def test_other_coefficients_are_another_version():
+    """Fingerprints hold the version, and not the coefficients: with these, raise it."""
+    assert FIT_CHOICES["version"] == 2
+    known = {
+        relu_series(59): {0: 0.3183813407349689, 2: 0.2123524258024419},
+        relu_series(200): {100: -7.300180007489045e-05},
+        relu_fourier(31): {0: 0.11362227148120611, 1: -0.07872786414551013 - 0.15640411335218707j},
+        identity_fourier(7): {1: -0.2903513212619055j, 3: -0.04519530020584013j},
+    }
+    for series, coefficients in known.items():
+        for index, value in coefficients.items():
+            assert abs(series[index] - value) < 1e-13
+
+
+def test_least_squares_are_the_least():
+    """The gradient of |basis c - target|^2 + penalty |c|^2 is zero, in float64, where the condition allows it."""
+    random = np.random.default_rng(0)
+    basis, target = random.normal(size=(60, 7)), random.normal(size=60)
+    for ridge in (0.0, 1e-3):
+        found = _least_squares(basis.astype(np.longdouble), target.astype(np.longdouble), ridge)
+        penalty = ridge * (basis**2).sum() / 7
+        assert np.abs(basis.T @ (basis @ found - target) + penalty * found).max() < 1e-12
+        assert found.dtype == np.float64
 
 
 def test_fourier_identity():

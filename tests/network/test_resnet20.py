@@ -13,7 +13,7 @@ from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group, pack_pictures, plan
-from lowmem_resnet20.network.scaling import scale
+from lowmem_resnet20.network.scaling import SCALING_CHOICES, scale
 from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from miniature import (
     ARCHITECTURE,
@@ -182,6 +182,19 @@ def test_checkpoint_values_times_their_units_are_the_networks():
     run_clear(INSECURE_SET, weights, pixels, Compare())
     assert len(worst) == 2 * len(RESNET20.relu_channels()) - 24  # 7 ReLUs of the miniature, before and after
     assert max(worst.values()) < 1e-9
+
+
+def test_another_scaling_is_another_version():
+    """Fingerprints hold the version, and not the numbers: with these, raise it."""
+    assert SCALING_CHOICES["version"] == 1
+    for set_, known in (
+        (INSECURE_SET, (1075.8137305416299, 7.0, 70.61226465413864, 620.9766399860382)),
+        (INSECURE_FUNCTIONAL_SET, (951.6607778809396, 7.0, 127.09390176425833, 634.7761208746168)),
+    ):
+        scaled = scale(random_weights(ARCHITECTURE), set_.refresh)
+        parts = scaled.parameters, scaled.relu_factors, scaled.gather_factors, scaled.units
+        sums = [sum(float(np.abs(values).sum()) for values in part.values()) for part in parts]
+        assert sums == pytest.approx(known, rel=1e-9)
 
 
 def test_noise_is_added_at_each_refresh():

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openfhe
 import pytest
 
-import openfhe
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.files import keystore
 from lowmem_resnet20.openfhe import context

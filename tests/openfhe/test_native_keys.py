@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import openfhe
 import pytest
 from smallring import DEPTH, SLOTS, insecure_context
 
-import openfhe
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import (

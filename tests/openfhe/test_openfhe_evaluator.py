@@ -16,9 +16,11 @@ from lowmem_resnet20.client.precision import inspect_checkpoints
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
 from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.files.keystore import check_coverage
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
+from lowmem_resnet20.network.parameters import PICTURE_LEVELS
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe import engine as openfhe_engine
 from lowmem_resnet20.openfhe.ciphertexts import payload_of, read_ciphertext
@@ -311,21 +313,37 @@ def test_weights_of_another_network_are_refused(keys, picture, tmp_path):
         evaluate(keys, picture, tmp_path, weights=other)
 
 
+def test_one_folder_serves_another_network_that_needs_the_same_keys(keys, tmp_path):
+    """One of twice the blocks; ciphertexts belong to their own."""
+    set_ = replace(INSECURE_SET, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
+    weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
+    pixels = PIXELS
+    identity = client.encrypt_picture(keys, set_, pixels, weights, job.ciphertext, "picture")
+    [outcome] = server.evaluate(keys, set_, [job], weights, SilentProgress())
+    assert outcome.error is None
+    found = client.decrypt_logits(keys, set_, job.output, weights, identity)
+    network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
+    slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
+    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
+    [outcome] = server.evaluate(keys, INSECURE_SET, [job], WEIGHTS, SilentProgress())
+    assert outcome.error is not None and "is of other weights" in outcome.error.message
+
+
 def test_want_of_memory_is_told(monkeypatch):
     monkeypatch.setattr(server, "available_bytes", lambda: 4 << 30)
     server.check_memory(replace(INSECURE_SET, server_bytes=4 << 30))
     hungry = replace(INSECURE_SET, server_bytes=5 << 30)
-    assert hungry.fingerprint == INSECURE_SET.fingerprint
+    assert computation(hungry) == computation(INSECURE_SET)
     with pytest.raises(EnvironmentFault, match=r"takes 5.00 GiB of memory, and 4.00 GiB are free"):
         server.check_memory(hungry)
 
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):
     manifest = server.open_folder(keys / "server", INSECURE_SET)
-    openfhe_engine.check_keys(manifest, INSECURE_SET)
+    check_coverage(keys / "server", manifest, INSECURE_SET)
     rotations = {name: [s for s in steps if s != 16] for name, steps in manifest.rotations.items()}
-    with pytest.raises(KeyFolderError, match="lack rotations by 16"):
-        openfhe_engine.check_keys(replace(manifest, rotations=rotations), INSECURE_SET)
+    with pytest.raises(KeyFolderError, match="lacks keys that this network needs: rotations by 16 in stage 1"):
+        check_coverage(keys / "server", replace(manifest, rotations=rotations), INSECURE_SET)
 
 
 def test_levels_are_checked_before_openfhe_is_called():

@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import openfhe
 import pytest
 
-import openfhe
 from lowmem_resnet20.native.keys import FROM_SPARSE, INTO_SPARSE, openfhe_index
 from lowmem_resnet20.native.openfhe_files import FileKey, read_chain
 from lowmem_resnet20.network.parameters import PARAMETER_SETS

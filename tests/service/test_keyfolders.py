@@ -7,11 +7,13 @@ import shutil
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
+from lowmem_resnet20.network import parameters
 from lowmem_resnet20.service import keyfolders
 from processes import until
 from serving import (
@@ -164,6 +166,27 @@ def test_keys_that_this_version_cannot_use_are_refused_without_the_services_path
             assert str(served.service.store.folder) not in answer.text
         assert not [line for line in served.log() if line["event"] == "fault"]
         assert served.client.delete(f"/v1/keys/{name}").status_code == 204
+
+
+def test_keys_serve_every_network_that_needs_no_others(serve, monkeypatch):
+    """A service that was started anew with another network keeps what serves it, and says of other keys what lacks."""
+
+    def network(**changes) -> None:
+        other = replace(SET, architecture=replace(SET.architecture, **changes))
+        monkeypatch.setitem(parameters.PARAMETER_SETS, (NUMBER, SET.engine), other)
+
+    with serve() as served:
+        name = served.upload()
+    with serve() as served:
+        network(blocks_per_stage=2)
+        assert status(served, name)["complete"]
+    with serve() as served:
+        network(channels=(8, 16))
+        kept, offered = served.client.get(f"/v1/keys/{name}"), put(served, manifest_of(key_files(SET), keys="f" * 16))
+        for answer in (kept, offered):
+            assert answer.status_code == 422, answer.text
+            assert answer.json()["error"].startswith("the key folder lacks keys that this network needs: ")
+            assert answer.json()["hint"].startswith("make new keys where the client is")
 
 
 def test_a_damaged_file_begins_again(served):

@@ -103,8 +103,8 @@ def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Se
     )
     progress.step("keys", "manifests")
     keys = key_id(new / CLIENT / PUBLIC_KEY)
-    for side in (CLIENT, SERVER):
-        write_manifest(new / side, set_, keys)
+    write_manifest(new / CLIENT, set_, keys)
+    write_manifest(new / SERVER, set_, keys, towers=towers)
 
 
 def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
@@ -200,7 +200,7 @@ def _write_manifests(
         for stage in bootstrapping
     }
     rotations = {name: sorted(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: sorted(shared)}
-    lists = {str(stage): sorted(steps) for stage, steps in bootstrapping.items()}
+    lists = {str(set_.stage_slots(stage)): sorted(steps) for stage, steps in bootstrapping.items()}
     keys = key_id(new / CLIENT / PUBLIC_KEY)
     write_manifest(new / CLIENT, set_, keys)
     write_manifest(new / SERVER, set_, keys, rotations=rotations, stages=stages, bootstrapping=lists)

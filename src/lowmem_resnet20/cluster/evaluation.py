@@ -22,7 +22,7 @@ from .pictures import Picture
 
 
 def evaluate_on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
-    """As :func:`..server.server.evaluate`, on the machines of the cluster at ``request.ray``; JSON for each picture.
+    """Evaluate on the machines of the cluster at ``request.ray``; returns what a worker prints of each picture.
 
     Each picture is evaluated by itself from its start: with ``resume`` those whose results are there are left alone.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, LowmemError, error_of, on_one_line
-from ..files.keystore import MANIFEST, Manifest, read_manifest
+from ..files.keystore import MANIFEST, Manifest, check_coverage, read_manifest
 from ..machine.files import os_errors
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress
@@ -33,8 +33,9 @@ class Keys:
 
     @classmethod
     def of(cls, folder: Path, set_: ParameterSet) -> Keys:
-        """Errors: KeyFolderError if they are not this set's; EnvironmentFault."""
+        """Errors: KeyFolderError if they are not this set's, or do not serve its network; EnvironmentFault."""
         manifest = read_manifest(folder, set_)
+        check_coverage(folder, manifest, set_)
         with os_errors("read", folder / MANIFEST):
             return cls(folder, set_, manifest, (folder / MANIFEST).read_bytes())
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from ..network.parameters import ParameterSet
 from ..network.resnet20 import computation
-from ..network.scaling import scale
 from ..network.weights import Weights
 from .envelope import Belonging
 
 
 def belonging(set_: ParameterSet, keys: str, weights: Weights) -> Belonging:
     """What belongs to an evaluation with these.  keys: their id."""
-    scaled = scale(weights, set_.refresh)
-    return Belonging(str(set_.number), keys, weights.fingerprint, computation(set_, scaled))
+    return Belonging(str(set_.number), keys, weights.fingerprint, computation(set_))

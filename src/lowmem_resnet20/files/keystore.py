@@ -6,6 +6,9 @@ native keys have a file each, and the chain of primes one (:mod:`..native.keys`)
 
 The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no
 file is larger than the set can make it: the server has its folder from a stranger.
+
+A folder belongs to a ring and a chain of primes, and says which keys it holds.  It serves every network that needs no
+others.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from pathlib import Path
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, read_bounded, sha256
 from ..machine.libraries import openfhe_version
+from ..native.chain import CHAIN
 from ..native.keyplan import key_plan, longest
+from ..native.keys import is_key_name, key_file
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY = "context.bin", "public.key", "relinearisation.key"
 #: Keys that bootstrapping of any stage needs.
@@ -36,9 +41,10 @@ LONGEST_MANIFEST = 1 << 20
 #: What to do about a folder that is damaged.
 COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 _FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
+_SLOTS = re.compile(r"[1-9][0-9]{0,5}")
 _MOST_FILES = 512
-#: Of native keys, each a file: context, public key, chain of primes.
-_FILES_BESIDE = 3
+#: Of a stage's layers; ResNet20's do 16 at most.
+_MOST_ROTATIONS = 64
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
 
@@ -51,10 +57,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """set, engine, fingerprint: number, evaluator and choices of the parameter set; keys: id of the key pair;
-    rotations: by file of rotation keys, the steps it holds; stages: by stage, the files to load; bootstrapping: by
-    stage, the steps its bootstrapping does.  The last three are empty in the client's, and where the engine is the
-    native one, whose keys say themselves what they are."""
+    """set, engine, fingerprint: number, evaluator and key choices of the parameter set; keys: id of the key pair.
+
+    What the keys of a server's folder can do, of OpenFHE's - rotations: by file of rotation keys, the steps it holds;
+    stages: by stage, the files to load; bootstrapping: by number of slots, the steps that bootstrapping them does - and
+    of native ones - towers: by name of a key, how many it serves.
+    """
 
     set: int
     fingerprint: str
@@ -64,6 +72,7 @@ class Manifest:
     rotations: Mapping[str, list[int]] = field(default_factory=dict)
     stages: Mapping[str, list[str]] = field(default_factory=dict)
     bootstrapping: Mapping[str, list[int]] = field(default_factory=dict)
+    towers: Mapping[str, int] = field(default_factory=dict)
     engine: str = OPENFHE
     format: int = FORMAT
 
@@ -98,11 +107,12 @@ def write_manifest(
     rotations: Mapping[str, list[int]] | None = None,
     stages: Mapping[str, list[str]] | None = None,
     bootstrapping: Mapping[str, list[int]] | None = None,
+    towers: Mapping[str, int] | None = None,
 ) -> None:
     """Describe every file that is in ``folder``; the client's is its owner's alone."""
     files = {path.name: FileRecord(path.stat().st_size, sha256(path)) for path in sorted(folder.iterdir())}
-    lists = rotations or {}, stages or {}, bootstrapping or {}
-    manifest = Manifest(set_.number, set_.fingerprint, openfhe_version(), keys, files, *lists, engine=set_.engine)
+    held = rotations or {}, stages or {}, bootstrapping or {}, towers or {}
+    manifest = Manifest(set_.number, set_.keys_fingerprint, openfhe_version(), keys, files, *held, engine=set_.engine)
     text = json.dumps(asdict(manifest), indent=1) + "\n"
     atomic_write(folder / MANIFEST, text.encode(), private=folder.name == CLIENT)
 
@@ -140,16 +150,50 @@ def described(folder: Path, set_: ParameterSet) -> Manifest:
     return manifest
 
 
-def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
-    """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
-    most = len(longest(key_plan(set_))) + _FILES_BESIDE if set_.engine == NATIVE else _MOST_FILES
-    if len(manifest.files) > most:
+def check_coverage(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
+    """That a server's keys do what the set's network asks of them: OpenFHE would end the process.  And that what else
+    is read is among the files that were checked.
+
+    Errors: KeyFolderError, which names what is missing.
+    """
+    lacking = _lacking_native(manifest, set_) if set_.engine == NATIVE else _lacking_openfhe(manifest, set_)
+    if lacking:
         raise KeyFolderError(
-            f"{folder} names {len(manifest.files)} files, and a set like this has {most} at most", COPY_AGAIN
+            f"{folder} lacks keys that this network needs: {lacking}", _to_make_new(folder, set_.number)
         )
-    network = plan(set_).rotations
+
+
+def _lacking_native(manifest: Manifest, set_: ParameterSet) -> str:
+    needed = longest(key_plan(set_))
+    if missing := sorted({CHAIN, *map(key_file, needed)} - set(manifest.files)):
+        return f"its manifest does not name {missing[0]}"
+    for name, towers in needed.items():
+        if manifest.towers.get(name, 0) < towers:
+            return f"{key_file(name)} serves {manifest.towers.get(name, 0)} towers, not {towers}"
+    return ""
+
+
+def _lacking_openfhe(manifest: Manifest, set_: ParameterSet) -> str:
+    if missing := [name for name in (CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY) if name not in manifest.files]:
+        return f"its manifest does not name {missing[0]}"
+    for stage, steps in plan(set_).rotations.items():
+        slots = str(set_.stage_slots(stage))
+        if slots not in manifest.bootstrapping:
+            return f"none for bootstrapping of {slots} slots, in stage {stage}"
+        needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping[slots])
+        if missing_steps := sorted(needed - manifest.steps(stage)):
+            return f"rotations by {', '.join(map(str, missing_steps[:8]))} in stage {stage}"
+    return ""
+
+
+def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
+    """Other rotations than a network's are bootstrapping's, of which the set's transforms have so many at most."""
+    if len(manifest.files) > _MOST_FILES:
+        raise KeyFolderError(
+            f"{folder} names {len(manifest.files)} files, and a key folder has {_MOST_FILES} at most", COPY_AGAIN
+        )
+    most = _MOST_ROTATIONS + _most_bootstrapping_rotations(set_)
     for stage in manifest.stages:
-        most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)
         if len(manifest.steps(int(stage))) > most:
             raise KeyFolderError(f"{folder} has keys of more than {most} rotations for stage {stage}", COPY_AGAIN)
 
@@ -198,9 +242,9 @@ def keys_set(folder: Path, number: int | ParameterSet) -> ParameterSet:
 def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     """The manifest, if it is for this program, set and library."""
     manifest = _of_set(folder, set_.number)
-    if manifest.fingerprint != set_.fingerprint:
+    if manifest.fingerprint != set_.keys_fingerprint:
         raise KeyFolderError(
-            f"{folder} was made by a version of this program whose set {set_.number} was another",
+            f"{folder} holds keys of another ring or other primes than parameter set {set_.number} has now",
             _to_make_new(folder, set_.number),
         )
     if manifest.engine != set_.engine:
@@ -248,7 +292,7 @@ def _parse(folder: Path, number: int) -> Manifest:
             return _checked(fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise no_manifest from None
-    raise KeyFolderError(f"{path} has format {found!r}, and this program reads {FORMAT}")
+    raise KeyFolderError(f"{path} has format {found!r}, and this program reads {FORMAT}", _to_make_new(folder, number))
 
 
 def _checked(fields: dict) -> Manifest:
@@ -264,11 +308,13 @@ def _checked(fields: dict) -> Manifest:
             for text in (manifest.fingerprint, manifest.openfhe, manifest.keys, manifest.engine, *names)
         )
         and all(isinstance(r.bytes, int) and isinstance(r.sha256, str) for r in files.values())
-        and all(type(step) is int for step in steps)
+        and all(type(count) is int for count in (*steps, *manifest.towers.values()))
         and all(name in files for name in manifest.rotations)
         and all(name in manifest.rotations for names in manifest.stages.values() for name in names)
         and not {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY} & set(manifest.rotations)
-        and all(_STAGE.fullmatch(stage) for stage in (*manifest.stages, *manifest.bootstrapping))
+        and all(_STAGE.fullmatch(stage) for stage in manifest.stages)
+        and all(_SLOTS.fullmatch(slots) for slots in manifest.bootstrapping)
+        and all(is_key_name(name) for name in manifest.towers)
         and all(len(set(steps)) == len(steps) for steps in manifest.rotations.values())
         and all(_FILE_NAME.fullmatch(name) and name != MANIFEST for name in names)
     )

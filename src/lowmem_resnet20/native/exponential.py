@@ -13,7 +13,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from . import series
 from .arithmetic import Arithmetic, X
@@ -27,12 +26,18 @@ LEVELS = series.levels(DEGREE) + DOUBLINGS
 
 @cache
 def coefficients() -> tuple[complex, ...]:
-    """Chebyshev coefficients of exp(2 pi i OVERFLOW x / 2^DOUBLINGS) on [-1, 1]: cosine even, sine odd."""
-    turn = 2 * np.pi * OVERFLOW / 2**DOUBLINGS
-    cosine = chebyshev.chebinterpolate(lambda x: np.cos(turn * x), DEGREE)
-    sine = chebyshev.chebinterpolate(lambda x: np.sin(turn * x), DEGREE)
-    even = np.arange(DEGREE + 1) % 2 == 0
-    return tuple(np.where(even, cosine, 1j * sine))
+    """Chebyshev coefficients of exp(2 pi i OVERFLOW x / 2^DOUBLINGS) on [-1, 1]: cosine even, sine odd.
+
+    They interpolate it; in extended precision, so that they are the same on any processor (see :mod:`..network.relu`).
+    """
+    points = DEGREE + 1
+    angles = (np.arange(points, dtype=np.longdouble) + 0.5) * (np.pi / points)
+    turns = 2 * np.pi * OVERFLOW / 2**DOUBLINGS * np.cos(angles)
+    k = np.arange(points)
+    even = k % 2 == 0
+    values = np.where(even[:, None], np.cos(turns), np.sin(turns)) * np.cos(np.outer(k, angles))
+    found = (values.sum(1) * np.where(k > 0, 2, 1) / points).astype(np.float64)
+    return tuple(np.where(even, found, 1j * found))
 
 
 def exponential(ev: Arithmetic[X], x: X) -> X:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
 #: The pair around the sparse secret of a refresh.
 INTO_SPARSE, FROM_SPARSE = "into-sparse", "from-sparse"
 _ROTATION = "rotation-"
+_NAME = re.compile(rf"{RELINEARISATION}|{CONJUGATION}|{INTO_SPARSE}|{FROM_SPARSE}|{_ROTATION}[1-9][0-9]{{0,5}}")
 _MAGIC = b"lowmem-resnet20 native key\n"
 #: A page, so that residues begin on one.
 HEADER_BYTES = 4096
@@ -60,8 +62,17 @@ def rotation_step(name: str) -> int:
     return int(name.removeprefix(_ROTATION)) if name.startswith(_ROTATION) else 0
 
 
+def is_key_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def key_file(name: str) -> str:
+    """A key's file's name."""
+    return f"{name}{SUFFIX}"
+
+
 def key_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}{SUFFIX}"
+    return folder / key_file(name)
 
 
 def automorphism(name: str, dimension: int) -> int:

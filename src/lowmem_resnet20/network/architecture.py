@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..errors import ArchitectureError
+from .fingerprint import Choice
 
 CIFAR10_CLASSES = (
     "Airplane", "Automobile", "Bird", "Cat", "Deer", "Dog", "Frog", "Horse", "Ship", "Truck",
@@ -63,6 +64,17 @@ class Architecture:
             raise ArchitectureError(f"width and channels must be powers of two: {sizes}")
         if self.classes > self.final_width**2:
             raise ArchitectureError(f"{self.classes} logits do not fit in {self.final_width**2} slots of a channel")
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """All of it, for fingerprints."""
+        return {
+            "width": self.width,
+            "channels": self.channels,
+            "blocks per stage": self.blocks_per_stage,
+            "colours": self.input_channels,
+            "classes": self.classes,
+        }
 
     @property
     def final_width(self) -> int:

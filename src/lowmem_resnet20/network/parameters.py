@@ -14,15 +14,17 @@ stay below 1600, for reasons and figures in SECURITY.md.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import PlanError, UsageError
 from .architecture import RESNET20, Architecture
 from .engines import NATIVE, OPENFHE
+from .fingerprint import Choice, fingerprint
 from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
+#: OpenFHE's names of what all sets have: how secrets are drawn, scales kept and keys switched.
+SECRET_DISTRIBUTION, SCALING_TECHNIQUE, KEY_SWITCHING = "SPARSE_ENCAPSULATED", "FLEXIBLEAUTO", "HYBRID"
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
@@ -56,8 +58,8 @@ class ParameterSet:
     dim1: tuple[int, int]
     most_copies: int = 1
     pictures: int = 1
-    refresh_deviation: float = field(default=0.0, repr=False)
-    server_bytes: int = field(default=0, repr=False)
+    refresh_deviation: float = 0.0
+    server_bytes: int = 0
     log2_ring: int = 16
     architecture: Architecture = RESNET20
     security: str = SECURE
@@ -167,9 +169,42 @@ class ParameterSet:
         return 2 * self.large_digits * towers * self.ring_dimension * 8
 
     @property
-    def fingerprint(self) -> str:
-        """Changes when any choice of the set changes; a key folder is refused under another."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+    def key_choices(self) -> dict[str, Choice]:
+        """What keys are made for: ring and chain of primes, and no network.  Which rotations there are and at how many
+        towers, the manifest of a key folder says.  OpenFHE's bootstrapping does rotations by budgets and baby steps."""
+        choices: dict[str, Choice] = {
+            "security": self.security,
+            "secret": SECRET_DISTRIBUTION,
+            "scaling": SCALING_TECHNIQUE,
+            "key switching": KEY_SWITCHING,
+            "log2 N": self.log2_ring,
+            "bits of q_0": self.first_modulus_bits,
+            "bits of the others": self.scaling_bits,
+            "primes of Q": self.multiplicative_depth + 1,
+            "bits of P's": SPECIAL_PRIME_BITS,
+            "digits": self.large_digits,
+        }
+        if self.engine == OPENFHE:
+            choices |= {"level budget": self.level_budget, "baby steps": self.dim1}
+        return choices
+
+    @property
+    def keys_fingerprint(self) -> str:
+        """Of the key choices: a key folder is refused under another."""
+        return fingerprint(self.key_choices)
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """All that decides what is computed, the network included, for :func:`.resnet20.computation`."""
+        return {
+            "engine": self.engine,
+            "keys": self.key_choices,
+            "level budget": self.level_budget,
+            "refresh": self.refresh.choices,
+            "most copies": self.most_copies,
+            "pictures": self.pictures,
+            "network": self.architecture.choices,
+        }
 
     @property
     def engine(self) -> str:

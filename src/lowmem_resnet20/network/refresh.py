@@ -14,7 +14,9 @@ import numpy as np
 
 from ..errors import PlanError
 from .evaluator import Evaluator
+from .fingerprint import Choice
 from .relu import (
+    FIT_CHOICES,
     FOURIER_REACH,
     IDENTITY_REACH,
     evaluate_fourier,
@@ -94,9 +96,9 @@ class ChebyshevRefresh:
         return ev.chebyshev(x, tuple(factor * c for c in relu_series(self.degree)))
 
     @property
-    def series(self) -> tuple[tuple[complex, ...], ...]:
-        """Coefficients of every series that is evaluated."""
-        return (relu_series(self.degree),)
+    def choices(self) -> dict[str, Choice]:
+        """All that decides what is computed, for fingerprints: how the series are made, never what comes of it."""
+        return _choices(self, "Chebyshev", self.degree)
 
     def approximated_relu(self, x: np.ndarray) -> np.ndarray:
         """The series at ``x``, in the clear."""
@@ -156,9 +158,9 @@ class FunctionalRefresh:
         return ev.bootstrap_function(x, tuple(factor * c for c in relu_fourier(self.degree)))
 
     @property
-    def series(self) -> tuple[tuple[complex, ...], ...]:
-        """Coefficients of every series that is evaluated."""
-        return relu_fourier(self.degree), identity_fourier(self.identity_degree)
+    def choices(self) -> dict[str, Choice]:
+        """As :attr:`ChebyshevRefresh.choices`."""
+        return _choices(self, "Fourier", self.degree, self.identity_degree)
 
     def approximated_relu(self, x: np.ndarray) -> np.ndarray:
         """The series at ``x``, in the clear."""
@@ -185,6 +187,11 @@ class NativeRefresh(FunctionalRefresh):
     #: Off by 1e-6 at most.
     identity_degree = 7
 
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """As :attr:`ChebyshevRefresh.choices`."""
+        return super().choices | {"transforms": self.transforms}
+
     @staticmethod
     def series_levels(degree: int) -> int:
         """Levels that a series of ``degree`` takes."""
@@ -196,3 +203,14 @@ class NativeRefresh(FunctionalRefresh):
 
 
 Refresh = ChebyshevRefresh | FunctionalRefresh
+
+
+def _choices(refresh: Refresh, series: str, *degrees: int) -> dict[str, Choice]:
+    return {
+        "series": series,
+        "degrees": degrees,
+        "fit": FIT_CHOICES,
+        "reach": refresh.reach,
+        "identity reach": refresh.identity_reach,
+        "margin": refresh.margin,
+    }

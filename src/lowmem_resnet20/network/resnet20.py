@@ -7,7 +7,6 @@ by a refresh; the rest of the levels is planned around that (see :mod:`.paramete
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,16 +20,17 @@ from .clear import Planned, PlanningEvaluator
 from .convolution import convolve
 from .downsample import gather
 from .evaluator import Evaluator
+from .fingerprint import fingerprint
 from .packing import ClassifierPacking, ConvolutionPacking, DownsamplePacking, GatherPacking, pack, unpack_logits
 from .parameters import GATHER_LEVELS, PICTURE_LEVELS, ParameterSet
 from .places import places, regrouping
-from .scaling import Scaled
+from .scaling import SCALING_CHOICES, Scaled
 
 X = TypeVar("X")
 Y = TypeVar("Y")
 X_contra = TypeVar("X_contra", contravariant=True)
-#: Raised whenever layers or packing come to compute something else with the same parameters.
-COMPUTATION_VERSION = 1
+#: Raised whenever layers, packing or an engine come to compute something else of the same choices.
+COMPUTATION_VERSION = 2
 
 
 class Observer(Protocol[X_contra]):
@@ -245,24 +245,13 @@ class Network(Generic[X]):
         return self.scaled.parameters[f"{layer}.weight"], self.scaled.parameters[f"{layer}.bias"]
 
 
-def computation(set_: ParameterSet, scaled: Scaled) -> str:
-    """A fingerprint of all that an evaluation computes: set, scaled parameters, series, reach and margin.
+def computation(set_: ParameterSet) -> str:
+    """A fingerprint of all that an evaluation computes with given weights: the choices of set, network, series and
+    scaling, and the versions of the code that follows them.
 
-    Two evaluations of the same give results and states that may stand for each other's.  Numbers enter rounded, for
-    libraries of linear algebra differ in their last bits from one processor to another.
+    Two evaluations of the same give results and states that may stand for each other's.
     """
-    refresh = set_.refresh
-    facts = [COMPUTATION_VERSION, set_.fingerprint, refresh.reach, refresh.identity_reach, refresh.margin]
-    facts += [[f"{complex(c):.8f}" for c in coefficients] for coefficients in refresh.series]
-    for arrays in (scaled.parameters, scaled.relu_factors, scaled.gather_factors, scaled.units):
-        facts += [(name, *_sketch(np.asarray(arrays[name]))) for name in sorted(arrays)]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def _sketch(values: np.ndarray) -> tuple[str, str]:
-    """Two weighted sums of an array that hardly any change leaves as they are."""
-    flat = values.reshape(-1).astype(np.float64)
-    return f"{np.abs(flat).sum():.6e}", f"{flat @ np.cos(np.arange(len(flat))):.6e}"
+    return fingerprint({"version": COMPUTATION_VERSION, "set": set_.choices, "scaling": SCALING_CHOICES})
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .architecture import Architecture, Block
+from .fingerprint import Choice
 from .refresh import Refresh
 from .weights import Weights
 
 #: Least bound of a channel, as a part of its layer's largest: a channel quiet in calibration may wake up.
 LEAST_BOUND = 0.1
+#: What decides how weights are scaled, beside a refresh's reach and margin, for fingerprints.  version: raised whenever
+#: the functions here come to scale otherwise.
+SCALING_CHOICES: dict[str, Choice] = {"version": 1, "least bound": LEAST_BOUND}
 
 
 @dataclass(frozen=True)

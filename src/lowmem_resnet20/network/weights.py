@@ -22,6 +22,7 @@ from safetensors.numpy import save as to_safetensors
 from ..errors import WeightsError, on_one_line
 from ..machine.files import atomic_write, read_bounded
 from .architecture import RESNET20, Architecture
+from .fingerprint import fingerprint
 
 FORMAT = "lowmem-resnet20 2"
 #: Without the largest logit.
@@ -52,11 +53,20 @@ class Weights:
     @property
     def fingerprint(self) -> str:
         """Changes when any number of the weights changes."""
-        digest = hashlib.sha256(repr((self.architecture, self.mean, self.std, self.largest_logit)).encode())
-        for arrays in (self.parameters, self.bounds):
-            for name in sorted(arrays):
-                digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(
+            {
+                "network": self.architecture.choices,
+                "mean": self.mean,
+                "std": self.std,
+                "largest logit": self.largest_logit,
+                "parameters": {name: _digest(array) for name, array in self.parameters.items()},
+                "bounds": {name: _digest(array) for name, array in self.bounds.items()},
+            }
+        )
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(array.astype("<f4").tobytes()).hexdigest()
 
 
 def default_weights_path() -> Path:

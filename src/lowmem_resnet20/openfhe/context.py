@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError, on_one_line
 from ..machine.files import os_errors
-from ..network.parameters import ParameterSet
+from ..network.parameters import KEY_SWITCHING, SCALING_TECHNIQUE, SECRET_DISTRIBUTION, ParameterSet
 from .library import BINARY, ERRORS, Context, PublicKey, openfhe
 
 T = TypeVar("T")
@@ -72,10 +72,10 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetFirstModSize(set_.first_modulus_bits)
     parameters.SetScalingModSize(set_.scaling_bits)
     parameters.SetNumLargeDigits(large_digits)
-    parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
-    parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
-    parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
-    parameters.SetBatchSize(set_.stage_slots(1))
+    parameters.SetScalingTechnique(getattr(openfhe.ScalingTechnique, SCALING_TECHNIQUE))
+    parameters.SetKeySwitchTechnique(getattr(openfhe.KeySwitchTechnique, KEY_SWITCHING))
+    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, SECRET_DISTRIBUTION))
+    parameters.SetBatchSize(set_.full_slots)  # no network's: each ciphertext has a number of slots of its own
     try:
         context = enable(openfhe.GenCryptoContext(parameters))
     except RuntimeError as error:
@@ -86,8 +86,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
 
 def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[int | str, ...]:
     """All that one of this program's contexts differs in from another."""
-    slots = set_.stage_slots(1)
-    sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, slots, set_.security
+    sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, set_.security
     return *sizes, multiplicative_depth, large_digits
 
 

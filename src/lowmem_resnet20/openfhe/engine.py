@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ..errors import KeyFolderError
 from ..files.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest
 from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
-from ..network.resnet20 import plan
 from .ciphertexts import Strangers, payload_of, read_payload
 from .context import (
     checked_context,
@@ -30,11 +28,10 @@ from .library import Ciphertext
 class OpenfheEngine:
     """One key folder, opened.  OpenFHE keeps keys process-wide: there is one at a time.
 
-    Errors: KeyFolderError if the keys do not cover the plan of the set.
+    manifest: of keys that cover the plan of the set (:func:`..files.keystore.check_coverage`).  Errors: KeyFolderError.
     """
 
     def __init__(self, folder: Path, set_: ParameterSet, manifest: Manifest) -> None:
-        check_keys(manifest, set_)
         self.folder, self.set, self.manifest = folder, set_, manifest
         self.context = checked_context(folder / CONTEXT, set_)
         self.evaluator = OpenfheEvaluator(set_, self.context, self._enter_stage)
@@ -83,16 +80,3 @@ class OpenfheEngine:
             if name not in of_every_stage:
                 load_rotation_keys(self.folder / name, self.context)
         hold_rotation_keys(self._shared)
-
-
-def check_keys(manifest: Manifest, set_: ParameterSet) -> None:
-    """That the rotation keys of each stage cover the plan and bootstrapping; OpenFHE would end the process.  And that
-    what else is read is among the files that were checked."""
-    for name in (CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY):
-        if name not in manifest.files:
-            raise KeyFolderError(f"the manifest of the keys does not name {name}")
-    for stage, steps in plan(set_).rotations.items():
-        needed = {step % set_.full_slots for step in steps} | set(manifest.bootstrapping.get(str(stage), ()))
-        missing = sorted(needed - manifest.steps(stage))
-        if missing:
-            raise KeyFolderError(f"the keys of stage {stage} lack rotations by {', '.join(map(str, missing[:8]))}")

@@ -17,7 +17,7 @@ from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsErro
 from ..files.belonging import belonging
 from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Ciphertext, Facts, read_envelope, write_envelope
 from ..files.group import split
-from ..files.keystore import MANIFEST, SERVER, Manifest, keys_set, open_folder
+from ..files.keystore import MANIFEST, SERVER, Manifest, check_coverage, keys_set, open_folder
 from ..files.resume import Unfinished
 from ..machine.files import make_folder, private_folder
 from ..machine.memory import available_bytes
@@ -157,7 +157,8 @@ class Server(AbstractContextManager):
 
 
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
-    """The engine that a folder's keys are for.  Only OpenFHE's loads OpenFHE."""
+    """The engine that a folder's keys are for, if they do what it asks of them.  Only OpenFHE's loads OpenFHE."""
+    check_coverage(folder, manifest, set_)
     if set_.engine == NATIVE:
         return _open_native(folder, set_, manifest, progress)
     from ..openfhe.engine import OpenfheEngine

@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import KeyFolderError
-from ..files.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest, described, keys_set, read_manifest
+from ..files.keystore import (
+    CONTEXT,
+    PUBLIC_KEY,
+    RELINEARISATION_KEY,
+    Manifest,
+    check_coverage,
+    described,
+    keys_set,
+    read_manifest,
+)
 from ..native.chain import CHAIN
-from ..native.keyplan import key_plan, longest
-from ..native.keys import key_path
+from ..native.keys import key_file
 from ..network.engines import NATIVE
 from ..network.parameters import ParameterSet
 
@@ -20,28 +28,29 @@ def offered(folder: Path, number: int) -> Manifest:
     """
     set_ = keys_set(folder, number)
     manifest = described(folder, set_)
-    read, needed = _files(manifest, set_, folder)
+    read = _readable(manifest, set_)
     for name, record in manifest.files.items():
         if name not in read:
             hint = f"offer keys/exp{number}/server, and nothing else of keys/exp{number}"
             raise KeyFolderError(f"{name} is no file that a server of parameter set {number} reads", hint)
         if record.bytes < 1:
             raise KeyFolderError(f"{name} is said to have {record.bytes} bytes")
-    if missing := sorted(needed - set(manifest.files)):
-        raise KeyFolderError(f"{folder} does not name {missing[0]}, which the set needs", "make new keys")
+    check_coverage(folder, manifest, set_)
     return manifest
 
 
 def kept(folder: Path, number: int) -> Manifest:
-    """The manifest in ``folder``, which was offered before.  Errors: KeyFolderError if this version of the program
-    cannot use it; EnvironmentFault."""
-    return read_manifest(folder, keys_set(folder, number))
+    """The manifest in ``folder``, which was offered before.  Errors: KeyFolderError if this version of the program, or
+    its network, cannot use it; EnvironmentFault."""
+    set_ = keys_set(folder, number)
+    manifest = read_manifest(folder, set_)
+    check_coverage(folder, manifest, set_)
+    return manifest
 
 
-def _files(manifest: Manifest, set_: ParameterSet, folder: Path) -> tuple[set[str], set[str]]:
-    """Names of the files that an evaluation may read, and of those that it must."""
+def _readable(manifest: Manifest, set_: ParameterSet) -> set[str]:
+    """Names of the files that an evaluation of one network or another may read."""
     if set_.engine == NATIVE:
-        needed = {CHAIN, *(key_path(folder, name).name for name in longest(key_plan(set_)))}
-        return needed | {CONTEXT, PUBLIC_KEY}, needed
+        return {CHAIN, CONTEXT, PUBLIC_KEY, *map(key_file, manifest.towers)}
     stages = {name for names in manifest.stages.values() for name in names}
-    return stages | {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY}, {CONTEXT, RELINEARISATION_KEY}
+    return stages | {CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY}
