@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 
 import fakes
 from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
-from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.errors import CiphertextError, ExitCode
+from lowmem_resnet20.fhe.keystore import write_manifest
+from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from lowmem_resnet20.terminal.report import vector
 
@@ -92,6 +95,56 @@ def test_a_job_that_failed(run, client, service, left):
     service.jobs[left[0]]["state"] = "failed"
     done = run("fetch", left[0], "server", service.url)
     assert (done.code, done.out, done.err) == (6, "", f"{ERROR}{left[0]} is bad\nhint: make it again\n")
+
+
+def refuse(monkeypatch) -> None:
+    def decrypt_group(folder, set_, ciphertext, weights, group):
+        raise CiphertextError(f"{ciphertext} does not decrypt")
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client"], "decrypt_group", decrypt_group)
+
+
+def test_results_that_do_not_decrypt_are_told_as_their_jobs(run, client, service, left, monkeypatch):
+    """The files they came in are gone when it is read."""
+    refuse(monkeypatch)
+    done = run("fetch", *left, "server", service.url, "json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.CIPHERTEXT and [line["input"] for line in lines] == left
+    assert [line["error"] for line in lines] == [f"{job} does not decrypt" for job in left]
+    assert done.err == "".join(f"{ERROR}{job} does not decrypt\n" for job in left)
+    assert run("fetch", left[0], "server", service.url).err == f"{ERROR}{left[0]} does not decrypt\n"
+
+
+def test_results_of_pictures_that_are_in_no_list_are_told_as_their_jobs(run, client, service, left, inputs):
+    fakes.entries.clear()
+    done = run("fetch", *left, "server", service.url)
+    assert re.findall("picture +(.*)", done.out) == left
+    done = run("fetch", left[0], "server", service.url, "input", pictures(inputs)[0])
+    assert done.err.startswith(f"{ERROR}{left[0]} answers a picture that is not in this client's list")
+
+
+def test_a_group_is_told_as_its_job_and_what_it_fails_of_once(run, client, service, inputs, monkeypatch, tmp_path):
+    """Of set 7; and by place where one of its pictures has no logits."""
+    folder = tmp_path / "keys" / "exp7" / "server"
+    folder.mkdir(parents=True)
+    (folder / "public.key").write_bytes(bytes(2304))
+    write_manifest(folder, parameter_set(7), "k")
+    service.facts["set"] = 7
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run("load_keys", "7", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK
+    [job] = service.jobs
+
+    def check_logits(ciphertext, weights, numbers):
+        raise CiphertextError(f"{ciphertext} holds numbers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["lowmem_resnet20.client"], "check_logits", check_logits)
+        done = run("fetch", job, "server", service.url)
+        assert done.err == "".join(f"{ERROR}{job}, place {place} holds numbers\n" for place in (1, 2))
+        done = run("load_keys", "7", "server", service.url, "input", *pictures(inputs), "verbose", "-1")
+        assert done.err.startswith("".join(f"{ERROR}the result of {p} holds numbers\n" for p in pictures(inputs)))
+    refuse(monkeypatch)
+    assert run("fetch", job, "server", service.url).err == f"{ERROR}{job} does not decrypt\n"
 
 
 def test_a_result_of_another_job(run, client, service, left):
