@@ -20,6 +20,7 @@ from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
 from lowmem_resnet20.errors import CiphertextError, ExitCode
 from lowmem_resnet20.fhe.keystore import write_manifest
 from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.remote import address
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from lowmem_resnet20.terminal.report import vector
 
@@ -171,6 +172,23 @@ def test_names_that_no_job_has(run, client, service, job):
 
 def test_fetch_needs_a_server(run, client):
     assert run("fetch", UNKNOWN).code == ExitCode.USAGE
+
+
+def test_a_token_that_comes_through_a_pipe(run, client, service, monkeypatch):
+    """As of ``token <(cat FILE)``: every connection of the command has it, and no later command can name it."""
+    monkeypatch.setattr(address, "_FROM_PIPES", {})
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    read, write = os.pipe()
+    os.write(write, TOKEN.encode())
+    os.close(write)
+    token = ["token", f"/dev/fd/{read}"]
+    assert run("load_keys", "6", "server", service.url, *token).code == ExitCode.OK
+    assert set(service.authorizations) == {f"Bearer {TOKEN}"}
+    service.stop()
+    [job] = service.jobs
+    done = run("fetch", job, "server", service.url, *token)
+    assert done.err.endswith(f": lowmem-resnet20 fetch {job} server {service.url} token FILE\n")
+    os.close(read)
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------
