@@ -16,7 +16,6 @@ from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment
 
 from ..errors import EnvironmentFault, ServerError
 from ..machine.files import os_errors
@@ -45,13 +44,10 @@ def proxy_to(host: str, port: int) -> Proxy | None:
 
     Errors: EnvironmentFault for a variable that names none; what it says may be a password, and is not told.
     """
-    said = getproxies_environment()
-    kind = next((kind for kind in ("https", "all") if said.get(kind, "").strip()), None)
-    if kind is None or any(_matches(entry, host, port) for entry in re.split(r"[\s,]+", said.get("no", ""))):
+    variable, text = next((found for found in (_said("https"), _said("all")) if found[1]), ("", ""))
+    if not text or any(_matches(entry, host, port) for entry in re.split(r"[\s,]+", _said("no")[1])):
         return None
-    name = f"{kind}_proxy"
-    variable = next(v for v, value in os.environ.items() if v.lower() == name and value == said[kind])
-    return _read(variable, said[kind].strip())
+    return _read(variable, text)
 
 
 def trusted_certificates() -> ssl.SSLContext:
@@ -75,6 +71,12 @@ def trusted_certificates() -> ssl.SSLContext:
     if folder:
         context.load_verify_locations(capath=folder)
     return context
+
+
+def _said(kind: str) -> tuple[str, str]:
+    """The variable of that kind, in small letters if it is there so, and what it says."""
+    names = [name for name in os.environ if name.lower() == f"{kind}_proxy"]
+    return next(((name, os.environ[name].strip()) for name in sorted(names, reverse=True)), ("", ""))
 
 
 def fault_of(proxy: Proxy, url: str, reason: str, *, refused: bool) -> tuple[ServerError, bool]:
