@@ -9,14 +9,14 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
 from ..cli import endings, words
-from ..errors import UsageError
+from ..errors import UsageError, naming
 from ..machine.files import exists_already, private_folder
 from ..progress.display import format_seconds, make_progress, timed
 from ..progress.streams import occupy_closed_descriptors
@@ -183,11 +183,14 @@ def _evaluate(request: Request, printer: Printer) -> None:
     each.end()
 
 
-def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
-    """several: whether each is told by its name, though only one may be left."""
+def _decrypt(
+    request: Request, printer: Printer, several: bool = False, names: Mapping[Path, str] | None = None
+) -> None:
+    """several: whether each is told by its name, though only one may be left.  names: of ciphertexts that the user
+    knows by another than their own."""
     set_, folder, weights = parameter_set_of_keys(request), key_folder(request), weights_named(request)
     several = several or several_ciphertexts(request) or set_.pictures > 1
-    each = Each(request, printer, several)
+    each = Each(request, printer, several, names)
     ciphertexts = ciphertexts_named(request)
     given = pictures_named(request, each) if request.inputs else []
     from ..client import client
@@ -195,7 +198,7 @@ def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
     from .pairing import pair
 
     plain = plain_model(weights) if request.plain else None
-    decrypted: dict[Path, np.ndarray] = {}
+    decrypted: dict[Path, np.ndarray | None] = {}
     for item, ciphertext in pair(request, each, ciphertexts, given, client.encryptions(folder, set_), set_.pictures):
         with each.trying(ciphertext):
             if item.pixels is not None:
@@ -203,9 +206,14 @@ def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
                 foresee_range(printer, item, set_, weights)
             group, place = group_and_place(item.id, set_.pictures)
             if ciphertext not in decrypted:
-                decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group)}
-            item.logits = decrypted[ciphertext][place]
-            client.check_logits(ciphertext, weights, item.logits)
+                decrypted = {ciphertext: None}  # what it fails of is told once, for all of its places
+                decrypted[ciphertext] = client.decrypt_group(folder, set_, ciphertext, weights, group)
+            numbers = decrypted[ciphertext]
+            if numbers is None:
+                continue
+            item.logits = numbers[place]
+            with naming({ciphertext: f"{each.name(ciphertext)}, place {place + 1}"} if set_.pictures > 1 else {}):
+                client.check_logits(ciphertext, weights, item.logits)
             compare(printer, item, weights)
             print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
             left = checkpoints_left(request.checkpoints, ciphertext)
@@ -253,16 +261,16 @@ def _fetch(request: Request, printer: Printer) -> None:
 
     set_, each = parameter_set_of_keys(request), Each(request, printer, len(request.jobs) > 1)
     client.check_decryption(key_folder(request), set_)
-    results = []
+    results: dict[Path, str] = {}
     with private_folder(f"{PROGRAM}-") as temporary:
         with make_progress(request.verbose, printer.stderr) as progress:
             fetched = fetch(request, set_, temporary, progress, printer)
         for line in fetched:
             with each.trying(Path(line["job"]), of_job=True):
                 raise_error(line)
-                results.append(line["output"])
+                results[line["output"]] = line["job"]
         if results:
-            _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several)
+            _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several, results)
     each.end()
 
 

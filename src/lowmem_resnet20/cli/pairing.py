@@ -59,7 +59,8 @@ def _answered(each: Each, ciphertext: Path, encryptions: dict[str, Entry], pictu
         group = read_envelope(ciphertext).facts.picture
         ids = [picture_id(group, place, pictures) for place in range(pictures)]
         known = {identity: encryptions[identity].name for identity in ids if identity in encryptions}
-        unknown = [str(ciphertext)] if pictures == 1 else [f"{ciphertext}, place {i + 1}" for i in range(pictures)]
+        name = each.name(ciphertext)
+        unknown = [name] if pictures == 1 else [f"{name}, place {i + 1}" for i in range(pictures)]
         return known or dict(zip(ids, unknown, strict=True))
     return {}
 

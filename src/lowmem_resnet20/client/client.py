@@ -17,7 +17,7 @@ from ..files.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
 from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
 from ..machine.coredumps import forbid_core_dumps
-from ..machine.files import os_errors
+from ..machine.files import hiding_hint, os_errors
 from ..network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet
 from ..network.ranges import are_logits
 from ..network.resnet20 import group_logits, pack_group, plan
@@ -189,7 +189,8 @@ def _private_secret_key(folder: Path) -> Path:
     path = folder / CLIENT / SECRET_KEY
     with os_errors("read", path):
         if path.stat().st_mode & 0o077:
-            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+            hint = hiding_hint(path, "copy the key folder to where its files can be 0600, and name that: keys DIR")
+            raise KeyFolderError(f"{path} can be read by others", hint)
     return path
 
 
