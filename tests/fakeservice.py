@@ -142,7 +142,7 @@ class FakeService(AbstractContextManager):
         return 204, len(data)
 
     def post(self, key: str, ciphertext: bytes) -> tuple[int, str]:
-        name = "6-" + hashlib.sha256(key.encode() + ciphertext).hexdigest()[:24]
+        name = f"{self.facts['set']}-" + hashlib.sha256(key.encode() + ciphertext).hexdigest()[:24]
         if name in self.jobs:
             return 200, name
         if sum(job["state"] == "waiting" for job in self.jobs.values()) >= self.most_waiting:
@@ -154,7 +154,8 @@ class FakeService(AbstractContextManager):
         state = self.jobs[name]["state"]
         done = state in ("done", "failed")
         return {
-            "job": name, "set": 6, "keys": "k", "state": state, "position": 1 if state == "waiting" else None,
+            "job": name, "set": self.facts["set"], "keys": "k", "state": state,
+            "position": 1 if state == "waiting" else None,
             "seconds": 2.5 if done else None, "peak_bytes": 1 << 30 if done else None,
             "error": self.error if state == "failed" else None, "created": "", "finished": None,
         }  # fmt: skip

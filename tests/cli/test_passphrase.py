@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -144,6 +145,23 @@ def test_a_file_that_others_can_read(file):
     with pytest.raises(KeyFolderError, match="can be read by others") as caught:
         passphrase.new_passphrase()
     assert caught.value.hint == f"chmod 600 {file}"
+
+
+def test_a_file_that_others_can_read_and_whose_mode_cannot_be_changed(file, monkeypatch):
+    """As where it is mounted read-only: what the hint says works in a shell."""
+    file.write_bytes(b"one\n")
+    file.chmod(0o444)
+
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch, pytest.raises(KeyFolderError) as caught:
+        patch.setattr(Path, "chmod", refuse)
+        passphrase.new_passphrase()
+    assert caught.value.hint == f"{FILE_VARIABLE}=<(cat {file})"
+    command = f"{caught.value.hint} {shlex.quote(sys.executable)} -c {shlex.quote(ASKING)}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{b'one'.hex()}\n"
 
 
 def test_a_file_that_is_missing(file):

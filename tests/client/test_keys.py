@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -154,14 +156,21 @@ def test_where_no_modes_are_kept_no_key_is_made(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_decrypting_needs_can_be_checked_before_encrypting(keys):
+def test_what_decrypting_needs_can_be_checked_before_encrypting(keys, tmp_path, monkeypatch):
     client.check_decryption(keys, INSECURE_SET)
     secret = keys / "client" / "secret.key"
     secret.chmod(0o644)
     try:
         with pytest.raises(KeyFolderError, match="can be read by others") as caught:
             client.check_decryption(keys, INSECURE_SET)
-        assert caught.value.hint == f"chmod 600 {secret}"
+        assert caught.value.hint == f"chmod 600 {shlex.quote(str(secret))}"
+        copy = shutil.copytree(keys, tmp_path / "copy")
+        with monkeypatch.context() as patch, pytest.raises(KeyFolderError) as caught:
+            patch.setattr(Path, "chmod", lambda path, mode: path.joinpath("x").mkdir())  # as it is mounted read-only
+            client.check_decryption(keys, INSECURE_SET)
+        assert caught.value.hint.startswith("copy the key folder to where its files can be 0600")
+        (copy / "client" / "secret.key").chmod(0o600)
+        client.check_decryption(copy, INSECURE_SET)
     finally:
         secret.chmod(0o600)
     secret.rename(secret.with_suffix(".away"))

@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -180,13 +181,36 @@ def test_a_node_with_another_version_is_refused(kept, nodes, tmp_path):
 
 
 def test_a_cluster_that_wants_another_token(kept, nodes, tmp_path, monkeypatch, capfd):
-    """After Ray's own tries, in a line."""
     made, _ = nodes
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    with pytest.raises(EnvironmentFault, match=r"^cannot join the Ray cluster at ") as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         run(request(kept, kept.jobs(tmp_path, [0]), made.address))
+    assert caught.value.message == f"cannot join the Ray cluster at {made.address}: it wants another token"
     assert "RAY_AUTH_MODE=token" in caught.value.hint
     assert capfd.readouterr().err == ""
+
+
+def test_a_port_of_the_cluster_that_is_not_the_heads(kept, nodes, tmp_path, capfd):
+    """A node's: it speaks as the head does, and as the port for Ray's own clients, and knows nothing of the rest."""
+    from ray._raylet import GcsClient
+
+    made, _ = nodes
+    node = next(iter(GcsClient(address=made.address).get_all_node_info().values()))
+    address = f"{node.node_manager_address}:{node.node_manager_port}"
+    with pytest.raises(EnvironmentFault) as caught:
+        run(request(kept, kept.jobs(tmp_path, [0]), address))
+    assert caught.value.message == f"what answers at {address} is no head of a Ray cluster"
+    assert "8265" in caught.value.hint and "10001" in caught.value.hint
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cluster_that_this_machine_is_none_of(kept, nodes, tmp_path):
+    made, _ = nodes
+    more = "from ray._private import services; services.find_node_ids = set"
+    with pytest.raises(EnvironmentFault) as caught:
+        run(request(kept, kept.jobs(tmp_path, [0]), made.address), more=more)
+    assert caught.value.message == f"this machine is none of those of the Ray cluster at {made.address}"
+    assert caught.value.hint.endswith(f"ray start --address={made.address}")
 
 
 def test_interrupted(kept, nodes, tmp_path):
@@ -242,13 +266,34 @@ def test_a_service_without_its_cluster_does_not_start(kept, address, tmp_path):
     assert address in error and error.startswith("lowmem-resnet20: error: ") and hint.startswith("hint: ")
 
 
-def test_a_cluster_made_for_the_run(kept, tmp_path):
-    """``local``: nothing of it is left."""
+def test_a_cluster_made_for_the_run(kept, tmp_path, monkeypatch):
+    """``local``: nothing of it is left, and none of what the environment says of other clusters is done."""
     before = processes("ray::")
-    done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
+    for name in ("RAY_ADDRESS", "RAY_REDIS_ADDRESS"):
+        monkeypatch.setenv(name, "127.0.0.3:1")
+    monkeypatch.setenv("RAY_GCS_SERVER_PORT", "1")
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "evil.hook")
+    with TemporaryDirectory(dir="/tmp") as temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
+        done = run(request(kept, kept.jobs(tmp_path, [0]), "local"))
+        assert list(Path(temporary).iterdir()) == []
     assert not [line for line in done.pictures if "error" in line]
     assert same_as_local(kept, tmp_path / "0.ct", 0)
     until(lambda: not processes("ray::") - before, 15, PAUSE)
+
+
+def test_a_temporary_folder_whose_name_is_too_long(kept, tmp_path, monkeypatch):
+    """For the sockets of a cluster in it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 80)))
+    Path(os.environ["TMPDIR"]).mkdir()
+    with pytest.raises(EnvironmentFault) as caught:
+        run(request(kept, kept.jobs(tmp_path, [0]), "local"))
+    assert (
+        caught.value.message
+        == f"the name of {tmp_path / ('x' * 80)} is too long for the sockets of a Ray cluster in it"
+    )
+    assert caught.value.hint.endswith("TMPDIR=/tmp")
+    assert list((tmp_path / ("x" * 80)).iterdir()) == []
 
 
 @pytest.mark.full

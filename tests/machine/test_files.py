@@ -459,3 +459,18 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
             process.wait(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+
+
+def test_how_to_hide_a_secret(tmp_path, monkeypatch):
+    """By chmod, which is not done; where it would be refused, as of what is mounted read-only, by something else."""
+    path = tmp_path / "a secret"
+    path.touch(0o644)
+    path.chmod(0o644)
+    assert files.hiding_hint(path, "otherwise") == f"chmod 600 '{path}'" and mode(path) == 0o644
+    for error in (PermissionError(), OSError(errno.EROFS, "")):
+
+        def refuse(path: Path, mode: int, error: OSError = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Path, "chmod", refuse)
+        assert files.hiding_hint(path, "otherwise") == "otherwise"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
+from lowmem_resnet20.remote import address as address_module
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE, address_of
 
 
@@ -73,6 +78,20 @@ def test_no_secret_in_an_address(url):
     assert "sesame" not in str(raised.value)
 
 
+#: What a command does with the token that its words name, or none.
+TAKING = """
+import sys
+from pathlib import Path
+from lowmem_resnet20.remote.address import address_of
+file = Path(sys.argv[2]) if sys.argv[1:] == ["token", *sys.argv[2:3]] else None
+print(address_of("http://127.0.0.1", file).token)
+"""
+
+
+def mounted(path: Path, mode: int) -> None:
+    raise OSError(errno.EROFS, "")
+
+
 def token_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
     path = folder / "token"
     path.write_bytes(content)
@@ -107,12 +126,29 @@ def test_a_token_that_others_can_read_is_refused(tmp_path, mode):
     assert raised.value.hint == f"chmod 600 {path}"
 
 
-def test_a_token_from_a_pipe(tmp_path):
+def test_a_token_from_a_pipe(monkeypatch):
+    """Which can be read once, and is asked for whenever a command connects."""
+    monkeypatch.setattr(address_module, "_FROM_PIPES", {})
     read, write = os.pipe()
     os.write(write, b"sesame\n")
     os.close(write)
-    assert address_of("http://127.0.0.1", Path(f"/dev/fd/{read}")).token == "sesame"
+    for _ in range(2):
+        assert address_of("http://127.0.0.1", Path(f"/dev/fd/{read}")).token == "sesame"
     os.close(read)
+
+
+def test_what_the_hint_says_of_a_token_whose_mode_cannot_be_changed(tmp_path, monkeypatch):
+    """As where it is mounted read-only: both ways work in a shell."""
+    path = token_file(tmp_path, b"sesame\n", 0o444)
+    with monkeypatch.context() as patch, pytest.raises(EnvironmentFault) as raised:
+        patch.setattr(Path, "chmod", mounted)
+        address_of("http://127.0.0.1", path)
+    by_pipe, by_variable = raised.value.hint.split(", or without token: ")
+    assert (by_pipe, by_variable) == (f"token <(cat {path})", f'{TOKEN_VARIABLE}="$(cat {path})"')
+    for shown in (f"python {by_pipe}", f"{by_variable} python"):
+        command = shown.replace("python", f"{shlex.quote(sys.executable)} -c {shlex.quote(TAKING)}")
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert done.stdout == "sesame\n"
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -11,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from fakeservice import ANSWER_LOST, CUT, HALF_AN_ANSWER, NOT_NOW, TOKEN, FakeService
-from lowmem_resnet20.errors import EnvironmentFault, ServerError
+from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.remote import connection as module
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import LONGEST_JSON, LONGEST_LINE, Connection, Lost, Patience
@@ -128,15 +127,6 @@ def test_no_proxy_sees_what_stays_on_this_machine(service, monkeypatch):
         with connection(service) as there:
             there.ask("GET", "/v1/service")
         assert (len(service.requests), proxy.requests) == (1, [])
-
-
-@pytest.mark.parametrize("proxy", ["nonsense://x", "socks5://127.0.0.1:1"])
-def test_a_proxy_that_cannot_be(monkeypatch, proxy):
-    monkeypatch.setenv("ALL_PROXY", proxy)
-    monkeypatch.setitem(sys.modules, "socksio", None)  # as where it is not installed
-    with pytest.raises(EnvironmentFault, match="HTTP cannot be set up") as raised:
-        Connection(Address("https://service.example", False, TOKEN), print)
-    assert "HTTPS_PROXY" in raised.value.hint
 
 
 @pytest.mark.parametrize(

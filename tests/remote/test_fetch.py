@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -17,7 +18,10 @@ import pytest
 import fakes
 from fakeservice import FAULTS, TOKEN, FakeService, first_of_each, result_of
 from lowmem_resnet20.cli.output import vector
-from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.errors import CiphertextError, ExitCode
+from lowmem_resnet20.files.keystore import write_manifest
+from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.remote import address
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 
 TESTS = Path(__file__).parents[1]
@@ -94,6 +98,56 @@ def test_a_job_that_failed(run, client, service, left):
     assert (done.code, done.out, done.err) == (6, "", f"{ERROR}{left[0]} is bad\nhint: make it again\n")
 
 
+def refuse(monkeypatch) -> None:
+    def decrypt_group(folder, set_, ciphertext, weights, group):
+        raise CiphertextError(f"{ciphertext} does not decrypt")
+
+    monkeypatch.setattr(sys.modules["lowmem_resnet20.client.client"], "decrypt_group", decrypt_group)
+
+
+def test_results_that_do_not_decrypt_are_told_as_their_jobs(run, client, service, left, monkeypatch):
+    """The files they came in are gone when it is read."""
+    refuse(monkeypatch)
+    done = run("fetch", *left, "server", service.url, "json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == ExitCode.CIPHERTEXT and [line["input"] for line in lines] == left
+    assert [line["error"] for line in lines] == [f"{job} does not decrypt" for job in left]
+    assert done.err == "".join(f"{ERROR}{job} does not decrypt\n" for job in left)
+    assert run("fetch", left[0], "server", service.url).err == f"{ERROR}{left[0]} does not decrypt\n"
+
+
+def test_results_of_pictures_that_are_in_no_list_are_told_as_their_jobs(run, client, service, left, inputs):
+    fakes.entries.clear()
+    done = run("fetch", *left, "server", service.url)
+    assert re.findall("picture +(.*)", done.out) == left
+    done = run("fetch", left[0], "server", service.url, "input", pictures(inputs)[0])
+    assert done.err.startswith(f"{ERROR}{left[0]} answers a picture that is not in this client's list")
+
+
+def test_a_group_is_told_as_its_job_and_what_it_fails_of_once(run, client, service, inputs, monkeypatch, tmp_path):
+    """Of set 7; and by place where one of its pictures has no logits."""
+    folder = tmp_path / "keys" / "exp7" / "server"
+    folder.mkdir(parents=True)
+    (folder / "public.key").write_bytes(bytes(2304))
+    write_manifest(folder, parameter_set(7), "k")
+    service.facts["set"] = 7
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run("load_keys", "7", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK
+    [job] = service.jobs
+
+    def check_logits(ciphertext, weights, numbers):
+        raise CiphertextError(f"{ciphertext} holds numbers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["lowmem_resnet20.client.client"], "check_logits", check_logits)
+        done = run("fetch", job, "server", service.url)
+        assert done.err == "".join(f"{ERROR}{job}, place {place} holds numbers\n" for place in (1, 2))
+        done = run("load_keys", "7", "server", service.url, "input", *pictures(inputs), "verbose", "-1")
+        assert done.err.startswith("".join(f"{ERROR}the result of {p} holds numbers\n" for p in pictures(inputs)))
+    refuse(monkeypatch)
+    assert run("fetch", job, "server", service.url).err == f"{ERROR}{job} does not decrypt\n"
+
+
 def test_a_result_of_another_job(run, client, service, left):
     """What it answers is named, whatever the service calls it: nothing is told as another picture's."""
     first, second = (service.jobs[job]["ciphertext"] for job in left)
@@ -118,6 +172,23 @@ def test_names_that_no_job_has(run, client, service, job):
 
 def test_fetch_needs_a_server(run, client):
     assert run("fetch", UNKNOWN).code == ExitCode.USAGE
+
+
+def test_a_token_that_comes_through_a_pipe(run, client, service, monkeypatch):
+    """As of ``token <(cat FILE)``: every connection of the command has it, and no later command can name it."""
+    monkeypatch.setattr(address, "_FROM_PIPES", {})
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    read, write = os.pipe()
+    os.write(write, TOKEN.encode())
+    os.close(write)
+    token = ["token", f"/dev/fd/{read}"]
+    assert run("load_keys", "6", "server", service.url, *token).code == ExitCode.OK
+    assert set(service.authorizations) == {f"Bearer {TOKEN}"}
+    service.stop()
+    [job] = service.jobs
+    done = run("fetch", job, "server", service.url, *token)
+    assert done.err.endswith(f": lowmem-resnet20 fetch {job} server {service.url} token FILE\n")
+    os.close(read)
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------

@@ -2,72 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
-import http.server
-import ipaddress
-import json
-import ssl
-import threading
-from pathlib import Path
+import hashlib
 
 import pytest
 
-from lowmem_resnet20.errors import ServerError
+from lowmem_resnet20.errors import EnvironmentFault, ServerError
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import Connection, Patience
 
-pytest.importorskip("cryptography")
 
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory) -> Path:
-    """Of this machine, signed by itself, with its key; made anew for each run."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *form) + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-@pytest.fixture
-def url(certificate):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"authorization": self.headers["Authorization"]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"https://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def ask(url: str) -> dict:
@@ -75,13 +22,58 @@ def ask(url: str) -> dict:
         return connection.ask("GET", "/").fields()
 
 
-def test_a_stranger_is_sent_nothing(url, monkeypatch):
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    with pytest.raises(ServerError, match=f"^the certificate of {url} is not to be trusted: self") as raised:
-        ask(url)
+def test_a_stranger_is_sent_nothing(secure_url):
+    with pytest.raises(ServerError, match=f"^the certificate of {secure_url} is not to be trusted: self") as raised:
+        ask(secure_url)
     assert raised.value.hint.startswith("SSL_CERT_FILE ")
 
 
-def test_the_environment_names_whom_to_trust(url, certificate, monkeypatch):
+def test_the_environment_names_whom_to_trust(secure_url, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert ask(url) == {"authorization": "Bearer sesame"}
+    assert ask(secure_url) == {"authorization": "Bearer sesame"}
+
+
+def test_the_environment_names_a_folder_of_those_to_trust(secure_url, certificate, monkeypatch, tmp_path):
+    """Under the names by which OpenSSL finds them: hashes of their subjects, in small letters without the outermost
+    header."""
+    from cryptography import x509
+
+    subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject.public_bytes()
+    name = int.from_bytes(hashlib.sha1(subject[2:]).digest()[:4], "little")
+    (tmp_path / f"{name:08x}.0").write_bytes(certificate.read_bytes())
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert ask(secure_url) == {"authorization": "Bearer sesame"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "content", "message"),
+    [
+        ("SSL_CERT_FILE", None, "cannot read {}: No such file or directory"),
+        ("SSL_CERT_FILE", b"no certificate", "{} holds no certificates that can be read"),
+        ("SSL_CERT_FILE", b"", "{} holds no certificates that can be read"),
+        ("SSL_CERT_DIR", None, "{} is no folder"),
+    ],
+)
+def test_what_cannot_be_trusted(service, tmp_path, monkeypatch, variable, content, message):
+    """The variable is named; where nothing is encrypted it does not matter."""
+    path = tmp_path / "x"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv(variable, str(path))
+    with pytest.raises(EnvironmentFault) as raised:
+        ask("https://127.0.0.1:1")
+    assert raised.value.message == message.format(path)
+    assert raised.value.hint == f"{variable} of the environment names it"
+    with Connection(Address(service.url, True, service.token), print) as plain:
+        assert plain.ask("GET", "/v1/service").status == 200
+
+
+def test_no_other_variable_or_file_has_a_say(secure_url, certificate, monkeypatch, tmp_path):
+    """What .netrc knows is not sent, and what is sent is written to no file."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    for name, value in {"SSL_CERT_FILE": str(certificate), "NETRC": str(tmp_path / "netrc")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "log"))
+    with Connection(Address(secure_url, True), print) as connection:
+        assert connection.ask("GET", "/").fields() == {"authorization": None}
+    assert not (tmp_path / "log").exists()

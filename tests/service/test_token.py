@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -50,12 +53,26 @@ def test_a_file_that_holds_no_token_is_refused(tmp_path, content):
         token_in(path)
 
 
-def test_a_token_that_others_can_read_is_refused(tmp_path):
+def mounted(path: Path, mode: int) -> None:
+    raise OSError(errno.EROFS, "")
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path, monkeypatch):
+    """With what to do about it, which works: also where it is mounted read-only."""
     token_in(tmp_path / "token")
     (tmp_path / "token").chmod(0o640)
     with pytest.raises(EnvironmentFault, match="others can read") as raised:
         token_in(tmp_path / "token")
     assert raised.value.hint.startswith("chmod 600")
+    monkeypatch.setattr(Path, "chmod", mounted)
+    with pytest.raises(EnvironmentFault) as raised:
+        token_in(tmp_path / "token")
+    _, _, command = raised.value.hint.partition("before the start: ")
+    monkeypatch.undo()
+    (tmp_path / "mounted").write_text("correct-horse-battery-staple")
+    (tmp_path / "token").unlink()
+    subprocess.run(command.replace("FILE", str(tmp_path / "mounted")), shell=True, check=True)
+    assert token_in(tmp_path / "token") == "correct-horse-battery-staple"
 
 
 def test_tokens_are_compared_in_constant_time(monkeypatch):

@@ -113,7 +113,7 @@ class Protocol:
             with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
                 numbers = self.client.decrypt_group(Ciphertext.load(output), identity)
             for item in group.readable if numbers is not None else ():
-                with self.each.trying(item.path), naming(group.files):
+                with self.each.trying(item.path), naming({output: f"the result of {item.path}"}):
                     _, place = group_and_place(item.id, self.set.pictures)
                     item.logits = numbers[place]
                     self.client.check_logits(output, item.logits)

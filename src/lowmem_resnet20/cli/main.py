@@ -9,14 +9,14 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from .. import __version__
-from ..errors import PROGRAM, UsageError, raise_told
+from ..errors import PROGRAM, UsageError, naming, raise_told
 from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import exists_already, private_folder
 from ..model.classification import Classification
@@ -209,19 +209,22 @@ def _evaluate(request: Request, printer: Printer) -> None:
     each.end()
 
 
-def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
-    """several: whether each is told by its name, though only one may be left."""
+def _decrypt(
+    request: Request, printer: Printer, several: bool = False, names: Mapping[Path, str] | None = None
+) -> None:
+    """several: whether each is told by its name, though only one may be left; names: of ciphertexts that the user knows
+    by another than their own."""
     from ..files.envelope import Ciphertext
     from ..files.group import group_and_place
     from .pairing import pair
 
     client = open_client(request)
     several = several or several_ciphertexts(request) or client.set.pictures > 1
-    each = Each(request, printer, several)
+    each = Each(request, printer, several, names)
     ciphertexts = ciphertexts_named(request)
     given = pictures_named(request, each) if request.inputs else []
     plain = plain_model(client.weights) if request.plain else None
-    decrypted: dict[Path, np.ndarray] = {}
+    decrypted: dict[Path, np.ndarray | None] = {}
     for item, path in pair(request, each, client, ciphertexts, given):
         with each.trying(path):
             if item.pixels is not None:
@@ -229,9 +232,14 @@ def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
                 foresee_range(printer, item, client)
             group, place = group_and_place(item.id, client.set.pictures)
             if path not in decrypted:
-                decrypted = {path: client.decrypt_group(Ciphertext.load(path), group)}
-            item.logits = decrypted[path][place]
-            client.check_logits(path, item.logits)
+                decrypted = {path: None}  # what it fails of is told once, for all of its places
+                decrypted[path] = client.decrypt_group(Ciphertext.load(path), group)
+            numbers = decrypted[path]
+            if numbers is None:
+                continue
+            item.logits = numbers[place]
+            with naming({path: f"{each.name(path)}, place {place + 1}"} if client.set.pictures > 1 else {}):
+                client.check_logits(path, item.logits)
             compare(printer, item, client)
             print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
             left = checkpoints_left(request.checkpoints, path)
@@ -278,16 +286,16 @@ def _fetch(request: Request, printer: Printer) -> None:
 
     client, each = open_client(request), Each(request, printer, len(request.jobs) > 1)
     client.unlock()
-    results = []
+    results: dict[Path, str] = {}
     with private_folder(f"{PROGRAM}-") as temporary:
         with make_progress(request.verbose, printer.stderr) as progress:
             fetched = fetch(request, client.set, temporary, progress, printer)
         for line in fetched:
             with each.trying(Path(line["job"]), of_job=True):
                 raise_told(line)
-                results.append(line["output"])
+                results[line["output"]] = line["job"]
         if results:
-            _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several)
+            _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several, results)
     each.end()
 
 

@@ -53,7 +53,8 @@ def _answered(each: Each, client: Client, path: Path, encryptions: dict[str, Ent
     with each.trying(path):
         ids = client.answered(Ciphertext.load(path))
         known = {identity: encryptions[identity].name for identity in ids if identity in encryptions}
-        unknown = [str(path)] if len(ids) == 1 else [f"{path}, place {i + 1}" for i in range(len(ids))]
+        name = each.name(path)
+        unknown = [name] if len(ids) == 1 else [f"{name}, place {i + 1}" for i in range(len(ids))]
         return known or dict(zip(ids, unknown, strict=True))
     return {}
 

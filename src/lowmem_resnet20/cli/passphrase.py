@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import stat
 import termios
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault, KeyFolderError
 from ..machine.coredumps import forbid_core_dumps
-from ..machine.files import os_errors
+from ..machine.files import hiding_hint, os_errors
 from ..machine.interrupt import on_interrupt
 
 #: Set in the environment to the name of a file whose first line is the passphrase; a pipe will do.
@@ -56,7 +57,8 @@ def _from_file() -> bytes:
     with os_errors("read", path), open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISREG(mode) and mode & 0o077:
-            raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+            hint = hiding_hint(path, f"{FILE_VARIABLE}=<(cat {shlex.quote(name)})")
+            raise KeyFolderError(f"{path} can be read by others", hint)
         return _checked(file.readline(_LONGEST_BYTES + 2).rstrip(b"\r\n"), f"the first line of {path}")
 
 

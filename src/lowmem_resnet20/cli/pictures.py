@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CiphertextError, EnvironmentFault, ExitCode, LowmemError, PictureError, Reported, ServerError
+from ..errors import (
+    CiphertextError,
+    EnvironmentFault,
+    ExitCode,
+    LowmemError,
+    PictureError,
+    Reported,
+    ServerError,
+    with_names,
+)
 from ..model.classification import Classification
 from ..progress.display import timed
 from ..server.request import Job
@@ -103,10 +112,15 @@ class Group:
 
 
 class Each:
-    """Of several pictures, one that fails is reported and the others go on; of one, its error is the command's."""
+    """Of several pictures, one that fails is reported and the others go on; of one, its error is the command's.
 
-    def __init__(self, request: Request, printer: Printer, several: bool) -> None:
-        self.request, self.printer, self.several = request, printer, several
+    names: of files that the user knows by another than their own.
+    """
+
+    def __init__(
+        self, request: Request, printer: Printer, several: bool, names: Mapping[Path, str] | None = None
+    ) -> None:
+        self.request, self.printer, self.several, self._names = request, printer, several, names or {}
         self.code = ExitCode.OK
 
     @contextmanager
@@ -118,15 +132,20 @@ class Each:
         try:
             yield
         except LowmemError as error:
+            with_names(error, self._names)
             if not of_job and not isinstance(error, PictureError | CiphertextError | EnvironmentFault | ServerError):
                 raise
             for path in paths if self.request.json else ():
-                line = {"set": self.request.set_number, "input": str(path)}
+                line = {"set": self.request.set_number, "input": self.name(path)}
                 self.printer.json(line | {"error": error.message, "exit_code": int(error.exit_code)})
             if not self.several:
                 raise
             self.code = self.code or error.exit_code
             self.printer.error(error)
+
+    def name(self, path: Path) -> str:
+        """What the user knows it as."""
+        return self._names.get(path, str(path))
 
     def end(self) -> None:
         """Exit with the code of the first failure."""

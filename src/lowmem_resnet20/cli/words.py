@@ -34,6 +34,8 @@ _SYNONYMS = {
     "o": "output",
 }
 _HELP_HINT = f"see: {PROGRAM} --help"
+#: A word is taken for another that begins with so many letters of it, or is so much like it.
+_FEWEST_LETTERS, _LIKENESS = 3, 0.75
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ def parse(words: Sequence[str]) -> Request:
         word = rest.pop(0)
         _check_word(word, seen)
         seen.append(word)
-        values = COMMANDS[word].values if word in COMMANDS else _OPTION_VALUES[word]
+        values = _values(word)
         if not values and word in OPTIONS:
             fields[word] = True
         for value in values:
@@ -339,8 +341,11 @@ def epilog() -> str:
     return "\n\n".join(f"{title}:\n{_columns(rows)}" for title, rows in sections.items())
 
 
-def unknown(word: str) -> UsageError:
-    """The error for a word that is not in the table, with the spelling that was meant, if it can be told."""
+def unknown(word: str, after: str = "") -> UsageError:
+    """The error for a word that is not in the table, with the spelling that was meant, if it can be told.
+
+    after: the word before it, with all that it takes.
+    """
     name, equals, value = word.partition("=")
     first, *more = word.split() or [""]
     suffix = Path(word).suffix.lower()
@@ -356,6 +361,12 @@ def unknown(word: str) -> UsageError:
         hint = "a ciphertext stands right after the command and its N, or after output"
     elif _close(word):
         hint = f"did you mean {_close(word)[0]}?"
+    elif "://" in word:
+        hint = f"did you mean: server {word}?"
+    elif after and not _values(after):  # what stands there may be secret
+        return UsageError(f"{after} takes no value", f"{after}: {(OPTIONS.get(after) or COMMANDS[after]).help}")
+    elif after:
+        hint = f"no more belongs to {after} than this: {after}{usage(_values(after))}"
     else:
         hint = _HELP_HINT
     return UsageError(f"unknown word {word!r}", hint)
@@ -363,22 +374,27 @@ def unknown(word: str) -> UsageError:
 
 def _assigned(word: str, value: str) -> str:
     """How ``word=value`` is written here."""
-    takes = OPTIONS[word].value if word in OPTIONS else COMMANDS[word].values if word in COMMANDS else ()
-    return f"{word} {value}" if takes and value else word
+    return f"{word} {value}" if _values(word) and value else word
+
+
+def _values(word: str) -> tuple[Value, ...]:
+    """What stands after a known word."""
+    return COMMANDS[word].values if word in COMMANDS else _OPTION_VALUES.get(word, ())
 
 
 def _close(word: str) -> list[str]:
     """The known word that is most like this one, or begins like it, or means the same, if any does."""
+    fewest = 1 if word.startswith("-") else _FEWEST_LETTERS
     word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
     if word in _SYNONYMS:
         return [_SYNONYMS[word]]
-    begins = [known for known in (*OPTIONS, *COMMANDS) if word and known.startswith(word)]
-    return begins[:1] or difflib.get_close_matches(word, [*COMMANDS, *OPTIONS], n=1)
+    begins = [known for known in (*OPTIONS, *COMMANDS) if len(word) >= fewest and known.startswith(word)]
+    return begins[:1] or difflib.get_close_matches(word, [*COMMANDS, *OPTIONS], n=1, cutoff=_LIKENESS)
 
 
 def _check_word(word: str, seen: Sequence[str]) -> None:
     if word not in COMMANDS and word not in OPTIONS:
-        raise unknown(word)
+        raise unknown(word, *seen[-1:])
     if word in seen:
         raise UsageError(f"{word} is given twice")
     first = next((s for s in seen if s in COMMANDS), None)

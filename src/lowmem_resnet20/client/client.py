@@ -15,7 +15,7 @@ from ..files.belonging import belonging
 from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
-from ..machine.files import os_errors
+from ..machine.files import hiding_hint, os_errors
 from ..model.classification import Classification
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
@@ -275,5 +275,6 @@ class Client(AbstractContextManager):
         path = self._side / SECRET_KEY
         with os_errors("read", path):
             if path.stat().st_mode & 0o077:
-                raise KeyFolderError(f"{path} can be read by others", f"chmod 600 {path}")
+                hint = hiding_hint(path, "copy the key folder to where its files can be 0600, and name that")
+                raise KeyFolderError(f"{path} can be read by others", hint)
         return path

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import PROGRAM, EnvironmentFault, UsageError, on_one_line
+from ..machine.files import private_folder
 from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
 
@@ -19,15 +22,24 @@ AUTO, LOCAL = "auto", "local"
 #: Pictures, results and pieces of key files on their way; there is little of them at a time.
 _LOCAL_STORE_BYTES = 256 << 20
 _SECONDS_TO_ANSWER = 10
+#: The longest name of a folder for the sockets of such a cluster: the system takes 107 bytes of a whole one.
+_LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 _START = (
     "on the first machine: ray start --head; on others: ray start --address=FIRST:6379; then name FIRST:6379, or auto"
 )
-_SAME = (
-    "it must be of this Ray and Python; if it wants a token: RAY_AUTH_MODE=token, "
-    "and its ~/.ray/auth_token on this machine"
-)
-#: Ray's own, unless the environment says otherwise: no reports to its makers, and no log lines among this program's.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+_NO_HEAD = "name what ray start --head prints, with port 6379 or that of --port: not the dashboard's 8265, nor 10001"
+_SAME = "it must be of this Ray and Python"
+_TOKEN = "if the cluster wants a token: RAY_AUTH_MODE=token, and its ~/.ray/auth_token on this machine"
+#: Ray's own, unless the environment says otherwise: no reports to its makers, no log lines among this program's, no
+#: minutes of waiting for a head that is none.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_gcs_rpc_server_connect_timeout_s": "2",
+    "RAY_py_gcs_connect_timeout_s": "5",
+}
+#: What chooses another cluster than the one that is named, or runs what its author names.
+_STEERING = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT", "RAY_RUNTIME_ENV_HOOK")
 
 
 @contextmanager
@@ -38,25 +50,25 @@ def joined(address: str) -> Iterator[None]:
     and where Ray is not installed.
     """
     check_address(address)
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     import ray
 
-    options = {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES} if address == LOCAL else {}
-    try:
-        with _in_an_empty_folder(), _unblocked_signals(), _silence():
-            ray.init(address, log_to_driver=False, logging_level="CRITICAL", **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        message = f"cannot join the Ray cluster at {address}: {on_one_line(error)}"
-        raise EnvironmentFault(message, _START if address == AUTO else _SAME) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with ExitStack() as held:
+        options = held.enter_context(_of_this_machine_alone()) if address == LOCAL else {}
+        try:
+            with _in_an_empty_folder(), _unblocked_signals(), _silence():
+                ray.init(address, log_to_driver=False, logging_level="CRITICAL", **options)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            what = "cannot make a Ray cluster" if address == LOCAL else f"cannot join the Ray cluster at {address}"
+            hint = "" if address == LOCAL else f"{_SAME}; {_TOKEN}"
+            raise EnvironmentFault(f"{what}: {on_one_line(error)}", hint) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def check_address(address: str) -> None:
-    """That something listens there: Ray itself would try for minutes.
+    """That a cluster's head answers there, and this machine is one of the cluster's: Ray itself would try for minutes.
 
     Ray takes this machine's own names for the address that others know it by, and so does this.
     Errors: UsageError; EnvironmentFault, also where Ray is not installed.
@@ -64,20 +76,54 @@ def check_address(address: str) -> None:
     if find_spec("ray") is None:
         message = "a cluster needs the package ray, which is not installed"
         raise EnvironmentFault(message, f"pip install '{PROGRAM}[ray]'")
-    if address in (AUTO, LOCAL):
-        return
-    host, port = host_and_port(address) or ("", 0)
-    if not port:
+    if address not in (AUTO, LOCAL) and not (host_and_port(address) or ("", 0))[1]:
         raise UsageError(f"{address!r} is not the address of a Ray cluster", "HOST:PORT, auto or local")
-    if host in ("localhost", "127.0.0.1", "::1"):
-        from ray.util import get_node_ip_address
+    for name in _STEERING:
+        os.environ.pop(name, None)
+    of_its_own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if address == LOCAL else {}
+    for name, value in (_QUIET | of_its_own).items():  # before Ray is imported, which reads them then
+        os.environ.setdefault(name, value)
+    if address != LOCAL:
+        _ask_head(address)
 
-        host = get_node_ip_address()
+
+def _ask_head(address: str) -> None:
+    from ray._private.services import GcsClient, canonicalize_bootstrap_address, find_node_ids
+    from ray.exceptions import AuthenticationError, RpcError
+
     try:
-        socket.create_connection((host, port), _SECONDS_TO_ANSWER).close()
+        found = canonicalize_bootstrap_address(address)
+    except OSError as error:
+        raise EnvironmentFault("this machine belongs to no Ray cluster that can be found", _START) from error
+    where = f"{found}, where Ray was last started here" if address == AUTO else address
+    try:
+        socket.create_connection(host_and_port(found) or ("", 0), _SECONDS_TO_ANSWER).close()
     except OSError as error:
         reason = error.strerror or on_one_line(error)  # that of getaddrinfo, too
-        raise EnvironmentFault(f"no Ray cluster answers at {address}: {reason}", _START) from error
+        raise EnvironmentFault(f"no Ray cluster answers at {where}: {reason}", _START) from error
+    try:
+        with _silence():
+            nodes = GcsClient(address=found).get_all_node_info(timeout=_SECONDS_TO_ANSWER)
+    except AuthenticationError as error:
+        if address == AUTO:  # Ray takes up a token that is there
+            return
+        raise EnvironmentFault(f"cannot join the Ray cluster at {where}: it wants another token", _TOKEN) from error
+    except RpcError as error:
+        raise EnvironmentFault(f"what answers at {where} is no head of a Ray cluster", _NO_HEAD) from error
+    if not find_node_ids() & {node.hex() for node in nodes}:
+        message = f"this machine is none of those of the Ray cluster at {where}"
+        raise EnvironmentFault(message, f"start Ray here, too: ray start --address={found}")
+
+
+@contextmanager
+def _of_this_machine_alone() -> Iterator[dict[str, object]]:
+    """What makes such a cluster, in a folder of its own: Ray's usual one may be another user's, and would stay."""
+    with private_folder("r") as private:
+        folder = private / "r"  # which Ray opens to all
+        if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+            message = f"the name of {Path(tempfile.gettempdir())} is too long for the sockets of a Ray cluster in it"
+            raise EnvironmentFault(message, "name another folder: TMPDIR=/tmp")
+        yield {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES, "_temp_dir": str(folder)}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 import tempfile
@@ -188,6 +189,16 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
     if len(content) > most_bytes:
         raise too_large
     return content
+
+
+def hiding_hint(path: Path, otherwise: str) -> str:
+    """What to do about a secret that others can read: ``otherwise`` where this user cannot change its mode, as of one
+    that is mounted into a container."""
+    try:
+        path.chmod(stat.S_IMODE(path.stat().st_mode))  # which is as it was
+    except OSError:
+        return otherwise
+    return f"chmod 600 {shlex.quote(str(path))}"
 
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import EnvironmentFault, UsageError
-from ..machine.files import os_errors
+from ..machine.files import hiding_hint, os_errors
 from ..machine.hosts import is_host_name, is_ip, is_this_machine
 
 #: The token, where no file of it is named.  It is never a word of the command line, which other users can see.
@@ -19,6 +20,8 @@ _EXAMPLE = "such as http://127.0.0.1:8642 or https://HOST"
 _TUNNEL = "use https, or a tunnel: ssh -L 8642:127.0.0.1:8642 HOST, then server http://127.0.0.1:8642"
 _WHERE_THE_TOKEN_IS = "the service keeps it in its store, in the file token"
 _LONGEST_TOKEN = 1024
+#: First lines of what is no file: it can be read once, and a command may connect more than once.
+_FROM_PIPES: dict[Path, bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,15 @@ def _token(file: Path | None) -> str:
 
 
 def _first_line(path: Path) -> bytes:
+    if path in _FROM_PIPES:
+        return _FROM_PIPES[path]
     with os_errors("read", path), open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISREG(mode) and mode & 0o077:
-            raise EnvironmentFault(f"{path} can be read by others", f"chmod 600 {path}")
-        return file.readline(_LONGEST_TOKEN + 2)
+            name = shlex.quote(str(path))
+            hint = hiding_hint(path, f'token <(cat {name}), or without token: {TOKEN_VARIABLE}="$(cat {name})"')
+            raise EnvironmentFault(f"{path} can be read by others", hint)
+        line = file.readline(_LONGEST_TOKEN + 2)
+    if not stat.S_ISREG(mode):
+        _FROM_PIPES[path] = line
+    return line

@@ -65,7 +65,8 @@ def fetch_words(request: Request, jobs: Sequence[str]) -> str:
     """The command that fetches the results of a request's jobs and tells what the request would have."""
     words = ["fetch", *jobs, "server", request.server]
     keys = request.keys if request.keys != DEFAULT_KEYS else None
-    for word, path in (("token", request.token), ("weights", request.weights), ("keys", keys)):
+    token = request.token if request.token is None or request.token.is_file() else Path("FILE")  # a pipe is gone then
+    for word, path in (("token", token), ("weights", request.weights), ("keys", keys)):
         words += [word, _written(path)] if path else []
     if request.plain:
         words += ["plain", *(["resize"] if request.resize else [])]

@@ -9,13 +9,15 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
-from ..errors import EnvironmentFault, ServerError, on_one_line
+from ..errors import ServerError, on_one_line
 from ..progress.display import format_seconds
 from .address import TOKEN_VARIABLE, Address
+from .proxies import Proxy, fault_of, proxy_to, trusted_certificates
 from .said import Answer, Refused, clean, nonsense, status_name
 
 T = TypeVar("T")
@@ -36,11 +38,11 @@ _CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certif
 
 class Lost(Exception):
     """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for;
-    unreachable: whether nothing at all was there."""
+    unless_met: the error instead, where no service was there before."""
 
-    def __init__(self, reason: str, pause: float = 0.0, *, unreachable: bool = False) -> None:
+    def __init__(self, reason: str, pause: float = 0.0, unless_met: ServerError | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.pause, self.unreachable = reason, pause, unreachable
+        self.reason, self.pause, self.unless_met = reason, pause, unless_met
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Connection(AbstractContextManager):
 
     def __init__(self, address: Address, say: Callable[[str], None], patience: Patience | None = None) -> None:
         self.address, self._say, self._patience = address, say, patience or PATIENCE
-        self._client = _client(address)
+        self._client, self._proxy = _client(address)
+        self._at_proxy = False
         self._met = False
         self._failures, self._lost_since, self._told = 0, 0.0, False
 
@@ -135,23 +138,46 @@ class Connection(AbstractContextManager):
 
     @contextmanager
     def _response(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        url, self._at_proxy = self.address.url + path, False
+        traced = {"trace": self._trace}
         try:
-            with self._client.stream(method, self.address.url + path, content=content, headers=headers) as response:
+            with self._client.stream(method, url, content=content, headers=headers, extensions=traced) as response:
                 yield response
         except httpx.TransportError as error:
             raise self._lost(error) from error
+        except Exception as error:
+            if not self._at_proxy:
+                raise
+            raise self._lost(error) from error  # of what speaks no SOCKS, socksio's own
 
-    def _lost(self, error: httpx.TransportError) -> Lost:
+    def _trace(self, event: str, _info: Mapping[str, Any]) -> None:
+        """What httpx begins or ends, by its name: a new connection is the proxy's until the service's TLS begins."""
+        part, _, step = event.partition(".")
+        if self._proxy and step == "connect_tcp.started":
+            self._at_proxy = True
+        elif part in ("proxy", "socks") and step == "start_tls.started":
+            self._at_proxy = False
+
+    def _lost(self, error: Exception) -> Lost:
         """Errors: ServerError where trying again would not help."""
-        url = self.address.url
+        proxy, url, hint = self._proxy if self._at_proxy else None, self.address.url, _UNREACHABLE_HINT
+        if proxy:
+            url, hint = f"the proxy at {proxy.url}", f"if it is asked in plain HTTP: {proxy.variable}=http://HOST:PORT"
         for cause in _causes(error):
             if isinstance(cause, ssl.SSLCertVerificationError):
                 why = clean(cause.verify_message)
                 raise ServerError(f"the certificate of {url} is not to be trusted: {why}", _CERTIFICATE_HINT) from error
             if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
-                raise ServerError(f"{url} does not answer in https", _UNREACHABLE_HINT) from error
-        unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        return Lost(clean(on_one_line(error)) or type(error).__name__, unreachable=unreachable)
+                raise ServerError(f"{url} does not answer in https", hint) from error
+        reason = clean(on_one_line(error)) or type(error).__name__
+        if proxy:
+            told, for_good = fault_of(proxy, self.address.url, reason, refused=isinstance(error, httpx.ProxyError))
+            if for_good:
+                raise told from error
+            return Lost(told.message, unless_met=told)
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return Lost(reason, unless_met=ServerError(f"no service answers at {url}: {reason}", hint))
+        return Lost(reason)
 
     def _check(self, answer: Answer, accept: tuple[int, ...]) -> None:
         status, url = answer.status, self.address.url
@@ -177,8 +203,8 @@ class Connection(AbstractContextManager):
         """A pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
         now, url = time.monotonic(), self.address.url
         self._lost_since = self._lost_since if self._failures else now
-        if lost.unreachable and not self._met:
-            raise ServerError(f"no service answers at {url}: {lost.reason}", _UNREACHABLE_HINT)
+        if lost.unless_met and not self._met:
+            raise lost.unless_met from lost
         gone = now - self._lost_since
         if gone >= self._patience.seconds:
             raise ServerError(f"the service at {url} has not answered for {format_seconds(gone)}: {lost.reason}")
@@ -190,16 +216,25 @@ class Connection(AbstractContextManager):
         time.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
 
 
-def _client(address: Address) -> httpx.Client:
-    """What is sent to this machine goes through no proxy of the environment.  Redirects are not followed."""
+def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
+    """With the proxy that it goes through: what is sent to this machine goes through none.  Redirects are not followed.
+
+    Errors: EnvironmentFault for a variable that can have no meaning.
+    """
     token = {"Authorization": f"Bearer {address.token}"} if address.token else {}
     headers = {"Accept-Encoding": "identity", **token}
-    try:
-        transport = httpx.HTTPTransport() if address.on_this_machine else None
-        return httpx.Client(transport=transport, headers=headers, timeout=_TIMEOUT, follow_redirects=False)
-    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-        message = f"HTTP cannot be set up as the environment asks: {on_one_line(error)}"
-        raise EnvironmentFault(message, "see its proxies (HTTPS_PROXY, ALL_PROXY) and SSL_CERT_FILE") from error
+    parts = urlsplit(address.url)
+    https = parts.scheme == "https"
+    trusted = trusted_certificates() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # of none, for none are seen
+    proxy = None if address.on_this_machine else proxy_to(parts.hostname or "", parts.port or 443)
+    through = None
+    if proxy:
+        to_proxy = trusted if proxy.url.startswith("https") else None
+        through = httpx.Proxy(proxy.url, auth=proxy.login, ssl_context=to_proxy)
+    client = httpx.Client(
+        headers=headers, timeout=_TIMEOUT, follow_redirects=False, trust_env=False, verify=trusted, proxy=through
+    )
+    return client, proxy
 
 
 def _answer(response: httpx.Response, most_bytes: int) -> Answer:

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 from ..errors import EnvironmentFault
-from ..machine.files import atomic_write, os_errors, read_bounded
+from ..machine.files import atomic_write, hiding_hint, os_errors, read_bounded
 
 _BYTES = 32
 _SHORTEST, _LONGEST = 20, 200
@@ -25,7 +25,8 @@ def token_in(path: Path) -> str:
         atomic_write(path, secrets.token_urlsafe(_BYTES).encode() + b"\n", private=True)
     with os_errors("look at", path):
         if path.stat().st_mode & 0o077:
-            raise EnvironmentFault(f"others can read the token in {path}", f"chmod 600 {path}")
+            otherwise = f"have it lie elsewhere, and copy it before the start: install -m 600 FILE {path}"
+            raise EnvironmentFault(f"others can read the token in {path}", hiding_hint(path, otherwise))
     no_token = EnvironmentFault(
         f"{path} holds no token of {_SHORTEST} to {_LONGEST} characters of ASCII without spaces",
         "remove it: a new one is made at the next start",
