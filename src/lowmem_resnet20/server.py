@@ -5,6 +5,7 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -29,6 +30,7 @@ from .network.resnet20 import Network, Part, Plan, input_slots, plan
 from .network.scaling import Scaled, scale
 from .network.weights import Weights
 from .terminal.progress import Progress, Step, format_bytes
+from .terminal.report import Printer
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,15 @@ def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: 
 
 def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
     try:
+        from .native.compilation import complaints
         from .native.engine import NativeEngine
     except (ImportError, OSError) as error:  # numba and the library it compiles with
         raise EnvironmentFault(f"the native evaluator cannot be loaded: {on_one_line(error)}", WITH_OPENFHE) from error
     compiling = partial(progress.step, "native", "compiling, the first time on this machine")
-    return NativeEngine(folder, set_, manifest.files, compiling)
+    engine = NativeEngine(folder, set_, manifest.files, compiling)
+    for message, hint in complaints():
+        Printer(None, sys.stderr).warning(message, hint)
+    return engine
 
 
 def _evaluate_by_stages(opened: Opened, pictures: Sequence[_Picture], progress: Progress) -> None:
