@@ -36,7 +36,7 @@ class KeyCache:
 
     def __init__(self, root: Path, most_bytes: int = MOST_BYTES) -> None:
         with os_errors("use", root):
-            if root.is_dir():
+            if root.is_dir() and root.stat().st_uid == os.geteuid():
                 root.chmod(0o700)
             os.close(make_private_folder(root))
         self.root, self.most_bytes = root, most_bytes
