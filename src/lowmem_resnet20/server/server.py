@@ -5,6 +5,7 @@ It reads keys/expN/server, the weights and ciphertexts.  Nothing here can decryp
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..cli.output import Printer
 from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, on_one_line
 from ..files.belonging import belonging
 from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Belonging, Facts, read_envelope, write_envelope
@@ -121,11 +123,15 @@ def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: 
 
 def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
     try:
+        from ..native.compilation import complaints
         from ..native.engine import NativeEngine
     except (ImportError, OSError) as error:  # numba and the library it compiles with
         raise EnvironmentFault(f"the native evaluator cannot be loaded: {on_one_line(error)}", WITH_OPENFHE) from error
     compiling = partial(progress.step, "native", "compiling, the first time on this machine")
-    return NativeEngine(folder, set_, manifest.files, compiling)
+    engine = NativeEngine(folder, set_, manifest.files, compiling)
+    for message, hint in complaints():
+        Printer(None, sys.stderr).warning(message, hint)
+    return engine
 
 
 def _evaluate_by_stages(opened: Opened, pictures: Sequence[_Picture], progress: Progress) -> None:
