@@ -11,7 +11,7 @@ sets of groups eight pictures together.  Its time is that of the server's proces
 three, of a set that takes more than two minutes of one (``--runs`` says otherwise), of a group an eighth.
 
 Nothing else should run: the script waits a minute for that and then ends, and notes what others took of the processors
-(``--anyway`` goes on).  What is set in the environment for OpenMP's and numba's threads and target is left out.
+(``--anyway`` goes on).  What is set in the environment for threads and vectors is left out.
 
 After each row scripts/measurements.json is written and the tables in the texts.  A call adds to the rows that are there
 if code, weights, machine and versions are the same, otherwise those go; ``--all`` begins anew, but with ``--resume``
@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 
 import quiet
 from lowmem_resnet20.files.keystore import SERVER
+from lowmem_resnet20.machine.variables import AVX2, THREADS, VECTORS
 from lowmem_resnet20.network.engines import NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.progress.display import format_bytes
@@ -52,12 +53,7 @@ PATIENCE = 60
 #: Part of the processors from which on others have disturbed a row.
 DISTURBED = 0.05
 #: Left out of the environment: what would have a row measured otherwise.
-SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
-#: A processor without AVX-512.
-AVX2_ONLY = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt",
-}
+SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", THREADS, VECTORS)
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ ROWS = {
         Row("5", 5, NATIVE, 4.5, 1),
         Row("6", 6, NATIVE, 3.5, 3),
         Row("7", 7, NATIVE, 3.5, 3),
-        Row("6-avx2", 6, NATIVE, 4, 3, "AVX2 only", AVX2_ONLY),
+        Row("6-avx2", 6, NATIVE, 4, 3, "AVX2 only", {VECTORS: AVX2}),
         Row("5-openfhe", 5, OPENFHE, 5, 5),
         Row("6-openfhe", 6, OPENFHE, 5, 6),
         Row("7-openfhe", 7, OPENFHE, 11, 7),
@@ -98,7 +94,7 @@ class Bench:
     def __init__(self, row: Row, folder: Path) -> None:
         self.row, self.folder = row, folder
         inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-        self.environment = inherited | {"NUMBA_CACHE_DIR": str(folder / "kernels")} | dict(row.settings)
+        self.environment = inherited | {"XDG_CACHE_HOME": str(folder / "cache")} | dict(row.settings)
 
     def command(self, word: str, *words: object) -> list[dict[str, Any]]:
         """A command of the program, with the row's set and keys; its lines of JSON."""

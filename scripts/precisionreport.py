@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 
+matplotlib.rcdefaults()  # and not what a matplotlibrc in the working directory says
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot

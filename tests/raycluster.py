@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from lowmem_resnet20.client import client
+from lowmem_resnet20.native.compilation import KEPT
+from lowmem_resnet20.native.readiness import make_ready
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.progress.display import Progress, SilentProgress
 from lowmem_resnet20.server import process as serverprocess
@@ -25,8 +28,6 @@ from miniature import INSECURE_SHORT_NATIVE_SET, random_picture, random_weights
 TESTS = Path(__file__).parent
 SET = INSECURE_SHORT_NATIVE_SET
 WEIGHTS = random_weights(SET.architecture)
-#: Where kernels are compiled to: each node has a cache folder of its own, but need not compile again.
-COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
 
 #: The server's process, but for the set, which is the miniature's here.
 SERVE = """
@@ -75,6 +76,13 @@ def keep(folder: Path, count: int) -> Kept:
     return kept
 
 
+def keep_compiled(cache: Path) -> None:
+    """Put this machine's compiled kernels into a user's cache folder, so that they need not be compiled again."""
+    make_ready(lambda: None)
+    if not KEPT.trouble:
+        shutil.copytree(KEPT.path, cache / "lowmem-resnet20" / KEPT.path.name, dirs_exist_ok=True)
+
+
 @contextmanager
 def cluster(folder: Path, nodes: int) -> Iterator[Any]:
     """Nodes of one processor each, which keep keys in folder/0 ... .  None is left at the end."""
@@ -83,7 +91,8 @@ def cluster(folder: Path, nodes: int) -> Iterator[Any]:
     made = Cluster()
     try:
         for number in range(nodes):
-            own = {"XDG_CACHE_HOME": str(folder / str(number)), "NUMBA_CACHE_DIR": str(COMPILED)}
+            own = {"XDG_CACHE_HOME": str(folder / str(number))}
+            keep_compiled(folder / str(number))
             made.add_node(
                 num_cpus=1,
                 env_vars=own,

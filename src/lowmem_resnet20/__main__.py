@@ -1,4 +1,4 @@
-"""``python -m lowmem_resnet20``: the command line, which runs nothing that lies in the working directory."""
+"""The command line as ``python -m`` and the installed command start it: nothing of the working directory is run."""
 
 import sys
 
@@ -8,4 +8,5 @@ sys.path[:] = trusted_path()
 
 from .cli.main import main  # only now is it safe to import anything
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -15,7 +15,7 @@ import pytest
 from lowmem_resnet20.cluster import keycache
 from lowmem_resnet20.cluster.keeper import Keeper
 from lowmem_resnet20.cluster.keycache import KeyCache, scratch_folder
-from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.errors import EnvironmentFault, ExitCode
 from lowmem_resnet20.files.keystore import write_manifest
 from miniature import INSECURE_NATIVE_SET
 
@@ -45,6 +45,31 @@ def keys(tmp_path) -> Path:
         (folder / name).write_bytes(os.urandom(size))
     write_manifest(folder, SET, "0123456789abcdef")
     return folder
+
+
+@pytest.mark.parametrize("mode", [None, 0o777, 0o755])
+def test_the_folder_is_private_whatever_the_umask(cache, mode):
+    """Also one that an earlier version made."""
+    if mode is not None:
+        cache.mkdir(parents=True)
+        cache.chmod(mode)
+    before = os.umask(0)
+    try:
+        KeyCache(cache)
+    finally:
+        os.umask(before)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert mode is not None or {cache.parents[i].stat().st_mode & 0o777 for i in (0, 1)} == {0o700}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's folder is made by root")
+def test_another_users_folder_is_not_used(cache):
+    cache.mkdir(parents=True)
+    cache.chmod(0o755)
+    os.chown(cache, 1000, 1000)
+    with pytest.raises(EnvironmentFault, match=f"^cannot use {cache}: Operation not permitted"):
+        KeyCache(cache)
+    assert cache.stat().st_mode & 0o777 == 0o755
 
 
 def manifest(folder: Path) -> bytes:

@@ -19,7 +19,7 @@ from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import server
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
-from raycluster import COMPILED
+from raycluster import keep_compiled
 
 SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
 ARCHITECTURE = INSECURE_SHORT_SET.architecture
@@ -42,9 +42,9 @@ def folder(request, tmp_path_factory) -> Path:
 @pytest.fixture
 def worker(tmp_path, monkeypatch) -> Worker:
     """On a machine with a cache folder of its own."""
+    keep_compiled(tmp_path / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(COMPILED))
-    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+    for name in ("LOWMEM_RESNET20_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # and as it was after the test
     return Worker(1)
 
@@ -105,10 +105,10 @@ assert not {"numba", "openfhe"} & set(sys.modules)
 os.sched_getaffinity = lambda _: set(range(8))
 Worker(3)
 from lowmem_resnet20.native import threads
-threads._quota = lambda _: None
+threads.processors_granted = lambda: []
 assert threads.available_processors() == 3 and os.environ["OMP_NUM_THREADS"] == "3"
 for text, found in (("64", 8), ("0", 8), ("", 8), ("many", 8), ("1", 1)):
-    os.environ["NUMBA_NUM_THREADS"] = text
+    os.environ["LOWMEM_RESNET20_THREADS"] = text
     assert threads.available_processors() == found, text
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -4,6 +4,7 @@ parent."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,22 @@ def test_python_m_runs_nothing_of_the_working_directory(littered):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not (littered / "was-run").exists(), (littered / "was-run").read_text()
+    assert done.returncode in (4, 7) and "Traceback" not in done.stderr
+
+
+def test_the_installed_command_runs_nothing_of_an_empty_entry_in_pythonpath(tmp_path):
+    """But for what the interpreter itself imports before it."""
+    settings = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    [(module, function)] = re.findall(r'^lowmem-resnet20 = "([\w.]+):(\w+)"$', settings, re.MULTILINE)
+    for name in {*THIRD, "argparse", "hashlib", "json", "tempfile"}:
+        (tmp_path / f"{name}.py").write_text(f"open('was-run', 'a').write('{name} ')\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "command").write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "bin" / "command", "generate_keys", "1", "keys", "/dev/null"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "was-run").exists(), (tmp_path / "was-run").read_text()
     assert done.returncode in (4, 7) and "Traceback" not in done.stderr
 
 

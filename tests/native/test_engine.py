@@ -60,6 +60,10 @@ started = []
 sys.addaudithook(lambda event, arguments: started.append(event) if event in ("subprocess.Popen", "os.fork") else None)
 for name in os.environ.get("BLOCKED", "").split():
     sys.modules[name] = None
+if lacking := os.environ.get("LACKING"):
+    import llvmlite.binding
+    host = llvmlite.binding.get_host_cpu_features() | {lacking: False}
+    llvmlite.binding.get_host_cpu_features = lambda: llvmlite.binding.FeatureMap(host)
 from functools import partial
 import miniature
 from lowmem_resnet20 import worker
@@ -492,7 +496,7 @@ def _accepted(payload: bytearray, chain: Chain, end: int) -> int:
         ({"BLOCKED": "numba llvmlite"}, "the native evaluator cannot be loaded: "),
         ({"BLOCKED": "llvmlite.binding"}, "the native evaluator cannot be loaded: "),
         (
-            {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"},
+            {"LACKING": "fma"},
             "the native evaluator needs a processor with fused multiply-add",
         ),
     ],
@@ -503,6 +507,15 @@ def test_a_machine_that_cannot(time, capfd, environment, message):
         run_server(time, **environment)
     assert caught.value.message.startswith(message) and capfd.readouterr().err == ""
     assert caught.value.hint == "use keys for OpenFHE's evaluator: lowmem-resnet20 generate_keys N engine openfhe"
+
+
+def test_what_the_user_asks_for_in_vain_is_told(time, capfd):
+    """And variables of numba's are heeded by none: they ask for an evaluation in the interpreter."""
+    ignored = {"NUMBA_DISABLE_JIT": "1", "NUMBA_NUM_THREADS": "0", "NUMBA_CPU_NAME": "generic"}
+    run, _ = run_server(time, LOWMEM_RESNET20_THREADS="many", **ignored)
+    assert [picture.get("error") for picture in run.pictures] == [None, None]
+    told = "LOWMEM_RESNET20_THREADS of the environment is no number of threads, and not heeded: 'many'"
+    assert capfd.readouterr().err == f"lowmem-resnet20: warning: {told}\n"
 
 
 def test_the_client_needs_no_numba():

@@ -1,4 +1,4 @@
-"""What kernels are compiled to, on this processor and as if on others, and how compiled code is kept."""
+"""What kernels are compiled to, on this processor and as if on others, and which processors work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.native import compilation, readiness, threads
 
 HERE = Path(__file__).parent
-AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"}
 
 
 def python(code_or_file, *words, **environment):
@@ -53,7 +52,7 @@ def test_kernels_use_the_widest_registers_of_this_processor(host, record_propert
 
 @pytest.mark.skipif(not has("avx2"), reason="this processor has no AVX2")
 def test_avx2_gives_the_same_residues(host):
-    narrow = results(**AVX2)
+    narrow = results(LOWMEM_RESNET20_VECTORS="avx2")
     print(f"vector registers found with AVX2 forced: {narrow['registers']}")
     assert all("ymm" in found and "zmm" not in found for found in narrow["registers"].values()), narrow["registers"]
     assert narrow["digests"] == host["digests"] and len(set(host["digests"].values())) == 1
@@ -70,7 +69,7 @@ def test_a_processor_without_fused_multiply_add_is_noticed(monkeypatch):
 
 def test_nothing_is_compiled_at_import(tmp_path):
     code = "from lowmem_resnet20.native import ciphertext, readiness, ntt; print(len(ntt.to_evaluation.signatures))"
-    done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    done = python(code, XDG_CACHE_HOME=str(tmp_path))
     assert done.stdout == "0\n", done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -103,53 +102,6 @@ def test_kept_code_depends_on_every_file_that_it_comes_from():
     assert sources == set(compilation.SOURCES)
 
 
-def test_processes_that_start_at_once_compile_once(tmp_path):
-    """Both call compile_once; the second waits for the first, then finds nothing to do."""
-    code = """
-import sys, time
-from lowmem_resnet20.native.compilation import compile_once
-def exercise():
-    print("compiled", flush=True)
-    time.sleep(0.5)
-compile_once(exercise)
-"""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) for _ in range(3)
-    ]
-    assert b"".join(process.communicate()[0] for process in started) == b"compiled\n"
-
-
-def test_without_a_folder_to_write_in_code_is_compiled_and_not_kept(tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    code = (
-        "from lowmem_resnet20.native import compilation\n"
-        "print(compilation.FOLDER)\n"
-        "compilation.compile_once(lambda: print('compiled'))"
-    )
-    done = python(code, NUMBA_CACHE_DIR=str(file))
-    assert done.stdout == "None\ncompiled\n", done.stderr
-
-
-@pytest.mark.parametrize(
-    ("files", "processors"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu.max": "nonsense\n"}, None),
-        ({}, None),
-    ],
-)
-def test_processors_are_those_that_the_control_group_grants(tmp_path, files, processors):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert threads._quota(tmp_path) == processors
-
-
 def test_processors_are_those_of_the_affinity():
     code = (
         "import os\n"
@@ -158,6 +110,39 @@ def test_processors_are_those_of_the_affinity():
         "print(available_processors())"
     )
     assert python(code).stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "heeded"), [("1", True), ("0", False), ("-1", False), ("abc", False), ("1.5", False), ("9" * 5000, False)]
+)
+def test_threads_are_as_many_as_the_user_asks_for(text, heeded):
+    """A line tells of what is no number."""
+    code = (
+        "import os\n"
+        "os.sched_getaffinity = lambda _: {0, 1, 2}\n"
+        "from lowmem_resnet20.native import compilation, threads\n"
+        "threads.processors_granted = lambda: [4]\n"
+        "print(threads.available_processors(), len(compilation.complaints()), *compilation.complaints())"
+    )
+    done = python(code, LOWMEM_RESNET20_THREADS=text, NUMBA_NUM_THREADS="0")
+    told = f"LOWMEM_RESNET20_THREADS of the environment is no number of threads, and not heeded: {text!r}"
+    assert done.stdout == ("1 0\n" if heeded else f"3 1 {(told, '')}\n"), done.stderr
+
+
+def test_vectors_that_there_are_not():
+    """A word that means nothing, and AVX2 on a processor without."""
+    code = (
+        "import llvmlite.binding\n"
+        "host = llvmlite.binding.get_host_cpu_features()\n"
+        "host['avx2'] = False\n"
+        "llvmlite.binding.get_host_cpu_features = lambda: host\n"
+        "from lowmem_resnet20.native import compilation\n"
+        "print(compilation.config.CPU_NAME, [message for message, _ in compilation.complaints()])"
+    )
+    asks = "LOWMEM_RESNET20_VECTORS of the environment asks for avx2, and this processor lacks avx2"
+    assert python(code, LOWMEM_RESNET20_VECTORS="avx2").stdout == f"None {[asks]}\n"
+    means = "LOWMEM_RESNET20_VECTORS of the environment is not avx2, and not heeded: 'sse'"
+    assert python(code, LOWMEM_RESNET20_VECTORS="sse").stdout == f'None ["{means}"]\n'
 
 
 def test_a_failing_job_on_another_thread_is_raised():

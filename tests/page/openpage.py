@@ -98,7 +98,7 @@ class Program:
 
 def environment() -> dict[str, str]:
     path = os.pathsep.join([str(TESTS), str(TESTS / "page")])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LOWMEM_RESNET20_THREADS": "1"}
 
 
 @contextmanager

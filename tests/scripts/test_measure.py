@@ -227,14 +227,14 @@ def test_the_command_line_is_run_and_read(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(stub))
     for name in measure.SETTINGS:
         monkeypatch.setenv(name, "1")
-    row = measure.Row("r", 0, "native", 1, 1, settings={"NUMBA_CPU_NAME": "haswell"})
+    row = measure.Row("r", 0, "native", 1, 1, settings={"LOWMEM_RESNET20_VECTORS": "avx2"})
     assert measure.Bench(row, tmp_path).command("decrypt", tmp_path) == [{"a": 1}, {"b": 2}]
     assert (
         tmp_path / "words"
     ).read_text() == f"-m lowmem_resnet20 decrypt 0 {tmp_path} keys {tmp_path} json verbose -1\n"
     found = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
-    assert {name: found[name] for name in measure.SETTINGS if name in found} == {"NUMBA_CPU_NAME": "haswell"}
-    assert found["NUMBA_CACHE_DIR"] == str(tmp_path / "kernels")
+    assert {name: found[name] for name in measure.SETTINGS if name in found} == {"LOWMEM_RESNET20_VECTORS": "avx2"}
+    assert found["XDG_CACHE_HOME"] == str(tmp_path / "cache")
     with pytest.raises(subprocess.CalledProcessError):
         measure.Bench(replace(row, number=6), tmp_path).command("evaluate")
 

@@ -1,6 +1,7 @@
 """scripts/precision.py and its report, of either engine on a small network."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,3 +103,12 @@ def test_every_step_of_the_server_has_a_kind():
         assert kinds.count("refresh") == sum(plan(set_).refreshes.values())
         assert kinds.count("ReLU") == (0 if set_.refresh.functional else len(set_.architecture.relu_channels()))
         assert kinds.count("other") == {1: 3, 8: 4}[set_.pictures]  # gathers, of groups two into stage 2, and the head
+
+
+@pytest.mark.parametrize("script", ["precisionreport", "ranges"])
+def test_a_file_of_settings_for_plots_where_a_script_is_run_is_not_heeded(tmp_path, script):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: module://evil\n")
+    program = f"import sys; sys.path[:0] = {sys.path!a}; import {script} as s, matplotlib as m\n"
+    program += "print(m.get_backend(), m.rcParams['text.usetex'])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.lower() == "agg false\n", done.stderr

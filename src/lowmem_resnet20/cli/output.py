@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from ..errors import PROGRAM, LowmemError
-from ..machine.text import decoded, one_line
+from ..errors import LowmemError
+from ..machine.text import decoded, labelled, one_line
 from ..model.classification import Classification
 from ..progress.streams import Results, reports, shows_more_than_text
 
@@ -39,7 +39,7 @@ class Printer:
 
     def _say_with_hint(self, word: str, colour: str, message: str, hint: str) -> None:
         word = _coloured(word, colour, shows_more_than_text(self.stderr))
-        self.say(f"{PROGRAM}: {word} {one_line(message)}" + (f"\nhint: {one_line(hint)}" if hint else ""))
+        self.say(labelled(word, message, hint))
 
     def text(self, text: str) -> None:
         """Text that was asked for, as it is."""

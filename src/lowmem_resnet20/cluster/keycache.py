@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..machine.cachehome import cache_home, make_private_folder
 from ..machine.files import check_space, make_folder, os_errors
 from ..machine.locks import FolderLock, lock, share
 
@@ -25,15 +26,19 @@ _SCRATCH = "scratch-"
 
 
 def cache_folder() -> Path:
-    """Where this machine's user keeps what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20" / "cluster"
+    """Where key folders are kept.  Errors: EnvironmentFault."""
+    with os_errors("make", Path("a cache folder")):
+        return cache_home() / "cluster"
 
 
 class KeyCache:
-    """The key folders in ``root``.  Errors: EnvironmentFault if it cannot be made."""
+    """The key folders in ``root``, which is this user's alone.  Errors: EnvironmentFault if it cannot be."""
 
     def __init__(self, root: Path, most_bytes: int = MOST_BYTES) -> None:
-        make_folder(root)
+        with os_errors("use", root):
+            if root.is_dir() and root.stat().st_uid == os.geteuid():
+                root.chmod(0o700)
+            os.close(make_private_folder(root))
         self.root, self.most_bytes = root, most_bytes
         self._held: list[int] = []
 

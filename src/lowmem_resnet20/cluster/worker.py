@@ -11,6 +11,7 @@ from ..errors import told
 from ..machine.faults import explain
 from ..machine.files import os_errors
 from ..machine.memory import peak_resident_bytes
+from ..machine.variables import THREADS
 from .keycache import cache_folder, scratch_folder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Worker:
     """cores: threads of what it computes with, set before any of it is loaded."""
 
     def __init__(self, cores: int) -> None:
-        for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        for name in (THREADS, "OMP_NUM_THREADS"):
             os.environ[name] = str(cores)
         self._server: Server | None = None
 

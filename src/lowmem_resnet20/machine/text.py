@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import PROGRAM
+
+
+def labelled(label: str, message: str, hint: str) -> str:
+    """Return what stderr has of an error or a warning: its line, and that of the hint where there is one."""
+    return f"{PROGRAM}: {label} {one_line(message)}" + (f"\nhint: {one_line(hint)}" if hint else "")
+
 
 def one_line(text: str) -> str:
     """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""

@@ -4,7 +4,8 @@ It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instru
 
     memory            arrays that start on cache lines
     threads           how many processors the work may use, and work shared out among them
-    compilation       where compiled code is kept, and what the processor must be able to do
+    kernelcache       compiled code on disk
+    compilation       kernels compiled once, and what the processor must be able to do
     intrinsics        vectors of eight lanes, traced into LLVM: all that is generated
     residues          arithmetic modulo one prime, of at most 37 bits (float64) or of 60 bits (uint64)
     order             the order of residues in memory
@@ -42,3 +43,7 @@ What an evaluation is made of:
 Polynomials are in evaluation form, towers x N, in the order that :mod:`.order` describes: float64 modulo the primes of
 Q, uint64 modulo the special primes of P.
 """
+
+from ..machine.numbasettings import shield
+
+shield()

@@ -1,30 +1,33 @@
-"""Where compiled code is kept, and what the processor must be able to do.
+"""Kernels compiled once for this machine, and what the processor must be able to do.
 
-Kernels are compiled when first called and kept on disk: in NUMBA_CACHE_DIR, else in the user's cache folder.  numba
-notices a change of the file that a function stands in, but not of the files whose functions it calls, and two
-processes that store code at once can mix up their entries.  So the code has a folder for each state of the files with
-kernels, of numba and of the processor, and :func:`compile_once` lets one process at a time fill it."""
+A kernel is compiled when it is first called, and kept in the user's cache folder: in a folder for each state of the
+files with kernels, of numba and of the processor.  Where nothing can be kept, every process compiles anew.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding
 import numba
+import numpy as np
 
-#: numba's settings, which it makes from the environment and which have no types.
+from ..machine.variables import AVX2, VECTORS, misunderstood, only_avx2
+from .kernelcache import KeptKernel, KernelFolder
+
+#: numba's settings, which have no types.
 config: Any = numba.config
 _DONE = "complete"
 #: The files of this wing that compiled code comes from.
 SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
+#: A processor without AVX-512.
+_HASWELL = "haswell", "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"
 
 
 def has_fused_multiply_add() -> bool:
@@ -39,12 +42,23 @@ def has_fused_multiply_add() -> bool:
 
 
 def _processor() -> tuple[str, str]:
-    """Name and features that numba compiles for: the host's, unless NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say
-    others."""
-    name = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
-    if config.CPU_FEATURES is not None:
-        return name, config.CPU_FEATURES
-    return name, llvmlite.binding.get_host_cpu_features().flatten()
+    """Name and features that numba compiles for."""
+    return (
+        config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
+        config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten(),
+    )
+
+
+def _compile_for_avx2() -> str:
+    """Have numba compile for a processor without AVX-512; why it cannot be."""
+    host = llvmlite.binding.get_host_cpu_features()
+    if lacking := [feature for feature in _HASWELL[1].replace("+", "").split(",") if not host.get(feature)]:
+        return f"{VECTORS} of the environment asks for {AVX2}, and this processor lacks {lacking[0]}"
+    config.CPU_NAME, config.CPU_FEATURES = _HASWELL
+    return ""
+
+
+_UNHEEDED = _compile_for_avx2() if only_avx2() else ""
 
 
 def _fingerprint() -> str:
@@ -52,63 +66,42 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for name in SOURCES:
         digest.update(name.encode() + b"\0" + Path(__file__).with_name(f"{name}.py").read_bytes())
-    digest.update(repr((numba.__version__, llvmlite.__version__, sys.version, _processor())).encode())
+    versions = numba.__version__, llvmlite.__version__, np.__version__, sys.version
+    digest.update(repr((versions, _processor())).encode())
     return digest.hexdigest()[:16]
 
 
-def _base() -> Path:
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowmem-resnet20"
-
-
-def _writable_folder() -> Path | None:
-    """This state's folder, made if need be; None if it cannot be."""
-    try:
-        folder = _base() / f"native-{_fingerprint()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: no home folder
-        return None
-
-
-#: Where compiled code is kept; None if nowhere can be written: then every process compiles.
-FOLDER = _writable_folder()
-if FOLDER:
-    config.CACHE_DIR = str(FOLDER)
+#: Where compiled code is kept.
+KEPT = KernelFolder(f"native-{_fingerprint()}")
 
 
 def compiled(function: Callable) -> Any:
     """Decorator: compiled for the argument types of its first call, without Python's lock while it runs."""
-    return numba.njit(nogil=True, cache=FOLDER is not None, boundscheck=False, error_model="numpy")(function)
+    dispatcher = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher._cache = KeptKernel(function, KEPT)
+    return dispatcher
 
 
 def is_compiled() -> bool:
     """Whether :func:`compile_once` has nothing to do."""
-    return FOLDER is not None and (FOLDER / _DONE).exists()
+    return KEPT.read(_DONE) is not None
 
 
 def compile_once(exercise: Callable[[], None]) -> None:
     """Call ``exercise``, which calls every kernel, unless a process has done so before; others wait meanwhile."""
     if is_compiled():
         return
-    with _alone():
+    with KEPT.alone():
         if not is_compiled():
             exercise()
-            if FOLDER:
-                (FOLDER / _DONE).touch()
+            if not KEPT.trouble:
+                KEPT.write(_DONE, b"")
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Only one process at a time; where the file system knows no locks, any."""
-    if FOLDER is None:
-        yield
-        return
-    import fcntl
-
-    with open(FOLDER / "lock", "w") as lock:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def complaints() -> list[tuple[str, str]]:
+    """What could not be done as it should, or as the user asks: messages and hints."""
+    found = [(line, "") for line in (*misunderstood(), _UNHEEDED) if line]
+    if KEPT.trouble:
+        hint = "every evaluation compiles it again, which takes some 20 s: XDG_CACHE_HOME names where else it can be"
+        found.append((KEPT.trouble, hint))
+    return found

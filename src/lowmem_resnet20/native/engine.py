@@ -17,6 +17,7 @@ from ..network.parameters import ParameterSet
 from .arithmetic import SCALE_TOLERANCE
 from .chain import CHAIN, Chain, read_chain_file
 from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
+from .compilation import complaints
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
 from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
@@ -100,6 +101,10 @@ class NativeEngine:
     def write_answer(self, x: Ciphertext, form: Form) -> bytes:
         """The same values for the client, on no more primes than they need."""
         return self.write(self.evaluator.answer(x), form)
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return what of the kernels' cache and of this program's variables cannot be had."""
+        return complaints()
 
     def close(self) -> None:
         """Let go of the keys, and of a refresh's plaintexts."""

@@ -9,47 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..machine.controlgroups import processors_granted
+from ..machine.variables import threads_asked
 from .memory import aligned
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_processors() -> int:
-    """Processors this process may use: the least of its affinity, the control group's quota rounded up, and
-    NUMBA_NUM_THREADS of the environment; at least 1."""
+    """Processors this process may use: the least of its affinity, each control group's quota rounded up, and what the
+    user asks for in the environment; at least 1."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         allowed = os.cpu_count() or 1
-    return max(1, min(allowed, _quota(_CGROUP) or allowed, _asked() or allowed))
-
-
-def _asked() -> int | None:
-    """What the environment allows; None where it says nothing, or no number."""
-    text = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _quota(root: Path) -> int | None:
-    """Processors that the control group grants, rounded up; None where there is no limit or none can be read."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()  # version 2
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()  # version 1; -1: no limit
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        granted = -(-int(quota) // int(period))
-    except (ValueError, ZeroDivisionError):  # "max"
-        return None
-    return granted if granted > 0 else None
+    return min([allowed, *processors_granted(), threads_asked() or allowed])
 
 
 class Workers:

@@ -51,6 +51,9 @@ class OpenfheEngine:
     def write_answer(self, x: Ciphertext, form: None) -> bytes:
         return payload_of(self.evaluator.answer(x))
 
+    def warnings(self) -> list[tuple[str, str]]:
+        return []
+
     def close(self) -> None:
         self._clear()
         clear_relinearisation_keys()

@@ -14,7 +14,10 @@ import numpy as np
 
 from ..errors import EnvironmentFault
 from ..machine.libraries import loading_hint
+from ..native.threads import available_processors
 
+# OpenMP itself sees no quota of a control group.
+os.environ.setdefault("OMP_NUM_THREADS", str(available_processors()))
 try:
     import openfhe
 except ImportError as error:  # an ABI of another Python, or too old a glibc

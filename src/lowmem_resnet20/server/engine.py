@@ -35,5 +35,8 @@ class Engine(Protocol[X]):
     def write_answer(self, x: X, form: Any) -> bytes:
         """The same values for the client, on no more primes than they need."""
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return what the machine lacks and the work goes on without: messages, each with a hint."""
+
     def close(self) -> None:
         """Let go of keys and memory."""

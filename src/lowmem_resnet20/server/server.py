@@ -58,6 +58,8 @@ class Server(AbstractContextManager):
     process on keys that are not what they seem.  The other sets are compiled on their first use on a machine, into
     the user's cache folder, and have as many threads as the process may use, until :meth:`close`.
 
+    warnings: what the machine lacks, in messages each with a hint; the work goes on without.
+
     Errors: KeyFolderError, WeightsError, PlanError, EnvironmentFault.
     """
 
@@ -85,6 +87,7 @@ class Server(AbstractContextManager):
         manifest = open_folder(side, self.set)
         self.scaled, self.belonging = scale(weights, self.set.refresh), belonging(self.set, manifest.keys, weights)
         self.engine = (opening or open_engine)(side, self.set, manifest, self.progress)
+        self.warnings = self.engine.warnings()
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -16,6 +16,7 @@ from ..errors import EnvironmentFault, ExitCode, told
 from ..machine.faults import explain, trace
 from ..machine.interrupt import ends_at_once, wait_if_ending
 from ..machine.memory import peak_resident_bytes
+from ..machine.text import labelled
 from ..progress.display import Progress
 from ..progress.relay import RelayProgress
 from .request import Evaluation
@@ -38,6 +39,8 @@ def evaluate(request: Evaluation, where: Where) -> None:
 def here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
     """Evaluate in this process; returns of each picture its seconds, this process's peak_bytes, and its error."""
     with Server(request.folder, request.weights, progress, set_=request.set_number, anyway=request.anyway) as server:
+        for message, hint in server.warnings:
+            print(labelled("warning:", message, hint), file=sys.stderr, flush=True)
         outcomes = server.evaluate_files(request.jobs, resume=request.resume)
     peak_bytes = peak_resident_bytes()
     return [
