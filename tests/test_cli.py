@@ -635,6 +635,7 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         ("load_keys -7x", "unknown word '-7x'", "see:"),
         ("load_keys", "load_keys needs N after it", "see:"),
         ("load_keys plain", "load_keys needs N after it, not the word plain", "see:"),
+        ("load_keys keys/exp12/", "'keys/exp12/' is not the number of a parameter set", "did you mean 12?"),
         ("load_keys one", "'one' is not the number of a parameter set", "such as 1"),
         ("load_keys -1", "'-1' is not the number of a parameter set", "such as 1"),
         ("load_keys 9", "there is no parameter set 9", "the sets are 1, 2, 3, 4"),
@@ -842,6 +843,8 @@ def sent(faked, inputs) -> Path:
     for side in ("client", "server"):
         Path("keys/exp1", side).mkdir(parents=True)
     Path("keys/exp1/client/secret.key").write_text("secret")
+    Path("keys/exp12").mkdir()
+    Path("keys/exp12/secret.key").write_text("secret")
     shutil.copy(inputs / "dog.png", "own.png")
     shutil.copy(inputs / "dog.png", "keys/exp1/not a key.png")
     return Path("sent")
@@ -857,6 +860,7 @@ def sent(faked, inputs) -> Path:
         ("encrypt 1 input own.png output hard", "output hard would overwrite own.png"),
         ("encrypt 1 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
         ("encrypt 2 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
+        ("encrypt 1 input own.png output keys/exp12/secret.key", "would overwrite keys/exp12/secret.key"),
         ("import_weights w keys/exp1/client/secret.key pictures own.png", "overwrite keys/exp1/client/secret.key"),
         ("encrypt 1 input own.png output w weights w", "output w would overwrite w"),
         ("evaluate 1 sent/a.ct output sent/a.ct", "output sent/a.ct would overwrite sent/a.ct"),
@@ -898,6 +902,12 @@ def test_what_is_there_is_not_destroyed(run, sent, server, given_words, message)
     assert (done.code, done.out) == (ExitCode.USAGE, "")
     assert message in done.err.splitlines()[0]
     assert snapshot() == before
+    assert not [call for call in fakes.calls if call[0] in ("encrypt_picture", "evaluate")]
+
+
+def test_a_set_and_its_jobs_may_have_a_number_of_two_digits():
+    job = f"12-{24 * '0'}"
+    assert words.parse(["fetch", job, "server", "http://127.0.0.1:1"]).set_number == 12
     assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "import_weights"} or "load_keys" in given_words
 
 
@@ -1194,6 +1204,7 @@ def test_pictures_go_in_groups_and_one_that_cannot_be_read_leaves_its_place_empt
     assert groups == [[word if word in good else None for word in ten[:8]], [ten[8], None]]
     assert len(request()["jobs"]) == 2
     assert sum(call[0] == "decrypt_group" for call in faked) == 2  # once a group
+    assert len(fakes.trials) == 1  # one process stands the results of all
 
 
 def test_a_group_of_which_no_picture_can_be_read_is_no_job(run, faked, server, ten):

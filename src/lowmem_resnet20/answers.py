@@ -13,6 +13,7 @@ from .terminal.report import Classification, Printer
 from .terminal.words import Request
 
 if TYPE_CHECKING:
+    from .fhe.trial import Trial
     from .network.parameters import ParameterSet
     from .network.weights import Weights
 
@@ -61,12 +62,12 @@ def print_classification(
 
 
 def print_precision(
-    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item
+    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item, trial: Trial
 ) -> None:
     from . import inspection
 
     assert item.pixels is not None
-    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id)
+    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id, trial)
     printer.say(inspection.table(layers))
 
 

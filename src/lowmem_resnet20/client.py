@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .fhe.group import group_and_place, join, picture_id
 from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
 from .fhe.library import BINARY, ERRORS, Ciphertext, openfhe
 from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
+from .fhe.trial import Trial
 from .keygeneration import generate_keys
 from .machine.coredumps import forbid_core_dumps
 from .machine.files import os_errors
@@ -43,6 +45,7 @@ __all__ = [
     "open_client",
     "read_secret_key",
     "self_test",
+    "trial_of",
 ]
 
 _OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
@@ -98,25 +101,37 @@ def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
 
 
 def decrypt_group(
-    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, group: str | None = None
+    folder: Path,
+    set_: ParameterSet,
+    ciphertext: Path,
+    weights: Weights,
+    group: str | None = None,
+    trial: Trial | None = None,
 ) -> np.ndarray:
     """The numbers (pictures, classes) in a ciphertext that the server wrote, by place; reads keys/expN/client.
 
-    group: id of the encryption that must be the one it answers, where that is known.  What they are, of each place that
-    was filled, :func:`check_logits` tells.
+    group: id of the encryption that must be the one it answers, where that is known; trial: :func:`trial_of` the
+    folder, which several results share.  What the numbers are, of each place that was filled, :func:`check_logits`
+    tells.
 
     Errors: CiphertextError too where it answers another.
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     ours = belonging(set_, manifest.keys, weights)
-    encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
+    with nullcontext(trial) if trial else trial_of(folder) as tried:
+        encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, tried)
     if group not in (None, facts.picture):
         raise CiphertextError(f"{ciphertext} is the result of another picture")
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     if len(slots) < set_.pictures * set_.architecture.final_width**2:
         raise CiphertextError(f"{ciphertext} holds {len(slots)} numbers, too few for logits")
     return group_logits(set_, slots)
+
+
+def trial_of(folder: Path) -> Trial:
+    """Where what others sent is loaded first, of the keys in ``folder``."""
+    return Trial(folder / CLIENT / CONTEXT)
 
 
 def check_logits(ciphertext: Path, weights: Weights, numbers: np.ndarray) -> None:

@@ -113,9 +113,7 @@ def _path(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        folder = re.fullmatch(
-            r"(?:.*/)?(?:exp|set)?([0-9])/?", text
-        )  # such as keys/exp1, which holds the keys of set 1
+        folder = re.fullmatch(r"(?:.*/)?(?:exp|set)?([0-9]{1,9})/?", text)  # such as keys/exp1, where set 1's keys are
         hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
         raise UsageError(f"{text!r} is not the number of a parameter set", hint)
     return int(text)
@@ -143,7 +141,7 @@ def _text(text: str) -> str:
 
 def _job(text: str) -> str:
     """Such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
-    if not re.fullmatch(r"[0-9]-[0-9a-f]{24}", text):
+    if not re.fullmatch(r"[0-9]{1,9}-[0-9a-f]{24}", text):
         raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text
 
