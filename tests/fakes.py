@@ -188,14 +188,15 @@ def default_weights_path() -> Path:
     return Path("default-weights")
 
 
-def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None) -> SimpleNamespace:
-    calls.append(("import_weights", source, out, pictures, mean, std))
+def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None, *, epsilon=None) -> SimpleNamespace:
+    calls.append(("import_weights", source, out, pictures, mean, std, epsilon))
     return SimpleNamespace(
         parameters=272474,
         pictures=3,
         useful_pictures=2,
         too_few="few" in pictures.name,
         largest_bound=7.25,
+        epsilon=epsilon or 1e-5,
         difference=None,
     )
 

@@ -555,14 +555,15 @@ def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
 def test_import_weights(run, faked):
     done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
     assert done.out == "weights  b\n"
-    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))]
+    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), None)]
 
 
 def test_import_weights_says_what_it_read(run, faked):
-    done = run("import_weights", "a.npz", "b", "pictures", "p")
-    assert done.out.startswith("weights        b\nparameters     272474\npictures       3\nlargest bound  7.25\ntime")
-    line = json.loads(run("import_weights", "a.npz", "b", "pictures", "p", "json").out)
-    assert line["largest_bound"] == 7.25 and line["difference"] is None
+    lines = run("import_weights", "a.pt", "b", "pictures", "p").out.splitlines()
+    rows = [("weights", "b"), ("parameters", "272474"), ("pictures", "3"), ("largest bound", "7.25")]
+    assert lines[:5] == [f"{name:<14}  {value}" for name, value in (*rows, ("batch norm eps", "1e-05"))]
+    line = json.loads(run("import_weights", "a.pt", "b", "pictures", "p", "eps", "0.1", "json").out)
+    assert line["largest_bound"] == 7.25 and line["difference"] is None and line["batch_norm_eps"] == 0.1
 
 
 def test_self_test(run, faked):
@@ -667,6 +668,9 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         ("import_weights a b", "import_weights needs pictures PATH", "see:"),
         ("import_weights a b pictures p mean 1,2", "'1,2' is not three numbers", "such as 0.49,0.48,0.45"),
         ("import_weights a b pictures p std 1,1,nan", "'1,1,nan' is not three finite numbers", ""),
+        ("import_weights a b pictures p eps 1e5", "'1e5' is not a number from 0 to 1", "such as 1e-3"),
+        ("import_weights a b pictures p eps nan", "'nan' is not a number from 0 to 1", "such as 1e-3"),
+        ("import_weights a b pictures p eps small", "'small' is not a number from 0 to 1", "such as 1e-3"),
         ("import_weights a b pictures p std 1,0,1", "'1,0,1' is not three numbers above 0", ""),
     ],
 )
@@ -784,6 +788,7 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
         ),
         (ImportError("no numpy", name="numpy"), 7, "a package cannot be loaded: no numpy", "install"),
         (PermissionError(13, "x", "r.ct"), 7, "cannot use r.ct: Permission denied", "permission"),
+        (RuntimeError("can't start new thread"), 7, "no more threads can be started", "ulimit -u"),
         (RuntimeError("two\nlines"), 1, r"unexpected RuntimeError: two\nlines", "LOWMEM_RESNET20_DEBUG=1"),
     ],
 )
@@ -902,13 +907,12 @@ def test_what_is_there_is_not_destroyed(run, sent, server, given_words, message)
     assert (done.code, done.out) == (ExitCode.USAGE, "")
     assert message in done.err.splitlines()[0]
     assert snapshot() == before
-    assert not [call for call in fakes.calls if call[0] in ("encrypt_picture", "evaluate")]
+    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "evaluate", "import_weights"}
 
 
 def test_a_set_and_its_jobs_may_have_a_number_of_two_digits():
     job = f"12-{24 * '0'}"
     assert words.parse(["fetch", job, "server", "http://127.0.0.1:1"]).set_number == 12
-    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "import_weights"} or "load_keys" in given_words
 
 
 def snapshot() -> dict[str, tuple]:

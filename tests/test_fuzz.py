@@ -23,9 +23,9 @@ from lowmem_resnet20 import client
 from lowmem_resnet20.errors import CiphertextError, ExitCode
 from lowmem_resnet20.fhe.belonging import belonging
 from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
-from lowmem_resnet20.fhe.trial import Trial
 from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import CONTEXT
+from lowmem_resnet20.fhe.trial import Trial
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.terminal.progress import SilentProgress

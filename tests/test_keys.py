@@ -18,7 +18,6 @@ from lowmem_resnet20 import client, keygeneration, server
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.fhe.belonging import belonging
 from lowmem_resnet20.fhe.ciphertexts import read_ciphertext
-from lowmem_resnet20.fhe.trial import Trial
 from lowmem_resnet20.fhe.context import (
     checked_context,
     clear_relinearisation_keys,
@@ -29,6 +28,7 @@ from lowmem_resnet20.fhe.context import (
 from lowmem_resnet20.fhe.envelope import PICTURE
 from lowmem_resnet20.fhe.keystore import MANIFEST, largest_bytes
 from lowmem_resnet20.fhe.openfhe_engine import check_keys
+from lowmem_resnet20.fhe.trial import Trial
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from . import registry, sealing
-from .errors import CiphertextError, KeyFolderError, PlanError, on_one_line
+from .errors import CiphertextError, KeyFolderError, PlanError
 from .fhe.belonging import belonging
 from .fhe.ciphertexts import payload_of, read_ciphertext
 from .fhe.context import new_context, read_context, read_public_key
 from .fhe.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
 from .fhe.group import group_and_place, join, picture_id
 from .fhe.keystore import CLIENT, CONTEXT, PUBLIC_KEY, Manifest, open_folder
-from .fhe.library import BINARY, ERRORS, Ciphertext, openfhe
+from .fhe.library import BINARY, Ciphertext, openfhe, openfhe_errors
 from .fhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
 from .fhe.trial import Trial
 from .keygeneration import generate_keys
@@ -192,10 +192,8 @@ def read_secret_key(folder: Path) -> PrivateKey:
         content = path.read_bytes()
     if sealing.is_sealed(content):
         content = sealing.opened(content, passphrase_of(path))
-    try:
+    with openfhe_errors(lambda reason: KeyFolderError(f"{path} cannot be read: {reason}")):
         return openfhe.DeserializePrivateKeyString(content, BINARY)
-    except ERRORS as error:
-        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
 def _private_secret_key(folder: Path) -> Path:
@@ -209,11 +207,14 @@ def _private_secret_key(folder: Path) -> Path:
 
 def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
-    try:
-        return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
-    except RuntimeError as error:
-        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
-        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
+
+    def refused(reason: str) -> CiphertextError:
+        words = reason.rpartition("(): ")[2]  # without the place in OpenFHE's source
+        return CiphertextError(f"{path} does not decrypt: {words}", _OUT_OF_RANGE_HINT)
+
+    with openfhe_errors(refused):
+        values = context.Decrypt(ciphertext, secret_key).GetRealPackedValue()
+    return np.array(values)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

@@ -378,7 +378,7 @@ def test_as_many_waiting_jobs_as_the_quota_says(serve, tmp_path):
 def test_a_job_for_which_the_disk_has_no_room_is_refused(served, tmp_path, monkeypatch):
     name, usage = served.upload(), shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=served.service.limits.free_bytes))
-    answer = served.post(name, ciphertext(tmp_path), 413)
+    answer = served.post(name, ciphertext(tmp_path), 507)
     assert "disk" in answer["error"] and answer["hint"]
 
 
@@ -388,7 +388,7 @@ def test_a_disk_that_fills_on_the_way_is_told(served, tmp_path, monkeypatch):
 
     name = served.upload()
     monkeypatch.setattr(served.service.store, "take_in", full)
-    answer = served.post(name, ciphertext(tmp_path), 413)
+    answer = served.post(name, ciphertext(tmp_path), 507)
     assert "disk is full" in answer["error"]
     assert states(served) == [] and not list(served.service.store.incoming.iterdir())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import CiphertextError, on_one_line
+from ..errors import CiphertextError
 from .envelope import Belonging, Facts, read_envelope
-from .library import BINARY, ERRORS, Ciphertext, openfhe
+from .library import BINARY, Ciphertext, openfhe, openfhe_errors
 from .trial import Trial
 
 
@@ -18,10 +18,8 @@ def payload_of(ciphertext: Ciphertext) -> bytes:
 
 def read_payload(payload: bytes, path: Path) -> Ciphertext:
     """The ciphertext that bytes of ``path`` hold.  Errors: CiphertextError."""
-    try:
+    with openfhe_errors(lambda reason: CiphertextError(f"{path} cannot be read: {reason}")):
         return openfhe.DeserializeCiphertextString(payload, BINARY)
-    except ERRORS as error:
-        raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
 def read_ciphertext(path: Path, kind: str, ours: Belonging, trial: Trial | None = None) -> tuple[Ciphertext, Facts]:

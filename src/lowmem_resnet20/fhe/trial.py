@@ -31,8 +31,8 @@ MOST_SECONDS = 60
 _MOST_PATIENCE = 10 * MOST_SECONDS
 #: What the child says on standard output, a line each, as far as it gets: the last two of each ciphertext.
 _ABLE, _OUT_OF_MEMORY, _GOOD = b"able", b"out of memory", b"good"
-#: Of a ciphertext's length, which goes before it.
-_LENGTH = 8
+#: Bytes of a ciphertext's length, which goes before it; and of what a child says at its end.
+_LENGTH, _LAST_WORDS = 8, 1 << 16
 
 
 class Trial(AbstractContextManager):
@@ -78,14 +78,14 @@ class _Child:
 
     def __init__(self, context: Path) -> None:
         self._said: list[bytes] = []
-        self._stderr = open(os.memfd_create("stderr"), "w+b")  # takes whatever it says, and no folder
+        self._stderr = os.memfd_create("stderr")  # takes whatever it says, and no folder
         command = child.command("fhe.trial", str(context))
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
             )
         except OSError:
-            self._stderr.close()
+            os.close(self._stderr)
             raise
 
     def stands(self, payload: bytes) -> bool:
@@ -122,17 +122,20 @@ class _Child:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            with suppress(BrokenPipeError):  # what it was not told
-                stream.close()
+        assert self._process.stdin and self._process.stdout
+        self._process.stdout.close()
+        with suppress(BrokenPipeError):  # what it was not told
+            self._process.stdin.close()
+        os.close(self._stderr)
 
     def _end_late(self) -> None:
         self._late = True
         self._process.kill()
 
     def _last_words(self) -> str:
-        self._stderr.seek(0)
-        return self._stderr.read().decode(errors="backslashreplace")
+        length = os.lseek(self._stderr, 0, os.SEEK_END)
+        start = max(length - _LAST_WORDS, 0)
+        return os.pread(self._stderr, _LAST_WORDS, start).decode(errors="backslashreplace")
 
 
 def _scarce(code: int, said: list[bytes]) -> bool:

@@ -89,6 +89,7 @@ class Request:
     pictures: Path = Path()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    epsilon: float | None = None
     verbose: int = 0
     plain: bool = False
     resize: bool = False
@@ -163,6 +164,16 @@ def _positive_colours(text: str) -> tuple[float, ...]:
     return colours
 
 
+def _epsilon(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number <= 1:
+        raise UsageError(f"{text!r} is not a number from 0 to 1", "such as 1e-3")
+    return number
+
+
 _N = Value("N", "set_number", _number)
 _CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
 _PLAIN_MODEL = ("plain", "input", "resize", "weights")
@@ -207,6 +218,9 @@ OPTIONS = {
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
         Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
+        Option(
+            "eps", "what batch norm adds to a variance (default 1e-5, PyTorch's)", Value("NUMBER", "epsilon", _epsilon)
+        ),
     )
 }
 
@@ -280,7 +294,7 @@ COMMANDS = {
             "import_weights",
             "make a weight file of a PyTorch state dict, folded .npz or the original's folder",
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
-            ("pictures", "mean", "std", "verbose", "json"),
+            ("pictures", "mean", "std", "eps", "verbose", "json"),
             ("pictures",),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
