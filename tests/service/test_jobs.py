@@ -393,6 +393,19 @@ def test_a_disk_that_fills_on_the_way_is_told(served, tmp_path, monkeypatch):
     assert states(served) == [] and not list(served.service.store.incoming.iterdir())
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), OSError(24, "too many")])
+def test_what_the_machine_lacks_may_be_there_later(served, tmp_path, monkeypatch, error):
+    """It is no fault of what was sent, nor of the program."""
+
+    def fails(*_):
+        raise error
+
+    name = served.upload()
+    monkeypatch.setattr(served.service.store, "take_in", fails)
+    answer = served.client.post("/v1/jobs", params={"keys": name}, content=ciphertext(tmp_path))
+    assert answer.status_code == 503 and answer.headers["Retry-After"] and "machine" in answer.json()["error"]
+
+
 def test_a_service_that_is_started_again_goes_on_with_its_jobs(serve, tmp_path):
     """What ran is the first again; what was done is still there; what was never acknowledged is gone."""
     with serve() as served:
