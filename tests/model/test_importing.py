@@ -476,7 +476,7 @@ def test_no_file_of_weights(tmp_path, pictures, monkeypatch):
     os.mkfifo(tmp_path / "s.pt")
     with pytest.raises(WeightsError, match="not a regular file"):
         import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
-    monkeypatch.setattr("lowmem_resnet20.model.sourcefile._LARGEST_BYTES", 3)
+    monkeypatch.setattr("lowmem_resnet20.model.sourcefile.LARGEST_BYTES", 3)
     (tmp_path / "large.pt").write_bytes(b"12345")
     with pytest.raises(WeightsError, match="too large"):
         import_weights(tmp_path / "large.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
@@ -487,7 +487,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused_unpacked(tmp_path, pictures, 
     """Zeros take a thousandth of their size in an archive, and the size of the file says nothing."""
     with zipfile.ZipFile(tmp_path / "s.pt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(member, bytes(1 << 20))
-    monkeypatch.setattr("lowmem_resnet20.model.sourcefile._LARGEST_BYTES", 1 << 18)
+    monkeypatch.setattr("lowmem_resnet20.model.sourcefile.LARGEST_BYTES", 1 << 18)
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("nothing may be unpacked"))
     with pytest.raises(WeightsError, match="unpacks to more than"):
         import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
