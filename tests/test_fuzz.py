@@ -26,6 +26,7 @@ from lowmem_resnet20.files.envelope import PICTURE
 from lowmem_resnet20.files.keystore import CONTEXT
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
+from lowmem_resnet20.openfhe.trial import Trial
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
@@ -56,7 +57,8 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
 
 def read(folder: Path, path: Path):
     ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
-    return read_ciphertext(path, PICTURE, ours, context=folder / "exp1" / "server" / CONTEXT)
+    with Trial(folder / "exp1" / "server" / CONTEXT) as trial:
+        return read_ciphertext(path, PICTURE, ours, trial)
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)

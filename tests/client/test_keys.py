@@ -30,6 +30,7 @@ from lowmem_resnet20.openfhe.context import (
     load_rotation_keys,
 )
 from lowmem_resnet20.openfhe.engine import check_keys
+from lowmem_resnet20.openfhe.trial import Trial
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import server
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
@@ -71,7 +72,8 @@ def test_every_file_under_a_name_that_is_not_utf8(keys):
     clear_rotation_keys()
     clear_relinearisation_keys()
     ours = belonging(INSECURE_SET, server.open_folder(side, INSECURE_SET).keys, WEIGHTS)
-    read_ciphertext(picture, PICTURE, ours, context=side / "context.bin")
+    with Trial(side / "context.bin") as trial:
+        read_ciphertext(picture, PICTURE, ours, trial)
 
 
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from .words import Request
 if TYPE_CHECKING:
     from ..network.parameters import ParameterSet
     from ..network.weights import Weights
+    from ..openfhe.trial import Trial
 
 
 def print_written(
@@ -61,12 +62,12 @@ def print_classification(
 
 
 def print_precision(
-    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item
+    printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item, trial: Trial
 ) -> None:
     from ..client import precision as inspection
 
     assert item.pixels is not None
-    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id)
+    layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id, trial)
     printer.say(inspection.table(layers))
 
 

@@ -40,6 +40,7 @@ from .pictures import (
 from .words import PROGRAM, Request
 
 if TYPE_CHECKING:
+    from ..openfhe.trial import Trial
     from ..server.process import ServerRun
 
 
@@ -60,7 +61,8 @@ class Protocol:
         self.server: ServerRun | None = None
 
     def encrypt(self, temporary: Path) -> None:
-        """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
+        """Pictures into numbered files: the server learns no names.  What decrypting needs, pictures and outputs are
+        looked at first."""
         from ..client import client
 
         check(self.request, self.set, self.weights, self.printer)
@@ -68,17 +70,20 @@ class Protocol:
         names = numbered(len(self.groups))
         pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))
         checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
-        for group, picture, result in zip(self.groups, pictures, results, strict=True):
-            for item in group.items:
-                with self.each.trying(item.path):
-                    self._look_at(item)
-            if group.readable:
-                with self.each.trying(*group.paths):
-                    group.encrypt(self.folder, self.set, self.weights, picture)
-                    group.job = Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
-        check_request_outputs(
-            self.request, checkpoint_files(self.request, self.jobs), [item.path for item in self.items]
-        )
+        for item in self.items:
+            with self.each.trying(item.path):
+                self._look_at(item)
+        jobs = [
+            Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
+            for picture, result in zip(pictures, results, strict=True)
+        ]
+        work = [(group, job) for group, job in zip(self.groups, jobs, strict=True) if group.readable]
+        outputs = checkpoint_files(self.request, [job for _, job in work])
+        check_request_outputs(self.request, outputs, [item.path for item in self.items])
+        for group, job in work:
+            with self.each.trying(*group.paths):
+                group.encrypt(self.folder, self.set, self.weights, job.ciphertext)
+                group.job = job
 
     def _look_at(self, item: Item) -> None:
         item.pixels = read_pixels(self.request, item.path)
@@ -110,21 +115,22 @@ class Protocol:
         from ..client import client
         from ..files.group import group_and_place
 
-        for group in self.encrypted:
-            if group.job is None or not group.job.output.exists():
-                continue
-            output, numbers = group.job.output, None
-            identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
-            with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
-                numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity)
-            for item in group.readable if numbers is not None else ():
-                with self.each.trying(item.path), naming(group.files):
-                    _, place = group_and_place(item.id, self.set.pictures)
-                    item.logits = numbers[place]
-                    client.check_logits(output, self.weights, item.logits)
-                    self._tell(item, group)
+        with client.trial_of(self.folder) as trial:
+            for group in self.encrypted:
+                if group.job is None or not group.job.output.exists():
+                    continue
+                output, numbers = group.job.output, None
+                identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
+                with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
+                    numbers = client.decrypt_group(self.folder, self.set, output, self.weights, identity, trial)
+                for item in group.readable if numbers is not None else ():
+                    with self.each.trying(item.path), naming(group.files):
+                        _, place = group_and_place(item.id, self.set.pictures)
+                        item.logits = numbers[place]
+                        client.check_logits(output, self.weights, item.logits)
+                        self._tell(item, group, trial)
 
-    def _tell(self, item: Item, group: Group) -> None:
+    def _tell(self, item: Item, group: Group, trial: Trial) -> None:
         assert self.server is not None and group.job is not None and item.logits is not None
         compare(self.printer, item, self.weights)
         peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
@@ -138,7 +144,7 @@ class Protocol:
         if self.request.verbose >= 2 and group.job.checkpoints:
             if self.each.several:
                 self.printer.say(one_line(str(item.path)))
-            print_precision(self.printer, self.folder, self.set, group.job.checkpoints, self.weights, item)
+            print_precision(self.printer, self.folder, self.set, group.job.checkpoints, self.weights, item, trial)
 
     def report(self) -> None:
         """What all of it took; and the exit code of the first failure."""

@@ -196,21 +196,23 @@ def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
 
     plain = plain_model(weights) if request.plain else None
     decrypted: dict[Path, np.ndarray] = {}
-    for item, ciphertext in pair(request, each, ciphertexts, given, client.encryptions(folder, set_), set_.pictures):
-        with each.trying(ciphertext):
-            if item.pixels is not None:
-                item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
-                foresee_range(printer, item, set_, weights)
-            group, place = group_and_place(item.id, set_.pictures)
-            if ciphertext not in decrypted:
-                decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group)}
-            item.logits = decrypted[ciphertext][place]
-            client.check_logits(ciphertext, weights, item.logits)
-            compare(printer, item, weights)
-            print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
-            left = checkpoints_left(request.checkpoints, ciphertext)
-            if left and item.pixels is not None:
-                print_precision(printer, folder, set_, left, weights, item)
+    with client.trial_of(folder) as trial:
+        known = client.encryptions(folder, set_)
+        for item, ciphertext in pair(request, each, ciphertexts, given, known, set_.pictures):
+            with each.trying(ciphertext):
+                if item.pixels is not None:
+                    item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
+                    foresee_range(printer, item, set_, weights)
+                group, place = group_and_place(item.id, set_.pictures)
+                if ciphertext not in decrypted:
+                    decrypted = {ciphertext: client.decrypt_group(folder, set_, ciphertext, weights, group, trial)}
+                item.logits = decrypted[ciphertext][place]
+                client.check_logits(ciphertext, weights, item.logits)
+                compare(printer, item, weights)
+                print_classification(request, printer, item, Classification.of(item.logits), {}, each.several)
+                left = checkpoints_left(request.checkpoints, ciphertext)
+                if left and item.pixels is not None:
+                    print_precision(printer, folder, set_, left, weights, item, trial)
     each.end()
 
 
@@ -221,11 +223,13 @@ def _import_weights(request: Request, printer: Printer) -> None:
     check_request_outputs(request, [request.destination], [request.source, *pictures_in(request.pictures)])
     seconds: dict[str, float] = {}
     with timed(seconds, "import"):
-        report = import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
+        named = request.source, request.destination, request.pictures, request.mean, request.std
+        report = import_weights(*named, epsilon=request.epsilon)
     facts = {
         "parameters": report.parameters,
         "pictures": report.pictures,
         "largest bound": round(report.largest_bound, 4),
+        "batch norm eps": report.epsilon,
         "difference": report.difference,
     }
     if report.too_few:

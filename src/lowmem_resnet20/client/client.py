@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..cli.passphrase import passphrase_of
 from ..client import encryptions as registry
 from ..client import sealing
-from ..errors import CiphertextError, KeyFolderError, PlanError, on_one_line
+from ..errors import CiphertextError, KeyFolderError, PlanError
 from ..files.belonging import belonging
 from ..files.envelope import LOGITS, PICTURE, Facts, digest_of, write_envelope
 from ..files.group import group_and_place, join, picture_id
@@ -24,8 +25,9 @@ from ..network.resnet20 import group_logits, pack_group, plan
 from ..network.weights import Weights
 from ..openfhe.ciphertexts import payload_of, read_ciphertext
 from ..openfhe.context import new_context, read_context, read_public_key
-from ..openfhe.library import BINARY, ERRORS, Ciphertext, openfhe
+from ..openfhe.library import BINARY, Ciphertext, openfhe, openfhe_errors
 from ..openfhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
+from ..openfhe.trial import Trial
 from ..progress.display import Progress
 from .keys import generate_keys
 
@@ -44,6 +46,7 @@ __all__ = [
     "open_client",
     "read_secret_key",
     "self_test",
+    "trial_of",
 ]
 
 _OUT_OF_RANGE_HINT = "a value left its range: the picture may be unlike those the weights were calibrated on"
@@ -99,25 +102,37 @@ def encryptions(folder: Path, set_: ParameterSet) -> dict[str, registry.Entry]:
 
 
 def decrypt_group(
-    folder: Path, set_: ParameterSet, ciphertext: Path, weights: Weights, group: str | None = None
+    folder: Path,
+    set_: ParameterSet,
+    ciphertext: Path,
+    weights: Weights,
+    group: str | None = None,
+    trial: Trial | None = None,
 ) -> np.ndarray:
     """The numbers (pictures, classes) in a ciphertext that the server wrote, by place; reads keys/expN/client.
 
-    group: id of the encryption that must be the one it answers, where that is known.  What they are, of each place that
-    was filled, :func:`check_logits` tells.
+    group: id of the encryption that must be the one it answers, where that is known; trial: :func:`trial_of` the
+    folder, which several results share.  What the numbers are, of each place that was filled, :func:`check_logits`
+    tells.
 
     Errors: CiphertextError too where it answers another.
     """
     manifest, context = open_client(folder, set_)
     secret_key = read_secret_key(folder)
     ours = belonging(set_, manifest.keys, weights)
-    encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, context=folder / CLIENT / CONTEXT)
+    with nullcontext(trial) if trial else trial_of(folder) as tried:
+        encrypted, facts = read_ciphertext(ciphertext, LOGITS, ours, tried)
     if group not in (None, facts.picture):
         raise CiphertextError(f"{ciphertext} is the result of another picture")
     slots = decrypt_slots(context, secret_key, encrypted, ciphertext)
     if len(slots) < set_.pictures * set_.architecture.final_width**2:
         raise CiphertextError(f"{ciphertext} holds {len(slots)} numbers, too few for logits")
     return group_logits(set_, slots)
+
+
+def trial_of(folder: Path) -> Trial:
+    """Where what others sent is loaded first, of the keys in ``folder``."""
+    return Trial(folder / CLIENT / CONTEXT)
 
 
 def check_logits(ciphertext: Path, weights: Weights, numbers: np.ndarray) -> None:
@@ -178,10 +193,8 @@ def read_secret_key(folder: Path) -> PrivateKey:
         content = path.read_bytes()
     if sealing.is_sealed(content):
         content = sealing.opened(content, passphrase_of(path))
-    try:
+    with openfhe_errors(lambda reason: KeyFolderError(f"{path} cannot be read: {reason}")):
         return openfhe.DeserializePrivateKeyString(content, BINARY)
-    except ERRORS as error:
-        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
 def _private_secret_key(folder: Path) -> Path:
@@ -195,11 +208,14 @@ def _private_secret_key(folder: Path) -> Path:
 
 def decrypt_slots(context: ClientContext, secret_key: PrivateKey, ciphertext: Ciphertext, path: Path) -> np.ndarray:
     """(slots,) real values.  OpenFHE refuses when the result is noise."""
-    try:
-        return np.array(context.Decrypt(ciphertext, secret_key).GetRealPackedValue())
-    except RuntimeError as error:
-        reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
-        raise CiphertextError(f"{path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
+
+    def refused(reason: str) -> CiphertextError:
+        words = reason.rpartition("(): ")[2]  # without the place in OpenFHE's source
+        return CiphertextError(f"{path} does not decrypt: {words}", _OUT_OF_RANGE_HINT)
+
+    with openfhe_errors(refused):
+        values = context.Decrypt(ciphertext, secret_key).GetRealPackedValue()
+    return np.array(values)
 
 
 # --- self-test --------------------------------------------------------------------------------------------

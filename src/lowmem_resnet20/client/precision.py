@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from ..errors import CiphertextError
 from ..files.belonging import belonging
 from ..files.envelope import CHECKPOINT, Facts
 from ..files.group import group_and_place
-from ..files.keystore import CLIENT, CONTEXT
 from ..model.plain import PlainNetwork
 from ..network.packing import unpack
 from ..network.parameters import ParameterSet
@@ -21,7 +21,8 @@ from ..network.resnet20 import value_name
 from ..network.scaling import scale
 from ..network.weights import Weights
 from ..openfhe.ciphertexts import read_ciphertexts
-from .client import decrypt_slots, open_client, read_secret_key
+from ..openfhe.trial import Trial
+from .client import decrypt_slots, open_client, read_secret_key, trial_of
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,18 @@ class LayerPrecision:
 
 
 def inspect_checkpoints(
-    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray, picture: str
+    folder: Path,
+    set_: ParameterSet,
+    checkpoints: Path,
+    weights: Weights,
+    pixels: np.ndarray,
+    picture: str,
+    trial: Trial | None = None,
 ) -> list[LayerPrecision]:
     """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
 
-    pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
+    pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption; trial: as
+    of :func:`.client.decrypt_group`.
     """
     group, number = group_and_place(picture, set_.pictures)
     manifest, context = open_client(folder, set_)
@@ -68,11 +76,12 @@ def inspect_checkpoints(
     layers = [(relu, layer) for relu in relus for layer in dict.fromkeys((relu, f"{relu}.{shown}", f"{relu}.relu"))]
     paths = [kept.path(relu, layer) for relu, layer in layers]
     found: dict[str, np.ndarray] = {}
-    read = read_ciphertexts(paths, CHECKPOINT, ours, context=folder / CLIENT / CONTEXT)
-    for (relu, layer), path, (ciphertext, facts) in zip(layers, paths, read, strict=True):
-        if facts != Facts.of(ours, CHECKPOINT, group, path.stem):
-            raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
-        found[layer] = kept.values(relu, decrypt_slots(context, secret_key, ciphertext, path))
+    with nullcontext(trial) if trial else trial_of(folder) as tried:
+        read = read_ciphertexts(paths, CHECKPOINT, ours, tried)
+        for (relu, layer), path, (ciphertext, facts) in zip(layers, paths, read, strict=True):
+            if facts != Facts.of(ours, CHECKPOINT, group, path.stem):
+                raise CiphertextError(f"{path} is the checkpoint of another picture or layer")
+            found[layer] = kept.values(relu, decrypt_slots(context, secret_key, ciphertext, path))
     precisions = []
     for relu in relus:
         unit = scaled.units[relu]

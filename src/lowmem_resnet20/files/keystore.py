@@ -21,7 +21,6 @@ from pathlib import Path
 from ..cli.words import DEFAULT_KEYS
 from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, read_bounded, sha256
-from ..native.keyplan import key_plan, longest
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan
@@ -38,9 +37,9 @@ LONGEST_MANIFEST = 1 << 20
 #: What to do about a folder that is damaged.
 COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 _FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
-_MOST_FILES = 512
-#: Of native keys, each a file: context, public key, chain of primes.
-_FILES_BESIDE = 3
+#: In a folder.  A native one has a file for each key, of which the sets need 58 at most; to count them anew would take
+#: each command seconds.
+_MOST_FILES = 128
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.
 _OVERHEAD, _OVERHEAD_BYTES = 1.002, 1 << 16
 
@@ -144,12 +143,11 @@ def described(folder: Path, set_: ParameterSet) -> Manifest:
 
 def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
     """Other rotations than the network's are bootstrapping's, of which the set's transforms have so many at most."""
-    most = len(longest(key_plan(set_))) + _FILES_BESIDE if set_.engine == NATIVE else _MOST_FILES
-    if len(manifest.files) > most:
+    if len(manifest.files) > _MOST_FILES:
         raise KeyFolderError(
-            f"{folder} names {len(manifest.files)} files, and a set like this has {most} at most", COPY_AGAIN
+            f"{folder} names {len(manifest.files)} files, and keys are {_MOST_FILES} at most", COPY_AGAIN
         )
-    network = plan(set_).rotations
+    network = plan(set_).rotations if manifest.stages else {}
     for stage in manifest.stages:
         most = len(network.get(int(stage), ())) + _most_bootstrapping_rotations(set_)
         if len(manifest.steps(int(stage))) > most:

@@ -24,7 +24,7 @@ from .context import (
 )
 from .evaluator import OpenfheEvaluator
 from .library import Ciphertext
-from .trial import check_ciphertext
+from .trial import Trial
 
 
 class OpenfheEngine:
@@ -38,12 +38,13 @@ class OpenfheEngine:
         self.folder, self.set, self.manifest = folder, set_, manifest
         self.context = checked_context(folder / CONTEXT, set_)
         self.evaluator = OpenfheEvaluator(set_, self.context, self._enter_stage)
+        self._trial = Trial(folder / CONTEXT)
         self._shared: Mapping[str, object] | None = None  # the keys of every stage, read once
         load_relinearisation_key(folder / RELINEARISATION_KEY, self.context)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
         if foreign:
-            check_ciphertext(path, payload, self.folder / CONTEXT)
+            self._trial.check(path, payload)
         return read_payload(payload, path)
 
     def form(self, payload: bytes) -> None:
@@ -60,6 +61,7 @@ class OpenfheEngine:
         clear_relinearisation_keys()
 
     def _clear(self) -> None:
+        self._trial.close()  # what others sent is read before any stage
         clear_rotation_keys()
         self.context.ClearBootstrapPrecom()
         return_freed_memory()
