@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -25,6 +26,7 @@ PLAIN_LOGITS = LOGITS + np.array([0.25, *[0.0] * 9])
 
 calls: list[tuple] = []
 entries: dict[str, Entry] = {}
+trials: list[str] = []
 
 
 def write_ciphertext(path: Path, kind: str, picture: str, payload: bytes) -> str:
@@ -102,9 +104,10 @@ def decrypt_logits(folder: Path, set_, ciphertext: Path, weights, picture: str) 
     return logits_of(list(entries).index(picture) if picture in entries else 0)
 
 
-def decrypt_group(folder: Path, set_, ciphertext: Path, weights, group: str) -> list[np.ndarray]:
+def decrypt_group(folder: Path, set_, ciphertext: Path, weights, group: str, trial: str) -> list[np.ndarray]:
     """Of each place the logits of that encryption; of an empty one numbers that are none; by place where
     nothing is known of the group."""
+    assert trial == trials[-1]
     if set_.pictures == 1:
         return [decrypt_logits(folder, set_, ciphertext, weights, group)]
     calls.append(("decrypt_group", folder, set_.number, ciphertext))
@@ -115,11 +118,18 @@ def decrypt_group(folder: Path, set_, ciphertext: Path, weights, group: str) -> 
     return [logits_of(list(entries).index(i)) if i in entries else np.full(10, np.nan) for i in ids]
 
 
+def trial_of(folder: Path) -> nullcontext:
+    """What several results are to share."""
+    trials.append(f"the trial of {folder}")
+    return nullcontext(trials[-1])
+
+
 def check_logits(ciphertext: Path, weights, numbers) -> None:
     """They are logits."""
 
 
-def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels, picture: str) -> list[str]:
+def inspect_checkpoints(folder: Path, set_, checkpoints: Path, weights, pixels, picture: str, trial: str) -> list[str]:
+    assert trial == trials[-1]
     calls.append(("inspect_checkpoints", folder, set_.number, checkpoints, pixels.shape, picture))
     return ["conv1", "conv1.refresh"]
 
@@ -178,14 +188,15 @@ def default_weights_path() -> Path:
     return Path("default-weights")
 
 
-def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None) -> SimpleNamespace:
-    calls.append(("import_weights", source, out, pictures, mean, std))
+def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None, *, epsilon=None) -> SimpleNamespace:
+    calls.append(("import_weights", source, out, pictures, mean, std, epsilon))
     return SimpleNamespace(
         parameters=272474,
         pictures=3,
         useful_pictures=2,
         too_few="few" in pictures.name,
         largest_bound=7.25,
+        epsilon=epsilon or 1e-5,
         difference=None,
     )
 
@@ -199,6 +210,7 @@ MODULES = {
         check_decryption,
         encryptions,
         decrypt_group,
+        trial_of,
         check_logits,
         self_test,
     ),
@@ -215,6 +227,7 @@ def install() -> None:
     """Replace the modules for the rest of the process; pytest's monkeypatch undoes it where it is used."""
     calls.clear()
     entries.clear()
+    trials.clear()
     for name, members in MODULES.items():
         module = ModuleType(f"lowmem_resnet20.{name}")
         for member in members:

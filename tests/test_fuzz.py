@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lowmem_resnet20.openfhe.trial import Trial
 
 from lowmem_resnet20.client import client
 from lowmem_resnet20.errors import CiphertextError, ExitCode
@@ -56,7 +57,8 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
 
 def read(folder: Path, path: Path):
     ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
-    return read_ciphertext(path, PICTURE, ours, context=folder / "exp1" / "server" / CONTEXT)
+    with Trial(folder / "exp1" / "server" / CONTEXT) as trial:
+        return read_ciphertext(path, PICTURE, ours, trial)
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)

@@ -556,14 +556,15 @@ def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
 def test_import_weights(run, faked):
     done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
     assert done.out == "weights  b\n"
-    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))]
+    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), None)]
 
 
 def test_import_weights_says_what_it_read(run, faked):
-    done = run("import_weights", "a.npz", "b", "pictures", "p")
-    assert done.out.startswith("weights        b\nparameters     272474\npictures       3\nlargest bound  7.25\ntime")
-    line = json.loads(run("import_weights", "a.npz", "b", "pictures", "p", "json").out)
-    assert line["largest_bound"] == 7.25 and line["difference"] is None
+    lines = run("import_weights", "a.pt", "b", "pictures", "p").out.splitlines()
+    rows = [("weights", "b"), ("parameters", "272474"), ("pictures", "3"), ("largest bound", "7.25")]
+    assert lines[:5] == [f"{name:<14}  {value}" for name, value in (*rows, ("batch norm eps", "1e-05"))]
+    line = json.loads(run("import_weights", "a.pt", "b", "pictures", "p", "eps", "0.1", "json").out)
+    assert line["largest_bound"] == 7.25 and line["difference"] is None and line["batch_norm_eps"] == 0.1
 
 
 def test_self_test(run, faked):
@@ -647,6 +648,7 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         ("load_keys -7x", "unknown word '-7x'", "see:"),
         ("load_keys", "load_keys needs N after it", "see:"),
         ("load_keys plain", "load_keys needs N after it, not the word plain", "see:"),
+        ("load_keys keys/exp12/", "'keys/exp12/' is not the number of a parameter set", "did you mean 12?"),
         ("load_keys one", "'one' is not the number of a parameter set", "such as 1"),
         ("load_keys -1", "'-1' is not the number of a parameter set", "such as 1"),
         ("load_keys 9", "there is no parameter set 9", "the sets are 1, 2, 3, 4"),
@@ -678,6 +680,9 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         ("import_weights a b", "import_weights needs pictures PATH", "see:"),
         ("import_weights a b pictures p mean 1,2", "'1,2' is not three numbers", "such as 0.49,0.48,0.45"),
         ("import_weights a b pictures p std 1,1,nan", "'1,1,nan' is not three finite numbers", ""),
+        ("import_weights a b pictures p eps 1e5", "'1e5' is not a number from 0 to 1", "such as 1e-3"),
+        ("import_weights a b pictures p eps nan", "'nan' is not a number from 0 to 1", "such as 1e-3"),
+        ("import_weights a b pictures p eps small", "'small' is not a number from 0 to 1", "such as 1e-3"),
         ("import_weights a b pictures p std 1,0,1", "'1,0,1' is not three numbers above 0", ""),
     ],
 )
@@ -795,6 +800,7 @@ def replace(monkeypatch, module: str, name: str, error: BaseException) -> None:
         ),
         (ImportError("no numpy", name="numpy"), 7, "a package cannot be loaded: no numpy", "install"),
         (PermissionError(13, "x", "r.ct"), 7, "cannot use r.ct: Permission denied", "permission"),
+        (RuntimeError("can't start new thread"), 7, "no more threads can be started", "ulimit -u"),
         (RuntimeError("two\nlines"), 1, r"unexpected RuntimeError: two\nlines", "LOWMEM_RESNET20_DEBUG=1"),
     ],
 )
@@ -854,6 +860,8 @@ def sent(faked, inputs) -> Path:
     for side in ("client", "server"):
         Path("keys/exp1", side).mkdir(parents=True)
     Path("keys/exp1/client/secret.key").write_text("secret")
+    Path("keys/exp12").mkdir()
+    Path("keys/exp12/secret.key").write_text("secret")
     shutil.copy(inputs / "dog.png", "own.png")
     shutil.copy(inputs / "dog.png", "keys/exp1/not a key.png")
     return Path("sent")
@@ -869,6 +877,7 @@ def sent(faked, inputs) -> Path:
         ("encrypt 1 input own.png output hard", "output hard would overwrite own.png"),
         ("encrypt 1 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
         ("encrypt 2 input own.png output keys/exp1/client/secret.key", "would overwrite keys/exp1/client/secret.key"),
+        ("encrypt 1 input own.png output keys/exp12/secret.key", "would overwrite keys/exp12/secret.key"),
         ("import_weights w keys/exp1/client/secret.key pictures own.png", "overwrite keys/exp1/client/secret.key"),
         ("encrypt 1 input own.png output w weights w", "output w would overwrite w"),
         ("evaluate 1 sent/a.ct output sent/a.ct", "output sent/a.ct would overwrite sent/a.ct"),
@@ -910,7 +919,12 @@ def test_what_is_there_is_not_destroyed(run, sent, server, given_words, message)
     assert (done.code, done.out) == (ExitCode.USAGE, "")
     assert message in done.err.splitlines()[0]
     assert snapshot() == before
-    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "import_weights"} or "load_keys" in given_words
+    assert not {call[0] for call in fakes.calls} & {"encrypt_picture", "evaluate", "import_weights"}
+
+
+def test_a_set_and_its_jobs_may_have_a_number_of_two_digits():
+    job = f"12-{24 * '0'}"
+    assert words.parse(["fetch", job, "server", "http://127.0.0.1:1"]).set_number == 12
 
 
 def snapshot() -> dict[str, tuple]:
@@ -1206,6 +1220,7 @@ def test_pictures_go_in_groups_and_one_that_cannot_be_read_leaves_its_place_empt
     assert groups == [[word if word in good else None for word in ten[:8]], [ten[8], None]]
     assert len(request()["jobs"]) == 2
     assert sum(call[0] == "decrypt_group" for call in faked) == 2  # once a group
+    assert len(fakes.trials) == 1  # one process stands the results of all
 
 
 def test_a_group_of_which_no_picture_can_be_read_is_no_job(run, faked, server, ten):

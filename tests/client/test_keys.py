@@ -73,7 +73,8 @@ def test_every_file_under_a_name_that_is_not_utf8(keys):
     clear_rotation_keys()
     clear_relinearisation_keys()
     ours = belonging(INSECURE_SET, server.open_folder(side, INSECURE_SET).keys, WEIGHTS)
-    read_ciphertext(picture, PICTURE, ours, context=side / "context.bin")
+    with Trial(side / "context.bin") as trial:
+        read_ciphertext(picture, PICTURE, ours, trial)
 
 
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):

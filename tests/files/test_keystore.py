@@ -24,6 +24,7 @@ from lowmem_resnet20.native.chain import CHAIN
 from lowmem_resnet20.native.keyplan import key_plan, longest
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.engines import NATIVE, OPENFHE
+from lowmem_resnet20.network.parameters import PARAMETER_SETS
 from lowmem_resnet20.network.refresh import ChebyshevRefresh
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.openfhe.context import power_of_two_rotations
@@ -204,17 +205,33 @@ def test_wrong_types(folder, changes):
         open_folder(folder, INSECURE_SET)
 
 
-def test_more_files_than_any_keys_are_are_not_read(tmp_path, monkeypatch):
-    for i in range(512):
+def test_a_folder_of_more_files_than_keys_can_be_is_not_read(tmp_path, monkeypatch):
+    for i in range(keystore._MOST_FILES):
         (tmp_path / f"{i}.key").write_bytes(b"a")
     write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
-    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == 512
+    assert len(open_folder(tmp_path, INSECURE_NATIVE_SET).files) == keystore._MOST_FILES
     (tmp_path / "more.key").write_bytes(b"a")
     (tmp_path / MANIFEST).unlink()
     write_manifest(tmp_path, INSECURE_NATIVE_SET, "id")
     monkeypatch.setattr(keystore, "sha256", lambda path: pytest.fail("must not be read"))
-    with pytest.raises(KeyFolderError, match="names 513 files, and a key folder has 512 at most"):
+    with pytest.raises(KeyFolderError, match="names 129 files, and a key folder has 128 at most"):
         open_folder(tmp_path, INSECURE_NATIVE_SET)
+
+
+def test_every_sets_keys_are_fewer_files_than_that():
+    beside = 3  # context, public key, chain
+    for set_ in PARAMETER_SETS.values():
+        if set_.engine == NATIVE:
+            assert len(longest(key_plan(set_))) + beside <= keystore._MOST_FILES
+
+
+def test_a_clients_folder_is_opened_without_planning(folder, monkeypatch):
+    """Planning takes seconds, which each command would take longer to start."""
+    monkeypatch.setattr(keystore, "plan", lambda set_: pytest.fail("must not be planned"))
+    (folder / MANIFEST).unlink()
+    write_manifest(folder, INSECURE_NATIVE_SET, "id")
+    open_folder(folder, INSECURE_NATIVE_SET)
+    assert not hasattr(keystore, "key_plan")
 
 
 def sparse(path, size):

@@ -133,6 +133,83 @@ def test_an_npz_of_another_name(tmp_path, pictures, save):
     assert import_weights(tmp_path / "f.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE).pictures == 20
 
 
+FLOATS = sorted({t for t in vars(torch).values() if isinstance(t, torch.dtype) and t.is_floating_point}, key=str)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_every_precision_is_read_or_named(tmp_path, pictures, dtype):
+    """Ten numbers that each precision has, in whatever bytes it keeps them; of two in a byte none can be told."""
+    state = state_dict()
+    size = torch.empty(0, dtype=dtype).element_size()
+    state["fc.bias"] = torch.zeros(10 * size, dtype=torch.uint8).view(dtype)
+    torch.save(state, tmp_path / "s.pt")
+    try:
+        import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
+    except WeightsError as error:
+        assert f"fc.bias is {dtype}, which cannot be read" in error.message and error.hint
+        assert size == 1 and not (tmp_path / "w").exists()
+    else:
+        expected = state["fc.bias"].to(torch.float32).numpy()
+        assert (load_weights(tmp_path / "w", ARCHITECTURE).parameters["fc.bias"] == expected).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_weights_of_few_bits_are_what_they_stand_for(tmp_path, pictures, dtype):
+    rounded = {name: tensor.to(dtype).to(torch.float32) for name, tensor in state_dict().items()}
+    small = {name: tensor.to(dtype) for name, tensor in rounded.items()}
+    for name, state in (("few", small), ("many", rounded)):
+        torch.save(state, tmp_path / f"{name}.pt")
+        import_weights(tmp_path / f"{name}.pt", tmp_path / name, pictures, architecture=ARCHITECTURE)
+    few, many = (load_weights(tmp_path / name, ARCHITECTURE) for name in ("few", "many"))
+    assert few.fingerprint == many.fingerprint
+
+
+@pytest.mark.parametrize("model", ["with parameters", "without"])
+@pytest.mark.parametrize("epsilon", [0.1, 1e-3, 1.0])
+def test_batch_norms_of_another_eps(tmp_path, pictures, model, epsilon):
+    """Taken to be the usual, this one's logits are tenths off; shortcuts without parameters are the same with any."""
+    network = trained(ARCHITECTURE) if model == "with parameters" else with_statistics(OptionA(ARCHITECTURE))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = epsilon
+    torch.save(network.state_dict(), tmp_path / "s.pt")
+    arguments = tmp_path / "s.pt", tmp_path / "w", pictures, (0.5,) * 3, (0.2,) * 3, ARCHITECTURE
+    pixels = np.random.default_rng(1).uniform(0, 1, (4, 3, 16, 16))
+    with torch.no_grad():
+        expected = network.double()(torch.from_numpy((pixels - 0.5) / 0.2)).numpy()
+    differences = {}
+    for given in (epsilon, None):
+        report = import_weights(*arguments, epsilon=given)
+        assert report.epsilon == (given or 1e-5) and report.difference < 1e-4
+        logits = PlainNetwork(load_weights(tmp_path / "w", ARCHITECTURE)).logits(pixels)
+        differences[given] = np.abs(logits - expected).max() / np.abs(expected).max()
+    assert differences[epsilon] < 1e-5 and differences[None] > 1e-4
+
+
+def test_what_is_folded_has_no_eps(tmp_path, pictures):
+    np.savez(tmp_path / "f.npz", **random_weights().parameters)
+    assert import_weights(tmp_path / "f.npz", tmp_path / "w", pictures, architecture=ARCHITECTURE).epsilon is None
+    with pytest.raises(UsageError, match="folded already"):
+        import_weights(tmp_path / "f.npz", tmp_path / "v", pictures, architecture=ARCHITECTURE, epsilon=1e-3)
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(("asked", "kind"), [(4096, MemoryError), (1 << 60, WeightsError)])
+def test_want_of_memory_is_not_the_files_damage(tmp_path, pictures, monkeypatch, asked, kind):
+    """In PyTorch's words; a damaged file may ask for what no machine has."""
+
+    def load(*_, **__):
+        raise RuntimeError(
+            f"[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to "
+            f"allocate {asked} bytes. Error code 12 (Cannot allocate memory)"
+        )
+
+    torch.save(state_dict(), tmp_path / "s.pt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(kind):
+        import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
+
+
 class OptionA(torch.nn.Module):
     """A residual network whose shortcuts have no parameters, with the names of the best-known such ResNet20."""
 
@@ -251,6 +328,14 @@ def edited(change):
     return state
 
 
+def _jagged():
+    return torch.nested.nested_tensor([torch.zeros(10)], layout=torch.jagged)
+
+
+def _quantized():
+    return torch.quantize_per_tensor(torch.zeros(10), 0.1, 0, torch.qint8)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -266,6 +351,15 @@ def edited(change):
         (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.complex64)}), "fc.bias is not a dense"),
         (lambda s: s.update({"fc.bias": torch.zeros(10).to_sparse()}), "fc.bias is not a dense .* torch.sparse_coo"),
         (lambda s: s.update({"fc.bias": torch.zeros(10, device="meta")}), "fc.bias is not a dense .* meta"),
+        (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.bool)}), "fc.bias is not a dense .* torch.bool"),
+        (lambda s: s.update({"fc.bias": torch.nested.nested_tensor([torch.zeros(10)])}), "fc.bias is not .* nested"),
+        (lambda s: s.update({"fc.bias": _jagged()}), "holds torch.*nested|fc.bias is not a dense"),
+        (
+            lambda s: s.update({"fc.weight": torch.zeros(10, 16).to_sparse_csr()}),
+            "fc.weight is not a dense .*sparse_csr",
+        ),
+        (lambda s: s.update({"fc.bias": _quantized()}), "fc.bias is not a dense .* torch.qint8"),
+        (lambda s: s.update({"fc.bias": torch.zeros(1).expand(1 << 50)}), "fc.bias has shape"),
     ],
 )
 def test_what_does_not_fit(tmp_path, pictures, change, message):
@@ -382,7 +476,7 @@ def test_no_file_of_weights(tmp_path, pictures, monkeypatch):
     os.mkfifo(tmp_path / "s.pt")
     with pytest.raises(WeightsError, match="not a regular file"):
         import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
-    monkeypatch.setattr("lowmem_resnet20.model.sourcefile._LARGEST_BYTES", 3)
+    monkeypatch.setattr("lowmem_resnet20.model.sourcefile.LARGEST_BYTES", 3)
     (tmp_path / "large.pt").write_bytes(b"12345")
     with pytest.raises(WeightsError, match="too large"):
         import_weights(tmp_path / "large.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)
@@ -393,7 +487,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused_unpacked(tmp_path, pictures, 
     """Zeros take a thousandth of their size in an archive, and the size of the file says nothing."""
     with zipfile.ZipFile(tmp_path / "s.pt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(member, bytes(1 << 20))
-    monkeypatch.setattr("lowmem_resnet20.model.sourcefile._LARGEST_BYTES", 1 << 18)
+    monkeypatch.setattr("lowmem_resnet20.model.sourcefile.LARGEST_BYTES", 1 << 18)
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("nothing may be unpacked"))
     with pytest.raises(WeightsError, match="unpacks to more than"):
         import_weights(tmp_path / "s.pt", tmp_path / "w", pictures, architecture=ARCHITECTURE)

@@ -1,6 +1,7 @@
 """Client to server to client on a small ring: the same code as at full size, bootstrapping included."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,9 @@ from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, p
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe import engine as openfhe_engine
 from lowmem_resnet20.openfhe.ciphertexts import payload_of, read_ciphertext
-from lowmem_resnet20.openfhe.context import clear_rotation_keys, new_context, set_up_bootstrapping
+from lowmem_resnet20.openfhe.context import clear_rotation_keys, new_context, read_public_key, set_up_bootstrapping
 from lowmem_resnet20.openfhe.evaluator import OpenfheEvaluator
+from lowmem_resnet20.openfhe.library import openfhe_errors
 from lowmem_resnet20.openfhe.secret import bootstrapping_rotations
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import server
@@ -359,6 +361,57 @@ def test_levels_are_checked_before_openfhe_is_called():
         ev.chebyshev(low, (0.0, 1.0))
     with pytest.raises(PlanError, match="lowered"):
         ev.lower(low, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), RecursionError("too deep"), NotImplementedError(), MemoryError()]
+)
+def test_a_fault_of_this_machine_is_not_the_ciphertexts(keys, picture, tmp_path, monkeypatch, error):
+    """They have the types of OpenFHE's exceptions, and are no reason to refuse a picture."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(OpenfheEvaluator, "rotate", fails)
+    with pytest.raises(type(error)) as raised:
+        evaluate(keys, picture, tmp_path)
+    assert raised.value is error
+
+
+def test_what_openfhe_refuses_to_compute_is_the_ciphertexts_fault(keys, picture, tmp_path, monkeypatch):
+    other = new_context(INSECURE_FUNCTIONAL_SET)
+    plaintext = other.MakeCKKSPackedPlaintext(np.ones(256), 1, 0, None, 256)
+    foreign = other.Encrypt(other.KeyGen().publicKey, plaintext)
+    rotate = OpenfheEvaluator.rotate
+
+    def rotates_and_adds(evaluator, x, steps):
+        return [evaluator.add(y, foreign) for y in rotate(evaluator, x, steps)]
+
+    monkeypatch.setattr(OpenfheEvaluator, "rotate", rotates_and_adds)
+    with pytest.raises(CiphertextError, match=rf"{picture} cannot be evaluated: .*\(\): "):
+        evaluate(keys, picture, tmp_path)
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), NotImplementedError()])
+def test_pythons_own_errors_are_not_openfhes(error):
+    with pytest.raises(type(error)), openfhe_errors(CiphertextError):
+        raise error
+    with pytest.raises(CiphertextError, match="two lines"), openfhe_errors(CiphertextError):
+        raise RuntimeError("two\nlines")
+
+
+def test_a_key_that_the_system_does_not_open_is_not_damaged(keys):
+    """Of any failure to open a file OpenFHE says that it cannot be read."""
+    path = keys / "server" / "public.key"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)  # from here on none is free once the limit is this
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match=r"cannot read .*public\.key: Too many open files"):
+            read_public_key(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):

@@ -48,6 +48,17 @@ def test_a_lost_connection_is_taken_up_again(service, fault):
     assert said[1] == f"the service at {service.url} answers again"
 
 
+def test_a_full_disk_is_waited_out_and_told(service):
+    service.instead["/v1/service"] = (507, {}, b'{"error": "the service\'s disk is full"}')
+    said: list[str] = []
+    with connection(service, said) as there:
+        with pytest.raises(Lost, match=r"^it answers 507 Insufficient Storage: the service's disk is full$"):
+            there.once("GET", "/v1/service")
+        threading.Timer(0.2, service.instead.clear).start()
+        assert there.ask("GET", "/v1/service").fields() == service.facts
+    assert "507 Insufficient Storage: the service's disk is full" in said[0]
+
+
 def test_a_service_that_is_started_again(service):
     with connection(service) as there:
         there.ask("GET", "/v1/service")

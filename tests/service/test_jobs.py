@@ -378,7 +378,7 @@ def test_as_many_waiting_jobs_as_the_quota_says(serve, tmp_path):
 def test_a_job_for_which_the_disk_has_no_room_is_refused(served, tmp_path, monkeypatch):
     name, usage = served.upload(), shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=served.service.limits.free_bytes))
-    answer = served.post(name, ciphertext(tmp_path), 413)
+    answer = served.post(name, ciphertext(tmp_path), 507)
     assert "disk" in answer["error"] and answer["hint"]
 
 
@@ -388,9 +388,22 @@ def test_a_disk_that_fills_on_the_way_is_told(served, tmp_path, monkeypatch):
 
     name = served.upload()
     monkeypatch.setattr(served.service.store, "take_in", full)
-    answer = served.post(name, ciphertext(tmp_path), 413)
+    answer = served.post(name, ciphertext(tmp_path), 507)
     assert "disk is full" in answer["error"]
     assert states(served) == [] and not list(served.service.store.incoming.iterdir())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), OSError(24, "too many")])
+def test_what_the_machine_lacks_may_be_there_later(served, tmp_path, monkeypatch, error):
+    """It is no fault of what was sent, nor of the program."""
+
+    def fails(*_):
+        raise error
+
+    name = served.upload()
+    monkeypatch.setattr(served.service.store, "take_in", fails)
+    answer = served.client.post("/v1/jobs", params={"keys": name}, content=ciphertext(tmp_path))
+    assert answer.status_code == 503 and answer.headers["Retry-After"] and "machine" in answer.json()["error"]
 
 
 def test_a_service_that_is_started_again_goes_on_with_its_jobs(serve, tmp_path):

@@ -301,10 +301,10 @@ def test_keys_for_which_the_disk_has_no_room_are_refused(served, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + lacking - 1))
     answer = put(served, manifest_of(served.files))
-    assert answer.status_code == 413 and "Retry-After" in answer.headers and answer.json()["hint"]
+    assert answer.status_code == 507 and "Retry-After" in answer.headers and answer.json()["hint"]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + lacking))
     assert put(served, manifest_of(served.files)).status_code == 201
-    assert put(served, manifest_of(key_files(seed=1))).status_code == 413  # room that is promised to the first
+    assert put(served, manifest_of(key_files(seed=1))).status_code == 507  # room that is promised to the first
 
 
 def test_a_disk_that_others_fill_meanwhile_keeps_its_free_bytes(served, monkeypatch):
@@ -315,7 +315,7 @@ def test_a_disk_that_others_fill_meanwhile_keeps_its_free_bytes(served, monkeypa
     usage = shutil.disk_usage("/")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + len(data) - 1))
-        answer = served.send(name, LARGE, 0, data, 413)
+        answer = served.send(name, LARGE, 0, data, 507)
         assert "these keys" in answer.json()["error"] and status(served, name)["files"][LARGE]["received"] == 0
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=kept + len(data)))
         served.send(name, LARGE, 0, data)

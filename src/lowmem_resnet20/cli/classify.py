@@ -57,23 +57,27 @@ class Protocol:
         self.server: ServerRun | None = None
 
     def encrypt(self, temporary: Path) -> None:
-        """Pictures into numbered files: the server learns no names.  What decrypting needs is looked at first."""
+        """Pictures into numbered files: the server learns no names.  What decrypting needs, pictures and outputs are
+        looked at first."""
         check(self.request, self.set, self.client.weights, self.printer)
         self.client.unlock()
         names = numbered(len(self.groups))
         pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))
         checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
-        for group, picture, result in zip(self.groups, pictures, results, strict=True):
-            for item in group.items:
-                with self.each.trying(item.path):
-                    self._look_at(item)
-            if group.readable:
-                with self.each.trying(*group.paths):
-                    group.encrypt(self.client, picture)
-                    group.job = Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
-        check_request_outputs(
-            self.request, checkpoint_files(self.request, self.jobs), [item.path for item in self.items]
-        )
+        for item in self.items:
+            with self.each.trying(item.path):
+                self._look_at(item)
+        jobs = [
+            Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
+            for picture, result in zip(pictures, results, strict=True)
+        ]
+        work = [(group, job) for group, job in zip(self.groups, jobs, strict=True) if group.readable]
+        outputs = checkpoint_files(self.request, [job for _, job in work])
+        check_request_outputs(self.request, outputs, [item.path for item in self.items])
+        for group, job in work:
+            with self.each.trying(*group.paths):
+                group.encrypt(self.client, job.ciphertext)
+                group.job = job
 
     def _look_at(self, item: Item) -> None:
         item.pixels = read_pixels(self.request, item.path)

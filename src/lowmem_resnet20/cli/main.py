@@ -255,11 +255,13 @@ def _import_weights(request: Request, printer: Printer) -> None:
     check_request_outputs(request, [request.destination], [request.source, *pictures_in(request.pictures)])
     seconds: dict[str, float] = {}
     with timed(seconds, "import"):
-        report = import_weights(request.source, request.destination, request.pictures, request.mean, request.std)
+        named = request.source, request.destination, request.pictures, request.mean, request.std
+        report = import_weights(*named, epsilon=request.epsilon)
     facts = {
         "parameters": report.parameters,
         "pictures": report.pictures,
         "largest bound": round(report.largest_bound, 4),
+        "batch norm eps": report.epsilon,
         "difference": report.difference,
     }
     if report.too_few:

@@ -125,7 +125,7 @@ def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
 def check_request_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
     weights = [request.weights] if request.weights else []
-    keys = [*request.keys.glob("exp[0-9]"), *([key_folder(request)] if request.set_number else [])]
+    keys = [*request.keys.glob("exp[0-9]*"), *([key_folder(request)] if request.set_number else [])]
     check_outputs(outputs, files_in(*inputs, *weights, *keys))
 
 

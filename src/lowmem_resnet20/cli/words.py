@@ -90,6 +90,7 @@ class Request:
     pictures: Path = Path()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    epsilon: float | None = None
     verbose: int = 0
     plain: bool = False
     resize: bool = False
@@ -114,9 +115,7 @@ def _path(text: str) -> Path:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        folder = re.fullmatch(
-            r"(?:.*/)?(?:exp|set)?([0-9])/?", text
-        )  # such as keys/exp1, which holds the keys of set 1
+        folder = re.fullmatch(r"(?:.*/)?(?:exp|set)?([0-9]{1,9})/?", text)  # such as keys/exp1, where set 1's keys are
         hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
         raise UsageError(f"{text!r} is not the number of a parameter set", hint)
     return int(text)
@@ -144,7 +143,7 @@ def _text(text: str) -> str:
 
 def _job(text: str) -> str:
     """Such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
-    if not re.fullmatch(r"[0-9]-[0-9a-f]{24}", text):
+    if not re.fullmatch(r"[0-9]{1,9}-[0-9a-f]{24}", text):
         raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text
 
@@ -164,6 +163,16 @@ def _positive_colours(text: str) -> tuple[float, ...]:
     if min(colours) <= 0:
         raise UsageError(f"{text!r} is not three numbers above 0")
     return colours
+
+
+def _epsilon(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number <= 1:
+        raise UsageError(f"{text!r} is not a number from 0 to 1", "such as 1e-3")
+    return number
 
 
 _N = Value("N", "set_number", _number)
@@ -210,6 +219,9 @@ OPTIONS = {
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
         Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
+        Option(
+            "eps", "what batch norm adds to a variance (default 1e-5, PyTorch's)", Value("NUMBER", "epsilon", _epsilon)
+        ),
     )
 }
 
@@ -283,7 +295,7 @@ COMMANDS = {
             "import_weights",
             "make a weight file of a PyTorch state dict, folded .npz or the original's folder",
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
-            ("pictures", "mean", "std", "verbose", "json"),
+            ("pictures", "mean", "std", "eps", "verbose", "json"),
             ("pictures",),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CiphertextError, KeyFolderError, on_one_line
+from ..errors import CiphertextError, KeyFolderError
 from ..files.belonging import belonging
 from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
@@ -23,7 +23,7 @@ from ..network.resnet20 import group_logits, pack_group
 from ..network.weights import Weights, default_weights_path, load_weights
 from ..openfhe.ciphertexts import Strangers, payload_of
 from ..openfhe.context import read_context, read_public_key
-from ..openfhe.library import BINARY, ERRORS, PublicKey, openfhe
+from ..openfhe.library import BINARY, PublicKey, openfhe, openfhe_errors
 from ..openfhe.secret import SECRET_KEY, ClientContext, PrivateKey, client_context
 from .checks import Caution, check_difference, check_pixels, check_range
 from .encryptions import Entry, pixel_digest, read_entries, record
@@ -219,12 +219,16 @@ class Client(AbstractContextManager):
 
     def decrypt_slots(self, envelope: Envelope) -> np.ndarray:
         """Return (slots,) real values.  Errors: CiphertextError where it holds no ciphertext, or noise."""
+
+        def refused(reason: str) -> CiphertextError:
+            words = reason.rpartition("(): ")[2]  # without the place in OpenFHE's source
+            return CiphertextError(f"{envelope.path} does not decrypt: {words}", _OUT_OF_RANGE_HINT)
+
         ciphertext = self._strangers.read(envelope.payload, envelope.path)
-        try:
-            return np.array(self.context.Decrypt(ciphertext, self._secret_key).GetRealPackedValue())
-        except RuntimeError as error:
-            reason = on_one_line(error).rpartition("(): ")[2]  # without the place in OpenFHE's source
-            raise CiphertextError(f"{envelope.path} does not decrypt: {reason}", _OUT_OF_RANGE_HINT) from error
+        context, secret_key = self.context, self._secret_key
+        with openfhe_errors(refused):
+            values = context.Decrypt(ciphertext, secret_key).GetRealPackedValue()
+        return np.array(values)
 
     # Keys ------------------------------------------------------------------------------------------------------------
 
@@ -260,10 +264,8 @@ class Client(AbstractContextManager):
             content = path.read_bytes()
         if is_sealed(content):
             content = opened(content, self._asked_passphrase(path))
-        try:
+        with openfhe_errors(lambda reason: KeyFolderError(f"{path} cannot be read: {reason}")):
             return openfhe.DeserializePrivateKeyString(content, BINARY)
-        except ERRORS as error:
-            raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
 
     def _asked_passphrase(self, path: Path) -> bytes:
         if self._passphrase is None:

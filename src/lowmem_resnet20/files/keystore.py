@@ -42,7 +42,9 @@ LONGEST_MANIFEST = 1 << 20
 COPY_AGAIN = "copy it again from where it was made, or make new keys in another folder"
 _FILE_NAME, _STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), re.compile(r"[1-9]")
 _SLOTS = re.compile(r"[1-9][0-9]{0,5}")
-_MOST_FILES = 512
+#: In a folder.  A native one has a file for each key, of which the sets need 58 at most; to count them anew would take
+#: each command seconds.
+_MOST_FILES = 128
 #: Of a stage's layers; ResNet20's do 16 at most.
 _MOST_ROTATIONS = 64
 #: What OpenFHE adds to the coefficients of a file's keys: a thousandth at the smallest ring in use, and its context.

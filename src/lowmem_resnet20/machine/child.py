@@ -27,7 +27,7 @@ _START = (
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs ``module`` of this package (such as "fhe.trial") as ``__main__``.
+    """The command line that runs ``module`` of this package (such as "server.worker") as ``__main__``.
 
     The process it starts is killed when this one ends.  Start it from the main thread: the death of the thread that
     started it counts as this process's.

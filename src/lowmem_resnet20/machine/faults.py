@@ -11,6 +11,8 @@ from .libraries import loading_hint
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
+#: Python's words where the system starts no thread.
+_NO_THREAD = "can't start new thread"
 #: What is installed only where it is asked for, by the packages it brings.
 _EXTRAS = {"serve": ("starlette", "uvicorn", "httpx", "prometheus_client"), "ray": ("ray",)}
 
@@ -26,6 +28,8 @@ def explain(error: Exception) -> LowmemError:
         return error
     if isinstance(error, MemoryError):
         return EnvironmentFault("there is not enough memory", "close other programs, or use a machine with more")
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return EnvironmentFault("no more threads can be started", "are there too many processes, by ulimit -u too?")
     if isinstance(error, ImportError):
         return _explain_import(error)
     if isinstance(error, OSError) and error.errno is not None:

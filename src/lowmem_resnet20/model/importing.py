@@ -17,7 +17,7 @@ from ..network.weights import Weights, save_weights
 from .checkpoint import compare_shapes, read_state_dict
 from .original import read_original
 from .picture import pictures_in, read_picture
-from .plain import PlainNetwork, ResNet, calibrate, fold, torch
+from .plain import EPSILON, PlainNetwork, ResNet, calibrate, fold, torch
 from .sourcefile import ZIP_MAGIC, Kind, read_source
 
 #: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
@@ -32,13 +32,14 @@ _BATCH = 250
 @dataclass(frozen=True)
 class ImportReport:
     """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and
-    have more than one colour; largest_bound: over all ReLUs; difference: worst difference of a logit from the source
-    model's, None where the source is folded already."""
+    have more than one colour; largest_bound: over all ReLUs; epsilon: of its batch norms; difference: worst difference
+    of a logit from the source model's.  The last two are None where the source is folded already."""
 
     parameters: int
     pictures: int
     useful_pictures: int
     largest_bound: float
+    epsilon: float | None
     difference: float | None
 
     @property
@@ -54,6 +55,8 @@ def import_weights(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     architecture: Architecture = RESNET20,
+    *,
+    epsilon: float | None = None,
 ) -> ImportReport:
     """Read ``source``, calibrate on ``pictures`` (a picture, a folder of them or an npz) and write ``out``.
 
@@ -61,13 +64,15 @@ def import_weights(
     it (shortcuts of option A or B), an npz of folded parameters, whose fc.bias may be missing (taken as 0), or the
     original program's folder of text files; told by content.  mean, std: the normalisation the network was trained
     with, by colour, of pixels in [0, 1] (0 and 1 for raw pixels); CIFAR-10's usual where not given.
+    epsilon: what the network's batch norms add to a variance, which no such source tells; PyTorch's default where not
+    given.
 
-    Errors: WeightsError naming the first difference; UsageError for another normalisation; PictureError;
-    EnvironmentFault.
+    Errors: WeightsError naming the first difference; UsageError for another normalisation, and for an epsilon of what
+    is folded already; PictureError; EnvironmentFault.
     """
     source, mean, std = Path(source), mean or CIFAR_MEAN, std or CIFAR_STD
     _check_normalisation(mean, std)
-    state = None
+    state, used = None, EPSILON if epsilon is None else epsilon
     if source.is_dir():
         parameters = read_original(source, architecture)
     else:
@@ -75,17 +80,20 @@ def import_weights(
         if kind is Kind.NPZ:
             parameters = _folded(source, content, architecture)
         else:
-            state = read_state_dict(source, kind, content, architecture)
-            parameters = fold(state, architecture)
+            state = read_state_dict(source, kind, content, architecture, used)
+            parameters = fold(state, architecture, used)
+    if state is None and epsilon is not None:
+        raise UsageError(f"{source} is folded already, and has no batch norm for an eps", "leave the word out")
     pixels = list(_batches(Path(pictures), architecture.width))
     weights = calibrate(parameters, mean, std, pixels, architecture)
-    difference = None if state is None else _check_against(state, weights, pixels[0])
+    difference = None if state is None else _check_against(state, weights, pixels[0], used)
     save_weights(Path(out), weights)
     return ImportReport(
         parameters=sum(array.size for array in parameters.values()),
         pictures=sum(len(batch) for batch in pixels),
         useful_pictures=_useful(pixels),
         largest_bound=float(max(bound.max() for bound in weights.bounds.values())),
+        epsilon=None if state is None else used,
         difference=difference,
     )
 
@@ -169,9 +177,9 @@ def _useful(batches: Iterable[np.ndarray]) -> int:
     return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
 
 
-def _check_against(state: Mapping[str, torch.Tensor], weights: Weights, pixels: np.ndarray) -> float:
+def _check_against(state: Mapping[str, torch.Tensor], weights: Weights, pixels: np.ndarray, epsilon: float) -> float:
     """Worst difference between a logit of the source model and of the folded one."""
-    model = ResNet(weights.architecture)
+    model = ResNet(weights.architecture, epsilon)
     model.load_state_dict(state, strict=False)  # names have been compared; only batch counters are missing
     with torch.no_grad():
         expected = model.double().eval()(torch.from_numpy(weights.normalise(pixels))).numpy()

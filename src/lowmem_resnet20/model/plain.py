@@ -22,6 +22,8 @@ try:
 except ImportError as error:
     raise EnvironmentFault(f"the plain model needs PyTorch: {error}", "pip install 'lowmem-resnet20[plain]'") from error
 
+#: What batch norm adds to a variance, unless a network says otherwise: PyTorch's default.
+EPSILON = 1e-5
 #: What a ReLU does: its name (see Architecture.relu_channels) and its input (pictures, channels, width, width).
 Activation = Callable[[str, torch.Tensor], torch.Tensor]
 
@@ -53,9 +55,12 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The network with batch norm, as it is trained.  Input: normalised (pictures, colours, width, width)."""
+    """The network with batch norm, as it is trained.  Input: normalised (pictures, colours, width, width).
 
-    def __init__(self, architecture: Architecture = RESNET20) -> None:
+    epsilon: of its batch norms.
+    """
+
+    def __init__(self, architecture: Architecture = RESNET20, epsilon: float = EPSILON) -> None:
         super().__init__()
         first = architecture.channels[0]
         self.conv1 = nn.Conv2d(architecture.input_channels, first, 3, 1, 1, bias=False)
@@ -70,6 +75,8 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                module.eps = epsilon
 
     def forward(self, x: torch.Tensor, activation: Activation = relu) -> torch.Tensor:
         x = activation("conv1", self.bn1(self.conv1(x)))
@@ -79,14 +86,16 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def fold(state: Mapping[str, torch.Tensor], architecture: Architecture = RESNET20) -> dict[str, np.ndarray]:
+def fold(
+    state: Mapping[str, torch.Tensor], architecture: Architecture = RESNET20, epsilon: float = EPSILON
+) -> dict[str, np.ndarray]:
     """Folded parameters (float32) of a ResNet's state dict: batch norm's scale and shift go into the weights."""
     folded = {"fc.weight": state["fc.weight"], "fc.bias": state["fc.bias"]}
     for name in architecture.parameter_shapes():
         layer, _, kind = name.rpartition(".")
         if kind == "weight" and layer != "fc":
             convolution, norm = _trained_names(layer)
-            folded[name], folded[f"{layer}.bias"] = _fold_norm(state[f"{convolution}.weight"], state, norm)
+            folded[name], folded[f"{layer}.bias"] = _fold_norm(state[f"{convolution}.weight"], state, norm, epsilon)
     return {name: folded[name].to(torch.float32).cpu().numpy() for name in architecture.parameter_shapes()}
 
 
@@ -97,11 +106,11 @@ def _trained_names(layer: str) -> tuple[str, str]:
     return layer, layer.replace("conv", "bn")
 
 
-def _fold_norm(weight: torch.Tensor, state: Mapping, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _fold_norm(weight: torch.Tensor, state: Mapping, norm: str, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
     mean, variance, gain, shift = (
         state[f"{norm}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")
     )
-    factor = gain / torch.sqrt(variance + nn.BatchNorm2d(1).eps)
+    factor = gain / torch.sqrt(variance + epsilon)
     return weight.double() * factor[:, None, None, None], shift - mean * factor
 
 

@@ -12,7 +12,7 @@ from ..machine.files import read_bounded
 
 ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
-_LARGEST_BYTES = 1 << 30
+LARGEST_BYTES = 1 << 30
 _HEAD_BYTES = 512
 _HINT = "a PyTorch checkpoint, a safetensors file, a folded npz or the original's folder can be imported"
 _AGAIN = "download it again"
@@ -58,7 +58,7 @@ def _read(path: Path) -> bytes:
     if path.exists() and not path.is_file():  # a pipe would block
         raise WeightsError(f"{path} is not a regular file")
     missing = WeightsError(f"there is no file {path}")
-    return read_bounded(path, _LARGEST_BYTES, missing, WeightsError(f"{path} is too large for this network's weights"))
+    return read_bounded(path, LARGEST_BYTES, missing, WeightsError(f"{path} is too large for this network's weights"))
 
 
 def _kind_of_zip(path: Path, content: bytes) -> Kind:
@@ -66,7 +66,7 @@ def _kind_of_zip(path: Path, content: bytes) -> Kind:
         members = zipfile.ZipFile(io.BytesIO(content)).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise WeightsError(f"{path} is damaged or cut short", _AGAIN) from None
-    if sum(member.file_size for member in members) > _LARGEST_BYTES:
+    if sum(member.file_size for member in members) > LARGEST_BYTES:
         raise WeightsError(f"{path} unpacks to more than this network's weights can be")
     names = [member.filename for member in members]
     if any(name.endswith("/constants.pkl") for name in names):

@@ -17,8 +17,15 @@ X = TypeVar("X")
 VectorOf = Callable[[int], np.ndarray]
 
 
+class Incomputable(Exception):
+    """What an evaluator's library refuses to compute, of a ciphertext that is not what it claims to be."""
+
+
 class Evaluator(Protocol, Generic[X]):
-    """Operations on a handle ``X``: a vector of slots, encrypted or not, that repeats with period slots(x)."""
+    """Operations on a handle ``X``: a vector of slots, encrypted or not, that repeats with period slots(x).
+
+    Errors: PlanError; Incomputable.
+    """
 
     def enter_stage(self, stage: int) -> None:
         """Make ready what a stage needs: rotation keys and bootstrapping of its slots; free the last one's."""

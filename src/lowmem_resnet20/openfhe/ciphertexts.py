@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CiphertextError, on_one_line
+from ..errors import CiphertextError
 from ..native.openfhe_files import read_chain, read_ciphertext, read_form, write_ciphertext
-from .library import BINARY, ERRORS, Ciphertext, Context, PublicKey, openfhe
+from .library import BINARY, Ciphertext, Context, PublicKey, openfhe, openfhe_errors
 
 
 def payload_of(ciphertext: Ciphertext) -> bytes:
@@ -16,10 +16,8 @@ def payload_of(ciphertext: Ciphertext) -> bytes:
 
 def read_payload(payload: bytes, path: Path) -> Ciphertext:
     """Load bytes that this program has written, from ``path``.  Errors: CiphertextError."""
-    try:
+    with openfhe_errors(lambda reason: CiphertextError(f"{path} cannot be read: {reason}")):
         return openfhe.DeserializeCiphertextString(payload, BINARY)
-    except ERRORS as error:
-        raise CiphertextError(f"{path} cannot be read: {on_one_line(error)}") from error
 
 
 class Strangers:

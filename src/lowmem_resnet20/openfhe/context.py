@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import KeyFolderError, PlanError, on_one_line
+from ..errors import KeyFolderError, PlanError
 from ..machine.files import os_errors
 from ..network.parameters import KEY_SWITCHING, SCALING_TECHNIQUE, SECRET_DISTRIBUTION, ParameterSet
-from .library import BINARY, ERRORS, Context, PublicKey, openfhe
+from .library import BINARY, Context, PublicKey, openfhe, openfhe_errors
 
 T = TypeVar("T")
 _PIPE_BYTES = 1 << 20
@@ -76,10 +77,8 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetKeySwitchTechnique(getattr(openfhe.KeySwitchTechnique, KEY_SWITCHING))
     parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, SECRET_DISTRIBUTION))
     parameters.SetBatchSize(set_.full_slots)  # no network's: each ciphertext has a number of slots of its own
-    try:
+    with openfhe_errors(lambda reason: PlanError(f"OpenFHE refuses parameter set {set_.number}: {reason}")):
         context = enable(openfhe.GenCryptoContext(parameters))
-    except RuntimeError as error:
-        raise PlanError(f"OpenFHE refuses parameter set {set_.number}: {on_one_line(error)}") from error
     _as_made.setdefault(_choices(set_, multiplicative_depth, large_digits), openfhe.Serialize(context, BINARY))
     return context
 
@@ -156,15 +155,19 @@ def _write(path: Path, serialise: Callable[[str], bool]) -> None:
     source, sink = os.pipe()
     with ThreadPoolExecutor(1) as pool:
         copying = pool.submit(_copy, source, path)
+        complete = False
         try:
-            complete = serialise(f"/proc/self/fd/{sink}")
-        except ERRORS:
-            complete = False
+            with suppress(_Unwritten), openfhe_errors(_Unwritten):
+                complete = serialise(f"/proc/self/fd/{sink}")
         finally:
             os.close(sink)
         copied = copying.result()
     if not complete or path.stat().st_size != copied:
         raise OSError(f"OpenFHE could not write it (the {copied} bytes of {path.name} are not all)")
+
+
+class _Unwritten(Exception):
+    """OpenFHE says so."""
 
 
 def _copy(source: int, path: Path) -> int:
@@ -192,19 +195,24 @@ def load_rotation_keys(path: Path, context: Context) -> None:
 
 
 def _read(reader: Callable[[str | bytes, object], tuple[T, bool]], path: Path) -> T:
-    obj, read = _trying(lambda: reader(os.fsencode(path), BINARY), path)
+    with _reading(path):
+        obj, read = reader(os.fsencode(path), BINARY)
     if not read:
         raise KeyFolderError(f"{path} cannot be read")
     return obj
 
 
 def _load(reader: Callable[[str | bytes, object], bool], path: Path) -> None:
-    if not _trying(lambda: reader(os.fsencode(path), BINARY), path):
+    with _reading(path):
+        read = reader(os.fsencode(path), BINARY)
+    if not read:
         raise KeyFolderError(f"{path} cannot be read")
 
 
-def _trying(call: Callable[[], T], path: Path) -> T:
-    try:
-        return call()
-    except ERRORS as error:
-        raise KeyFolderError(f"{path} cannot be read: {on_one_line(error)}") from error
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Of a file that the system does not let us open OpenFHE says no more than that it failed."""
+    with os_errors("read", path), open(path, "rb"):
+        pass
+    with openfhe_errors(lambda reason: KeyFolderError(f"{path} cannot be read: {reason}")):
+        yield

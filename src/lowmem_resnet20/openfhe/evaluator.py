@@ -7,14 +7,31 @@ product is rescaled only when it is next used, so a pending rescale counts as a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import PlanError
-from ..network.evaluator import VectorOf
+from ..network.evaluator import Incomputable, VectorOf
 from ..network.parameters import ParameterSet
 from ..network.refresh import series_levels
-from .library import Ciphertext, Context, Plaintext
+from .library import Ciphertext, Context, Plaintext, openfhe_errors
+
+
+class _Calls:
+    """A context's operations, of which OpenFHE's refusals come as Incomputable."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._context, name)
+
+        def called(*arguments: Any) -> Any:
+            with openfhe_errors(Incomputable):
+                return operation(*arguments)
+
+        return called
 
 
 class OpenfheEvaluator:
@@ -25,7 +42,7 @@ class OpenfheEvaluator:
 
     def __init__(self, set_: ParameterSet, context: Context, load_stage: Callable[[int], None]) -> None:
         self.set = set_
-        self.context = context
+        self.context: Context = cast(Context, _Calls(context))
         self.enter_stage = load_stage
 
     def slots(self, x: Ciphertext) -> int:

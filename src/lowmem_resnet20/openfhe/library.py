@@ -7,12 +7,13 @@ objects stands in :mod:`.secret`, which the server does not import.  Names are O
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NewType, Protocol
 
 import numpy as np
 
-from ..errors import EnvironmentFault
+from ..errors import EnvironmentFault, on_one_line
 from ..machine.libraries import loading_hint
 from ..native.threads import available_processors
 
@@ -23,13 +24,31 @@ try:
 except ImportError as error:  # an ABI of another Python, or too old a glibc
     raise EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ)) from error
 
-__all__ = ["BINARY", "ERRORS", "Ciphertext", "Context", "Plaintext", "PublicKey", "openfhe"]
+__all__ = ["BINARY", "Ciphertext", "Context", "Plaintext", "PublicKey", "openfhe", "openfhe_errors"]
 
 #: The form of all files.
 BINARY: object = openfhe.BINARY
 #: What OpenFHE's exceptions, and those of the C++ library below it, come as: the latter where a file names absurd
 #: sizes.
-ERRORS = (RuntimeError, ValueError, IndexError, OverflowError)
+_ERRORS = (RuntimeError, ValueError, IndexError, OverflowError)
+#: Of these kinds too, and not OpenFHE's.
+_PYTHONS = (RecursionError, NotImplementedError, UnicodeError)
+
+
+@contextmanager
+def openfhe_errors(error_of: Callable[[str], Exception]) -> Iterator[None]:
+    """Inside this context, which is to hold calls of OpenFHE and nothing else, its exceptions are the error that
+    ``error_of`` makes of their text on one line.
+
+    Python's own exceptions have the same types, and want of threads or of memory is nobody's ciphertext or key.
+    """
+    try:
+        yield
+    except _ERRORS as error:
+        if isinstance(error, _PYTHONS):
+            raise
+        raise error_of(on_one_line(error)) from error
+
 
 PublicKey = NewType("PublicKey", object)
 

@@ -28,7 +28,7 @@ LONGEST_LINE = 1 << 22
 #: Seconds: a service that waits says so every fifteen.
 _TIMEOUT = httpx.Timeout(60, connect=10)
 #: Statuses of a service that is not there for the moment, or has too much to do.
-_LATER = (408, 425, 429, 502, 503, 504)
+_LATER = (408, 425, 429, 502, 503, 504, 507)
 _UNREACHABLE_HINT = "is it running (lowmem-resnet20 serve N), and is the address right?"
 _TOKEN_HINT = (
     f"token FILE, or {TOKEN_VARIABLE} in the environment: the service keeps it in its store, in the file token"
@@ -184,7 +184,7 @@ class Connection(AbstractContextManager):
         if status in accept:
             return
         if status in _LATER:
-            raise Lost(f"it answers {status_name(status)}", answer.pause())
+            raise Lost(f"it answers {answer.said()}", answer.pause())
         if status == 401:
             what = "does not accept the token" if self.address.token else "wants a token, and none was given"
             raise Refused(status, f"the service at {url} {what}", _TOKEN_HINT)

@@ -51,14 +51,22 @@ class Answer:
         seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
         return min(seconds, _LONGEST_RETRY_AFTER)
 
+    def said(self) -> str:
+        """Its status, and what its ``error`` says, if it does."""
+        message = clean(self._told().get("error"))
+        return f"{status_name(self.status)}: {message}" if message else status_name(self.status)
+
     def refusal(self) -> Refused:
         """What its ``error`` and ``hint`` say, or at least its status."""
-        try:
-            fields = self.fields()
-        except ServerError:
-            fields = {}
+        fields = self._told()
         message = clean(fields.get("error")) or status_name(self.status)
         return Refused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
+
+    def _told(self) -> dict[str, Any]:
+        try:
+            return self.fields()
+        except ServerError:
+            return {}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from .request import Evaluation
 
 _SIGNAL_HINTS: dict[int, str] = {
     signal.SIGKILL: "probably for want of memory: close other programs, or use a machine with more",
-    signal.SIGABRT: "OpenFHE refused something, see the lines above: are the keys of this version and set?",
+    signal.SIGABRT: "see the lines above: is there memory enough, and are the keys of this version and set?",
 }
 
 

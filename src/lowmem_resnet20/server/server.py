@@ -22,6 +22,7 @@ from ..files.resume import Unfinished
 from ..machine.files import make_folder, private_folder
 from ..machine.memory import available_bytes
 from ..network.engines import NATIVE, WITH_OPENFHE
+from ..network.evaluator import Incomputable
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.resnet20 import Network, Part, Plan, input_slots, plan
 from ..network.scaling import scale
@@ -304,6 +305,5 @@ class _Picture:
             yield
         except (CiphertextError, EnvironmentFault) as error:
             self.outcome.error = error
-        except RuntimeError as error:  # OpenFHE's own, of a ciphertext that is not what it claims to be
-            path = self.outcome.job.ciphertext
-            self.outcome.error = CiphertextError(f"{path} cannot be evaluated: {on_one_line(error)}")
+        except Incomputable as error:
+            self.outcome.error = CiphertextError(f"{self.outcome.job.ciphertext} cannot be evaluated: {error}")

@@ -53,7 +53,7 @@ def make_app(service: Service) -> Starlette:
             Refused: _refused,
             HTTPException: _not_routed,
             ClientDisconnect: _gone,
-            **dict.fromkeys((LowmemError, OSError, sqlite3.Error), _failed),
+            **dict.fromkeys((LowmemError, OSError, MemoryError, RuntimeError, sqlite3.Error), _failed),
             Exception: _unexpected,
         },
     )
@@ -221,6 +221,8 @@ async def _failed(request: Request, error: Exception) -> Response:
     refused = refusal_of(error)
     if refused.status == 422:  # what was sent is at fault
         return await _refused(request, refused)
+    if refused.status == 500:
+        raise error
     service: Service = request.app.state.service
     service.log.fault("fault", path=request.url.path, error=f"{type(error).__name__}: {error}")
     return _answer(refused)
@@ -239,4 +241,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A fault of this program, which uvicorn logs."""
-    return _answer(Refused(500, "the service has met a fault of its own: its log says more"))
+    return _answer(refusal_of(error))

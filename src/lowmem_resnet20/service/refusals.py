@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Mapping
 
+from ..cli.endings import explain
 from ..errors import EnvironmentFault, LowmemError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -24,16 +25,17 @@ def unknown(what: str) -> Refused:
 
 
 def disk_full(message: str) -> Refused:
-    return Refused(413, message, "delete jobs or keys that are done with, or try again later", {"Retry-After": "60"})
+    return Refused(507, message, "delete jobs or keys that are done with, or try again later", {"Retry-After": "60"})
 
 
 def refusal_of(error: Exception) -> Refused:
-    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 413; of the machine, and of the
-    queue, also where the disk is full, 503."""
+    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 507; of the machine, and of the
+    queue, also where the disk is full, 503; of this program, 500."""
     cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
     if isinstance(cause, OSError) and cause.errno in _FULL:
         return disk_full("the service's disk is full")
-    if isinstance(error, EnvironmentFault | OSError | sqlite3.Error):
+    if isinstance(error, OSError | sqlite3.Error) or isinstance(explain(error), EnvironmentFault):
         return Refused(503, "the service's machine has a fault: its log says more", headers={"Retry-After": "60"})
-    assert isinstance(error, LowmemError)
-    return Refused(422, error.message, error.hint)
+    if isinstance(error, LowmemError):
+        return Refused(422, error.message, error.hint)
+    return Refused(500, "the service has met a fault of its own: its log says more")
