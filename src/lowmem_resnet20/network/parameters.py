@@ -24,7 +24,7 @@ from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
 #: OpenFHE's names of what all sets have: how secrets are drawn, scales kept and keys switched.
-SECRET_DISTRIBUTION, SCALING_TECHNIQUE, KEY_SWITCHING = "SPARSE_ENCAPSULATED", "FLEXIBLEAUTO", "HYBRID"
+KEY_DISTRIBUTION, SCALING_TECHNIQUE, KEY_SWITCHING = "SPARSE_ENCAPSULATED", "FLEXIBLEAUTO", "HYBRID"
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
@@ -174,7 +174,7 @@ class ParameterSet:
         towers, the manifest of a key folder says.  OpenFHE's bootstrapping does rotations by budgets and baby steps."""
         choices: dict[str, Choice] = {
             "security": self.security,
-            "secret": SECRET_DISTRIBUTION,
+            "secret": KEY_DISTRIBUTION,
             "scaling": SCALING_TECHNIQUE,
             "key switching": KEY_SWITCHING,
             "log2 N": self.log2_ring,

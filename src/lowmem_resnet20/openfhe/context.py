@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError
 from ..machine.files import os_errors
-from ..network.parameters import KEY_SWITCHING, SCALING_TECHNIQUE, SECRET_DISTRIBUTION, ParameterSet
+from ..network.parameters import KEY_DISTRIBUTION, KEY_SWITCHING, SCALING_TECHNIQUE, ParameterSet
 from .library import BINARY, Context, PublicKey, openfhe, openfhe_errors
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetNumLargeDigits(large_digits)
     parameters.SetScalingTechnique(getattr(openfhe.ScalingTechnique, SCALING_TECHNIQUE))
     parameters.SetKeySwitchTechnique(getattr(openfhe.KeySwitchTechnique, KEY_SWITCHING))
-    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, SECRET_DISTRIBUTION))
+    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, KEY_DISTRIBUTION))
     parameters.SetBatchSize(set_.full_slots)  # no network's: each ciphertext has a number of slots of its own
     with openfhe_errors(lambda reason: PlanError(f"OpenFHE refuses parameter set {set_.number}: {reason}")):
         context = enable(openfhe.GenCryptoContext(parameters))
