@@ -21,7 +21,6 @@ from miniature import (
     random_weights,
 )
 
-pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
