@@ -56,6 +56,15 @@ def test_pytorch_computes_where_it_is_installed(monkeypatch):
         plain.PlainNetwork(random_weights()).logits(random_picture(ARCHITECTURE, np.random.default_rng(0)))
 
 
+def test_what_is_left_of_pytorch_is_none():
+    """Such as the empty folder of one that was removed."""
+    left = 'import sys; sys.modules["torch"] = type(sys)("torch"); from lowmem_resnet20.model.plain import PlainNetwork'
+    done = subprocess.run(
+        [sys.executable, "-c", f"{left}; print(PlainNetwork.library)"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"numpy {np.__version__}\n", "")
+
+
 def test_load_keys_compares_by_numpy_where_there_is_no_pytorch(tmp_path):
     """Both ``plain`` and the precision by layer."""
     openpage.make_keys(tmp_path, openpage.SETS[6])

@@ -15,14 +15,15 @@ from ..network.weights import Weights
 
 try:
     import torch
-except (ImportError, OSError):  # OSError: a library of PyTorch's own is missing
+    from torch.nn.functional import conv2d
+except (ImportError, OSError):  # or it is there in part: a library of its own is missing, or a folder was left over
     torch = None  # type: ignore[assignment]
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int = 1) -> np.ndarray:
     """Compute :func:`.forward.convolve` with PyTorch."""
     inputs, kernel, shift = (torch.from_numpy(np.array(values, dtype=np.float64)) for values in (x, weight, bias))
-    return torch.nn.functional.conv2d(inputs, kernel, shift, stride, weight.shape[-1] // 2).numpy()
+    return conv2d(inputs, kernel, shift, stride, weight.shape[-1] // 2).numpy()
 
 
 class PlainNetwork:
