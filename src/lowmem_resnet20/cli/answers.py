@@ -64,10 +64,11 @@ def print_precision(
     printer: Printer, folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, item: Item
 ) -> None:
     from ..client import precision as inspection
+    from ..model.plain import PlainNetwork
 
     assert item.pixels is not None
     layers = inspection.inspect_checkpoints(folder, set_, checkpoints, weights, item.pixels, item.id)
-    printer.say(inspection.table(layers))
+    printer.say(f"{inspection.table(layers)}\ncompared with the plain network by {PlainNetwork.library}")
 
 
 def report_cost(

@@ -199,7 +199,7 @@ def _decrypt(request: Request, printer: Printer, several: bool = False) -> None:
     for item, ciphertext in pair(request, each, ciphertexts, given, client.encryptions(folder, set_), set_.pictures):
         with each.trying(ciphertext):
             if item.pixels is not None:
-                item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
+                item.plain = Classification.of(plain.logits(item.pixels), plain.library) if plain else None
                 foresee_range(printer, item, set_, weights)
             group, place = group_and_place(item.id, set_.pictures)
             if ciphertext not in decrypted:

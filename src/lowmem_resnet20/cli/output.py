@@ -19,23 +19,25 @@ _GREEN, _RED, _YELLOW, _NORMAL = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1;33m", "\x1b
 
 @dataclass(frozen=True)
 class Classification:
-    """Logits, the index of the greatest, and its class."""
+    """Logits, the index of the greatest, and its class.  by: the library that computed them in the clear."""
 
     logits: tuple[float, ...]
     index: int
     label: str
+    by: str = ""
 
     @classmethod
-    def of(cls, logits: Iterable[float]) -> Classification:
+    def of(cls, logits: Iterable[float], by: str = "") -> Classification:
         """Errors: CiphertextError if a logit is not a finite number."""
         values = tuple(float(value) for value in logits)
         if not all(map(math.isfinite, values)):
             raise CiphertextError("the decrypted logits are not finite numbers", "was it made with other keys?")
         index = max(range(len(values)), key=values.__getitem__)
-        return cls(values, index, CIFAR10_CLASSES[index])
+        return cls(values, index, CIFAR10_CLASSES[index], by)
 
     def as_json(self) -> dict[str, Any]:
-        return {"class": self.label, "index": self.index, "logits": list(self.logits)}
+        by = {"by": self.by} if self.by else {}
+        return {"class": self.label, "index": self.index, "logits": list(self.logits)} | by
 
     def worst_difference(self, other: Classification) -> float:
         """The greatest difference of two logits of the same class."""
@@ -85,8 +87,12 @@ class Printer:
         width = len("plain logits" if plain else "logits")
         lines = [f"{'logits':<{width}}  {vector(result.logits)}"]
         if plain:
-            lines += [f"plain logits  {vector(plain.logits)}", f"plain class   {plain.label}"]
-            lines += [f"difference    {result.worst_difference(plain):.3f} at worst"]
+            lines += [
+                f"plain logits  {vector(plain.logits)}",
+                f"plain class   {plain.label}",
+                f"plain by      {plain.by}",
+                f"difference    {result.worst_difference(plain):.3f} at worst",
+            ]
         label = _coloured(result.label, _GREEN, self.results.shows_more_than_text())
         lines += [f"{'class':<{width}}  {label}", f"{'index':<{width}}  {result.index}"]
         self.results.write("\n".join(lines) + "\n")
