@@ -141,7 +141,7 @@ def confusion(labels: np.ndarray, found: np.ndarray) -> Table:
 def plain_logits(weights: Weights, pictures: Pictures) -> np.ndarray:
     """(n, classes)"""
     network = PlainNetwork(weights)
-    return np.concatenate([network.logits(pictures.x[i : i + 250]) for i in range(0, len(pictures.x), 250)])
+    return np.concatenate([network.logits(pictures.x[i : i + 50]) for i in range(0, len(pictures.x), 50)])
 
 
 def report(

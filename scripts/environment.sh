@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: leaves the working directory at the repository's root and sets $python to an
-# interpreter in .venv that has this program, its extras and a working OpenFHE.
+# Sourced by the other scripts, with the extras that they need, '' or '[one,two]': leaves the working directory at the
+# repository's root and sets $python to an interpreter in .venv that has this program, those and a working OpenFHE.
 #
 # OpenFHE's wheels hold one compiled module each, for CPython 3.10 (glibc 2.35 or newer) and CPython 3.12
 # (glibc 2.38 or newer).  3.10 is preferred, for it runs on more machines.
 set -euo pipefail
 
+extras=$1
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
 # In every .venv that was made here: another is the user's own, and is not removed.
@@ -82,11 +83,14 @@ make_environment() {
 
 install_program() {
     local wanted
-    wanted="$PWD $(sha256sum pyproject.toml)" # what is installed names the folder: it may have been moved, or copied
-    [[ -f .venv/installed && $(<.venv/installed) == "$wanted" ]] && return
-    echo "installing the program and its packages into .venv (PyTorch is several GB: this takes minutes)" >&2
-    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable '.[plain,report,passphrase,test]' ||
-        fail "the packages could not be installed" "see pip's lines above; it needs a package index and about 7 GB of disk"
+    # What is installed names the folder, which may have been moved, or copied; with any extras it will do without them.
+    wanted="$PWD $(sha256sum pyproject.toml) $extras"
+    [[ -f .venv/installed && $(<.venv/installed) == "$wanted"* ]] && return
+    local disk="1 GB"
+    [[ $extras == *torch* ]] && disk="7 GB"
+    echo "installing the program and its packages into .venv (up to $disk: this takes minutes)" >&2
+    "$python" -m pip install --quiet --quiet --disable-pip-version-check --editable ".$extras" ||
+        fail "the packages could not be installed" "see pip's lines above; it needs a package index and $disk of disk"
     check_openfhe
     echo "$wanted" >.venv/installed
 }

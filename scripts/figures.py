@@ -10,12 +10,20 @@ hold the numbers of their slots, products and rotation keys by counting them.  A
 from __future__ import annotations
 
 import argparse
+import io
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from drawing import EDGE, Drawing
 from lowmem_resnet20.network import convolution, downsample
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.packing import Blocks, ConvolutionPacking, DownsamplePacking, GatherPacking, pack
@@ -25,54 +33,17 @@ from lowmem_resnet20.network.regrouping import Regrouping
 from lowmem_resnet20.network.resnet20 import plan
 
 FIGURES = Path(__file__).parents[1] / "src" / "lowmem_resnet20" / "figures"
-WIDTH = 760
 #: Channels and side of the pictures that are drawn.
 CHANNELS, SIDE = 4, 4
-CELL = 24
-#: Of each figure its title, in words what is in it, and its height.
-CARDS = {
-    "packing": (
-        "Where the pixels of 4 channels lie in a ciphertext: each number is a slot",
-        """Four channels of four by four pixels, each pixel with the number of its slot: channel 0 has slots 0 to 15 row
-        by row, channel 1 slots 16 to 31, and so on. Below, the ciphertext's 64 slots in one line.""",
-        262,
-    ),
-    "taps": (
-        "Nine rotated copies of the input: channel 0 of each, by the slot that came there",
-        """In each of nine copies another neighbour lies over each pixel. Every cell names the slot that was brought
-        there. Grey cells came from another row or channel, and the weights there are zero.""",
-        470,
-    ),
-    "shifts": (
-        "Each shift applies one kernel a block, and a rotation takes the sum on",
-        """Left, the kernels by input and output channel, each with its shift: the output channel less the input
-        channel. Right, for each shift, from the largest down, the blocks of a ciphertext with the product that lies in
-        each. Between them a rotation by one block.""",
-        390,
-    ),
-    "copies": (
-        "A layer that fills half of the ring stands in it twice: half the shifts do",
-        """A layer of four channels stands twice in the ring. The second copy is moved back by two blocks. Then two
-        shifts apply all sixteen kernels, each once, in one copy or the other. The sum over the copies is the
-        convolution.""",
-        408,
-    ),
-    "gather": (
-        "Four times fewer pixels, twice the channels: gathered in three steps",
-        """Two channels of four by four pixels become four of two by two, for main branch and shortcut. After the
-        strided convolution even rows hold the main branch and odd rows the shortcut, even and odd columns different
-        channels. Masks and rotations bring columns, rows and channels together, until each branch has its four
-        channels, pixel by pixel, in one ciphertext of half as many slots.""",
-        488,
-    ),
-    "pictures": (
-        "Set 7: eight pictures in four ciphertexts, then two, then one",
-        """In the first stage four ciphertexts hold two pictures each, in the second two hold four, in the third one
-        holds all eight. In every ciphertext the first channel of each of its pictures comes first, then the second of
-        each.""",
-        440,
-    ),
-}
+#: The same file each time, with its text as text.
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "figures", "font.size": 9, "axes.titlesize": 9}
+#: Of cells, by number; the last is that of BLANK.
+COLOURS = ("#c9e2f8", "#fbdcae", "#c4ead6", "#efd0e4", "#f3eea6", "#f8cbb8", "#cfeef5", "#dcd6f3", "#eceff2")
+BLANK = len(COLOURS) - 1
+#: For readers whose scheme is dark: cells as above, paper, ink.
+DARK = ("#174871", "#7a4a08", "#125c45", "#74315a", "#5f5a12", "#7c331a", "#125568", "#46397f", "#262d36")
+DARK_PAPER, DARK_INK = "#151b23", "#f0f6fc"
+ARROW = "\N{RIGHTWARDS ARROW}"
 
 
 class Counting(ClearEvaluator):
@@ -92,20 +63,44 @@ class Counting(ClearEvaluator):
         return super().rotate(x, steps)
 
 
-def card(name: str) -> Drawing:
-    """An empty one, with the title of the figure."""
-    title, description, height = CARDS[name]
-    return Drawing(title, description, WIDTH, height)
+# --- drawing ----------------------------------------------------------------------------------------------
 
 
-def numbered(slots: int) -> Clear:
-    """A vector whose slots hold their own numbers, from 1: 0 is nothing."""
-    return Clear(np.arange(1.0, slots + 1), 9)
+def card(title: str, height: float, text: str) -> Figure:
+    """An empty figure, ``height`` inches high, with its title and a text below."""
+    figure = Figure((8, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
+    figure.suptitle(title, weight="bold")
+    figure.supxlabel(textwrap.fill(text, 118), x=0.02, ha="left", fontsize=9)
+    return figure
 
 
-def tints(numbers: np.ndarray) -> np.ndarray:
-    """The fills of cells that belong to channels, or whatever the numbers count."""
-    return np.char.add("tint", numbers.astype(str))
+def cells(
+    axes: Axes, labels: Sequence, colours: Sequence, title: str = "", rows: Sequence = (), columns: Sequence = ()
+) -> None:
+    """Square cells with their labels; colours: numbers, NaN where there is no cell; rows, columns: what they are."""
+    shown = np.array(colours, float)
+    edges = np.cumsum([0, *np.where(np.isnan(shown).all(0), 0.3, 1)])
+    middles, lines = (edges[1:] + edges[:-1]) / 2, np.arange(len(shown) + 1)
+    axes.pcolormesh(
+        edges, lines, shown, cmap=ListedColormap(COLOURS), vmin=0, vmax=BLANK, edgecolors="white", linewidth=1.5
+    )
+    for (row, column), label in np.ndenumerate(np.array(labels, object)):
+        if not np.isnan(shown[row, column]):
+            axes.text(middles[column], row + 0.5, str(label), ha="center", va="center", fontsize=8)
+    axes.set_yticks(lines[: len(rows)] + 0.5, rows)
+    axes.set_xticks(middles[: len(columns)], columns)
+    axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+
+
+def apart(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Blocks of cells side by side, with a column of none between them."""
+    gap = np.full((len(blocks[0]), 1), np.nan, object)
+    return np.concatenate([part for block in blocks for part in (gap, block)][1:], 1)
 
 
 def signs(steps: Sequence[int]) -> str:
@@ -114,51 +109,54 @@ def signs(steps: Sequence[int]) -> str:
     return ", ".join(map(str, ordered)).replace("-", "\N{MINUS SIGN}")
 
 
-def packing() -> Drawing:
+# --- figures ----------------------------------------------------------------------------------------------
+
+
+def packing() -> Figure:
     """Which slot each pixel of four channels has."""
-    drawing = card("packing")
+    title = "Where the pixels of 4 channels lie in a ciphertext: each number is a slot"
+    figure = card(title, 2.9, "Below, the ciphertext's slots in one line, in the colours of their channels.")
+    grid = figure.add_gridspec(2, CHANNELS, height_ratios=(4, 1))
     pixels = np.arange(CHANNELS * SIDE * SIDE).reshape(1, CHANNELS, SIDE, SIDE)
     slot_of = np.argsort(pack(pixels)).reshape(CHANNELS, SIDE, SIDE)
     for channel, slots in enumerate(slot_of):
-        x = EDGE + channel * 180
-        drawing.grid(x, 50, 30, slots, tints(np.full((SIDE, SIDE), channel)))
-        drawing.text(x + 60, 190, f"channel {channel}", "body middle quiet")
-    size = (WIDTH - 2 * EDGE) / slot_of.size
+        axes = figure.add_subplot(grid[0, channel])
+        cells(axes, slots, np.full((SIDE, SIDE), channel), f"channel {channel}")
     channel_of = np.argsort(slot_of.reshape(-1)) // (SIDE * SIDE)
-    drawing.grid(EDGE, 206, size, [[""] * slot_of.size], [tints(channel_of)])
-    for channel in range(CHANNELS):
-        first = slot_of[channel].min()
-        drawing.text(EDGE + first * size, 240, f"slot {first}", "number quiet")
-    drawing.text(WIDTH - EDGE, 240, f"slot {slot_of.max()}", "number end quiet")
-    return drawing
+    line = figure.add_subplot(grid[1, :])
+    cells(line, np.full((1, slot_of.size), ""), [channel_of])
+    line.set_xticks(slot_of.min((1, 2)), [f"slot {slot}" for slot in slot_of.min((1, 2))], ha="left")
+    return figure
 
 
-def taps() -> Drawing:
+def numbered(slots: int) -> Clear:
+    """A vector whose slots hold their own numbers, from 1: 0 is nothing."""
+    return Clear(np.arange(1.0, slots + 1), 9)
+
+
+def taps() -> Figure:
     """What lies over each pixel of a channel in the nine rotated copies of the input."""
-    drawing, ev, layer = card("taps"), Counting(), convolution_packing()
+    ev, layer = Counting(), convolution_packing()
     moved = convolution._make_taps(ev, numbered(CHANNELS * layer.block_slots), layer)
     channel, marked = np.arange(CHANNELS), SIDE + 1
-    for number, (tap, x) in enumerate(zip(layer.taps, moved, strict=True)):
-        left, top = EDGE + number % 3 * 140, 50 + number // 3 * 140
+    rows, columns = (signs(steps).replace(", ", " and ") for steps in (ev.steps[:2], ev.steps[2:]))
+    text = (
+        f"The framed pixel, slot {marked}, meets itself and its eight neighbours, each in another copy. Grey cells "
+        "were brought from another row or another channel. The weight there is 0: the zero padding. It takes "
+        f"{len(ev.steps)} rotations: {rows} of the input make the middle column, then {columns} of each of these "
+        f"three make the others. The keys are {signs(ev.steps)}. All channels move at once: what is shown of channel "
+        "0 happens in each."
+    )
+    figure = card("Nine rotated copies of the input: channel 0 of each, by the slot that came there", 6, text)
+    panels = figure.subplots(3, 3).flat
+    for axes, tap, x in zip(panels, layer.taps, moved, strict=True):
         brought = x.values[: layer.block_slots].astype(int) - 1
         kept = layer.vector(channel, channel, tap)[: layer.block_slots] != 0
-        fills = np.where(kept, "tint0", "blank")
-        drawing.grid(left, top, CELL, brought.reshape(SIDE, SIDE), fills.reshape(SIDE, SIDE))
-        drawing.frame(left + marked % SIDE * CELL, top + marked // SIDE * CELL, CELL, CELL)
         step = int(brought[marked]) - marked
-        drawing.text(left + 48, top + 114, f"rotated by {signs([step])}" if step else "as it is", "body middle quiet")
-    rows, columns = (signs(steps).replace(", ", " and ") for steps in (ev.steps[:2], ev.steps[2:]))
-    drawing.paragraphs(
-        466,
-        66,
-        260,
-        f"The framed pixel, slot {marked}, meets itself and its eight neighbours, each in another copy.",
-        "Grey cells were brought from another row or another channel. The weight there is 0: the zero padding.",
-        f"It takes {len(ev.steps)} rotations: {rows} of the input make the middle column, then {columns} of each of "
-        f"these three make the others. The keys are {signs(ev.steps)}.",
-        "All channels move at once: what is shown of channel 0 happens in each.",
-    )
-    return drawing
+        colours = np.where(kept, 0, BLANK).reshape(SIDE, SIDE)
+        cells(axes, brought.reshape(SIDE, SIDE), colours, f"rotated by {signs([step])}" if step else "as it is")
+        axes.add_patch(Rectangle((marked % SIDE, marked // SIDE), 1, 1, fill=False, lw=2, zorder=3))
+    return figure
 
 
 def convolution_packing() -> ConvolutionPacking:
@@ -178,74 +176,68 @@ def products_of(blocks: Blocks, shift: int) -> list[tuple[int, int]]:
     return list(zip(blocks.input_channels().tolist(), blocks.output_blocks(shift).tolist(), strict=True))
 
 
-def tint_of(blocks: Blocks, block: int, shift: int) -> str:
-    """The fill of the product in a block: each shift has its own, and each copy."""
-    return f"tint{shift + block // blocks.outputs * blocks.shifts}"
-
-
-def kernels(drawing: Drawing, x: float, y: float, blocks: Blocks, size: float) -> None:
+def kernels(axes: Axes, blocks: Blocks) -> None:
     """The kernels of a convolution, by output and input, each with the shift under which it is applied."""
-    labels = np.full((blocks.outputs, blocks.inputs), "", dtype=object)
-    fills = np.full(labels.shape, "blank", dtype=object)
+    labels = np.full((blocks.outputs, blocks.inputs), "", object)
+    colours = np.full(labels.shape, BLANK)
     for shift in range(blocks.shifts):
-        for block, (source, target) in enumerate(products_of(blocks, shift)):
+        for (source, target), colour in zip(products_of(blocks, shift), colours_of(blocks, shift), strict=True):
             assert not labels[target, source]
-            labels[target, source], fills[target, source] = str(shift), tint_of(blocks, block, shift)
-    drawing.grid(x, y, size, labels, fills)
-    for channel in range(blocks.inputs):
-        drawing.text(x + (channel + 0.5) * size, y - 6, str(channel), "number middle quiet")
-        drawing.text(x - 14, y + (channel + 0.5) * size + 4, str(channel), "number middle quiet")
-    middle, below = x + blocks.inputs * size / 2, y + blocks.outputs * size + 18
-    drawing.text(middle, y - 22, "input channel", "number middle quiet")
-    drawing.text(middle, below, "rows: output channel", "number middle quiet")
+            labels[target, source], colours[target, source] = str(shift), colour
+    cells(axes, labels, colours, "input channel", range(blocks.outputs), range(blocks.inputs))
+    axes.set_ylabel("output channel")
 
 
-def products_row(drawing: Drawing, x: float, y: float, blocks: Blocks, shift: int, size: float) -> None:
+def colours_of(blocks: Blocks, shift: int) -> np.ndarray:
+    """Of each block's product under a shift: each shift has its own, and each copy."""
+    return shift + np.arange(blocks.copies).repeat(blocks.outputs) * blocks.shifts
+
+
+def products_row(blocks: Blocks, shift: int) -> list[str]:
     """The products of a shift, in the blocks where they lie."""
-    for block, (source, target) in enumerate(products_of(blocks, shift)):
-        left = x + block * size + block // blocks.outputs * 8
-        drawing.box(left, y, size, 30, f"{source} \N{RIGHTWARDS ARROW} {target}", tint_of(blocks, block, shift))
+    return [f"{source} {ARROW} {target}" for source, target in products_of(blocks, shift)]
 
 
-def shifts() -> Drawing:
+def shifts() -> Figure:
     """Under which shift each kernel is applied, and how the sums of the shifts come together."""
-    drawing, blocks, step = card("shifts"), Blocks(CHANNELS, CHANNELS), -SIDE * SIDE
-    kernels(drawing, 56, 98, blocks, 44)
-    for place, shift in enumerate(reversed(range(blocks.shifts))):
-        y = 62 + place * 58
-        drawing.text(288, y + 20, f"shift {shift}", "body quiet")
-        products_row(drawing, 346, y, blocks, shift, 72)
-        if shift:
-            drawing.arrow((490, y + 32), (490, y + 55))
-            drawing.text(504, y + 48, f"rotate by {signs([step])}, add the next", "number quiet")
-    done = counted(1)
-    drawing.paragraphs(
-        EDGE,
-        330,
-        WIDTH - 2 * EDGE,
-        "0 \N{RIGHTWARDS ARROW} 3 is what channel 0 of the input gives to channel 3 of the output: nine products of "
-        f"taps and weights. In all {done.count} products and, the taps' apart, {done.steps.count(step)} rotations with "
-        "one key. After the last addition block 0 holds the sum for channel 0, block 1 that for channel 1, and so on.",
+    blocks, step, done = Blocks(CHANNELS, CHANNELS), -SIDE * SIDE, counted(1)
+    text = (
+        f"Each row is rotated by {signs([step])}, and the next one below added. 0 {ARROW} 3 is what channel 0 of the "
+        "input gives to channel 3 of the output: nine products of taps and weights. In all "
+        f"{done.count} products and, the taps' apart, {done.steps.count(step)} rotations with one key. After the last "
+        "addition block 0 holds the sum for channel 0, block 1 that for channel 1, and so on."
     )
-    return drawing
+    figure = card("Each shift applies one kernel a block, and a rotation takes the sum on", 3.4, text)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    kernels(left, blocks)
+    order = range(blocks.shifts)[::-1]
+    rows = [[products_row(blocks, shift), colours_of(blocks, shift)] for shift in order]
+    names, titles = [f"shift {shift}" for shift in order], [f"block {block}" for block in range(CHANNELS)]
+    cells(right, *map(list, zip(*rows, strict=True)), rows=names, columns=titles)
+    for row in range(1, blocks.shifts):
+        ends = (CHANNELS + 0.25, row + 0.4), (CHANNELS + 0.25, row - 0.4)
+        right.annotate("", *ends, arrowprops={"arrowstyle": "->"}, annotation_clip=False)
+    return figure
 
 
-def copies() -> Drawing:
+def copies() -> Figure:
     """How two copies of a layer share the shifts."""
-    drawing, blocks = card("copies"), Blocks(CHANNELS, CHANNELS, 2)
-    before, after = np.tile(np.arange(CHANNELS), blocks.copies), blocks.input_channels()
-    for y, name, channels in ((72, "the layer", before), (112, f"copy 1 back by {blocks.shifts}", after)):
-        drawing.text(EDGE, y + 20, name, "body quiet")
-        for block, channel in enumerate(channels):
-            drawing.box(176 + block * 44 + block // CHANNELS * 8, y, 44, 30, str(channel), "blank")
-    for shift in range(blocks.shifts):
-        drawing.text(EDGE, 172 + shift * 40, f"shift {shift}", "body quiet")
-        products_row(drawing, 176, 152 + shift * 40, blocks, shift, 44)
-    for copy in range(blocks.copies):
-        drawing.text(176 + copy * (CHANNELS * 44 + 8), 62, f"copy {copy}", "number quiet")
-    kernels(drawing, 592, 92, blocks, 36)
-    drawing.paragraphs(EDGE, 290, WIDTH - 2 * EDGE, cost_of_copies(blocks), copies_at_full_size())
-    return drawing
+    blocks = Blocks(CHANNELS, CHANNELS, 2)
+    text = f"{cost_of_copies(blocks)} {copies_at_full_size()}"
+    figure = card("A layer that fills half of the ring stands in it twice: half the shifts do", 3.4, text)
+    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
+    blank = np.full(CHANNELS * blocks.copies, BLANK)
+    rows = {
+        "the layer": (np.tile(np.arange(CHANNELS), blocks.copies), blank),
+        f"copy 1 back by {blocks.shifts}": (blocks.input_channels(), blank),
+    }
+    rows |= {f"shift {s}": (products_row(blocks, s), colours_of(blocks, s)) for s in range(blocks.shifts)}
+    labels, colours = (
+        apart(np.split(np.array(part, object), blocks.copies, 1)) for part in zip(*rows.values(), strict=True)
+    )
+    cells(left, labels, colours, rows=list(rows), columns=["copy 0", *[""] * CHANNELS, "copy 1"])
+    kernels(right, blocks)
+    return figure
 
 
 def cost_of_copies(blocks: Blocks) -> str:
@@ -299,73 +291,78 @@ def taken(ev: Counting) -> str:
     return signs(steps)
 
 
-def gather() -> Drawing:
+def gather() -> Figure:
     """How the results of a downsampling come to their places in the next stage."""
-    drawing = card("gather")
-    owner, pixel, steps = gathering()
-    named = np.char.add(np.where(owner < CHANNELS, "m", "s"), pixel.astype(str))
-    for number, (name, rotations, source) in enumerate(steps):
-        left, top = (EDGE + number * 236, 74) if number < 3 else (EDGE + (number - 3) * 354, 262)
-        sizes = (CHANNELS // 2, SIDE, SIDE) if number < 3 else (CHANNELS, SIDE // 2, SIDE // 2)
-        labels, fills = named[source].reshape(sizes), tints(owner % CHANNELS)[source].reshape(sizes)
-        drawing.text(left, top - 10, name)
-        for block in range(sizes[0]):
-            x = left + block * (sizes[2] * CELL + 10)
-            drawing.grid(x, top, CELL, labels[block], fills[block])
-            drawing.text(x, top + sizes[1] * CELL + 16, f"block {block}", "number quiet")
-        if rotations:
-            drawing.text(left, top + sizes[1] * CELL + 34, f"rotations {rotations}", "number quiet")
-    drawing.paragraphs(
-        EDGE,
-        384,
-        WIDTH - 2 * EDGE,
+    text = (
         "m0 to m3 are the four pixels of a channel of the main branch, s0 to s3 of the shortcut. A colour is a channel "
         "of the result. The steps bring columns into halves of a row, rows into quarters of a block, and quarters into "
         "channels. Each masks what is to move, a product and a level, and rotates it. The last masks also rescale both "
-        "branches. In the end block 0 is channel 0, and so on, as every layer of the next stage wants it.",
+        "branches. In the end block 0 is channel 0, and so on, as every layer of the next stage wants it."
     )
-    return drawing
+    figure = card("Four times fewer pixels, twice the channels: gathered in three steps", 4.6, text)
+    upper, lower = figure.add_gridspec(2, 1, height_ratios=(4, 2.4))
+    panels = [*upper.subgridspec(1, 3), *lower.subgridspec(1, 2)]
+    owner, pixel, steps = gathering()
+    named = np.char.add(np.where(owner < CHANNELS, "m", "s"), pixel.astype(str)).astype(object)
+    for number, (place, (name, rotations, source)) in enumerate(zip(panels, steps, strict=True)):
+        sizes = (CHANNELS // 2, SIDE, SIDE) if number < 3 else (CHANNELS, SIDE // 2, SIDE // 2)
+        axes = figure.add_subplot(place)
+        labels, colours = (apart(of[source].reshape(sizes)) for of in (named, (owner % CHANNELS).astype(object)))
+        blocks = [part for block in range(sizes[0]) for part in (f"block {block}", *[""] * sizes[2])]
+        cells(axes, labels, colours, name, columns=blocks[:-1])
+        axes.set_xlabel(f"rotations {rotations}" if rotations else "")
+    return figure
 
 
-def pictures() -> Drawing:
+def pictures() -> Figure:
     """In which ciphertexts, and in which order, the eight pictures of a group lie."""
-    drawing, group, alone = card("pictures"), parameter_set(7), parameter_set(6)
-    for stage, channels in enumerate(group.architecture.channels, start=1):
-        y, side = 60 + (stage - 1) * 116, group.architecture.stage_width(stage)
-        drawing.text(EDGE, y + 6, f"stage {stage}")
-        drawing.text(EDGE, y + 26, f"{channels} channels", "number quiet")
-        drawing.text(EDGE, y + 42, f"of {side} \N{MULTIPLICATION SIGN} {side}", "number quiet")
-        held = places(group, stage)
-        width = 612 / len(held)
-        for number, numbers in enumerate(held):
-            ciphertext(drawing, 124 + number * width, y, width - 44, numbers)
-            if len(held) > 1:
-                middle, goal = 114 + (number + 0.5) * width, 114 + (number // 2 * 2 + 1) * width
-                drawing.arrow((middle, y + 48), (middle, y + 62), (goal, y + 62), (goal, y + 98))
+    group, alone = parameter_set(7), parameter_set(6)
     each, together = (sum(plan(set_).refreshes.values()) for set_ in (alone, group))
-    drawing.paragraphs(
-        EDGE,
-        382,
-        WIDTH - 2 * EDGE,
-        f"A box is one channel of the picture with that number. All {group.full_slots} slots of the ring are in use in "
-        f"every stage, and one refresh serves all pictures of its ciphertext: {together} refreshes for eight pictures, "
-        f"where set 6 takes 8 \N{MULTIPLICATION SIGN} {each} = {8 * each}.",
+    text = (
+        "The ciphertexts of a stage stand side by side, with the first two channels of each. A box is one channel of "
+        f"the picture with that number. All {group.full_slots} slots of the ring are in use in every stage, and one "
+        f"refresh serves all pictures of its ciphertext: {together} refreshes for eight pictures, where set 6 takes "
+        f"8 \N{MULTIPLICATION SIGN} {each} = {8 * each}."
     )
-    return drawing
+    figure = card("Set 7: eight pictures in four ciphertexts, then two, then one", 3.6, text)
+    stages = enumerate(group.architecture.channels, start=1)
+    for axes, (stage, channels) in zip(figure.subplots(3), stages, strict=True):
+        side, held = group.architecture.stage_width(stage), places(group, stage)
+        labels, colours = (apart([np.array([[n + more for n in of] * 2], object) for of in held]) for more in (1, 0))
+        firsts = [f"channel {c}" if n == of[0] else "" for of in held for c in (0, 1) for n in (*of, -1)[: len(of) + c]]
+        title = f"stage {stage}: {channels} channels of {side} \N{MULTIPLICATION SIGN} {side}"
+        cells(axes, labels, colours, title, columns=firsts[:-1])
+    return figure
 
 
-def ciphertext(drawing: Drawing, x: float, y: float, width: float, numbers: Sequence[int]) -> None:
-    """The first two channels of the pictures in a ciphertext."""
-    size = width / (2 * len(numbers))
-    for channel in (0, 1):
-        left = x + channel * len(numbers) * size
-        for place, picture in enumerate(numbers):
-            drawing.box(left + place * size, y - 10, size, 32, str(picture + 1), f"tint{picture}")
-        drawing.text(left, y + 38, f"channel {channel}", "small quiet")
-    drawing.text(x + width + 4, y + 10, "...", "body quiet")
+DRAWINGS: tuple[Callable[[], Figure], ...] = (packing, taps, shifts, copies, gather, pictures)
 
 
-DRAWINGS: tuple[Callable[[], Drawing], ...] = (packing, taps, shifts, copies, gather, pictures)
+def source(draw: Callable[[], Figure]) -> str:
+    """The SVG file's text: what matplotlib writes, with words for those who do not see it, and a dark scheme."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure = draw()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    swaps = [*(("fill", *pair) for pair in zip(COLOURS, DARK, strict=True)), ("fill", "#ffffff", DARK_PAPER)]
+    swaps += [("stroke", "#ffffff", DARK_PAPER), ("stroke", "#000000", DARK_INK)]
+    dark = [f'[{name}="{light}"] {{ {name}: {dark}; }}' for name, light, dark in swaps]
+    opening, body = file.getvalue().split('version="1.1">', 1)
+    lines = [
+        f'{opening}version="1.1" role="img" aria-labelledby="title description">',
+        f'<title id="title">{escape(figure.get_suptitle())}</title>',
+        f'<desc id="description">{escape(f"{draw.__doc__} {figure.get_supxlabel()}")}</desc>',
+        f"<style>@media (prefers-color-scheme: dark) {{ text {{ fill: {DARK_INK}; }}",
+        *dark,
+        "}</style>",
+        re.sub(r'style="((?:fill|stroke)[^"]*)"', _attributes, body),  # which rules prevail over
+    ]
+    return "".join(f"{line.rstrip()}\n" for line in "\n".join(lines).splitlines())
+
+
+def _attributes(style: re.Match[str]) -> str:
+    """A style as attributes."""
+    return " ".join('{}="{}"'.format(*part.split(": ")) for part in style[1].split("; "))
 
 
 def main() -> None:
@@ -374,7 +371,7 @@ def main() -> None:
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     for draw in DRAWINGS:
-        (folder / f"{draw.__name__}.svg").write_text(draw().source(), encoding="utf-8")
+        (folder / f"{draw.__name__}.svg").write_text(source(draw), encoding="utf-8")
 
 
 if __name__ == "__main__":

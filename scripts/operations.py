@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from lowmem_resnet20.client import client
 from lowmem_resnet20.files.keystore import SERVER, Manifest, keys_set
@@ -35,7 +33,7 @@ from lowmem_resnet20.progress.display import Progress, SilentProgress
 from lowmem_resnet20.server import server
 from lowmem_resnet20.server.engine import Engine
 from lowmem_resnet20.server.request import Job
-from measurements import record, rows_of
+from measurements import record, rows_of, table
 from origin import OF_AN_EVALUATION, Origin, stamp
 
 SECTION = "operations"
@@ -221,29 +219,12 @@ def _spent(watch: Stopwatch, kind: str, bytes_per_second: float) -> Spent:
     return Spent(seconds, watch.calls[kind], moved / bytes_per_second / seconds if moved else None)
 
 
-def table(figures: dict[str, dict[str, Spent]]) -> Table:
-    """A row for each kind that any of the sets, by name, has."""
-    parts = ("s", "calls", "of bandwidth")
-    result = Table("operation", *(f"{name}: {part}" for name in figures for part in parts))
-    kinds = list(dict.fromkeys(kind for spent in figures.values() for kind in spent))
-    last = ["checking keys, files", "in all"]
-    for kind in [*(kind for kind in kinds if kind not in last), *last]:
-        cells = []
-        for spent in figures.values():
-            s = spent.get(kind)
-            share = f"{s.share:.0%}" if s and s.share is not None else ""
-            cells += [f"{s.seconds:.1f}", str(s.calls), share] if s else ["", "", ""]
-        result.add_row(kind, *cells)
-    return result
-
-
-def write_down(figures: dict[str, dict[str, Spent]], copied: float, origin: Origin, taken: dict[str, Any]) -> None:
-    """Into the file of measurements.  copied: bytes a second; origin, taken: as it was before."""
-    rows = {
+def rows_for(figures: dict[str, dict[str, Spent]], copied: float, taken: dict[str, Any]) -> dict[str, Any]:
+    """As the file of measurements has them.  copied: bytes a second; taken: when."""
+    return {
         name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | taken
         for name, spent in figures.items()
     }
-    record(SECTION, origin, rows_of(SECTION, origin) | rows)
 
 
 def main() -> None:
@@ -261,11 +242,11 @@ def main() -> None:
         folder = args.keys / f"exp{number}"
         set_ = keys_set(folder / SERVER, number)
         figures[f"set {number}, {set_.engine}"] = measure(set_, folder, read_picture(args.picture), weights, copied)
-    console = Console(width=150)
-    console.print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written")
-    console.print(table(figures))
+    rows = rows_for(figures, copied, taken)
+    print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written\n")
+    print(table(SECTION, {SECTION: {"origin": asdict(origin), "rows": rows}}), end="")
     if args.record:
-        write_down(figures, copied, origin, taken)
+        record(SECTION, origin, rows_of(SECTION, origin) | rows)
 
 
 if __name__ == "__main__":

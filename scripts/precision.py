@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client.precision import inspect_checkpoints
@@ -29,7 +28,7 @@ from lowmem_resnet20.network.weights import Weights, default_weights_path, load_
 from lowmem_resnet20.progress.display import make_progress
 from lowmem_resnet20.server.process import run_server
 from lowmem_resnet20.server.request import Evaluation, Job
-from precisionreport import Inspection, write_plot, write_report
+from precisionreport import Inspection, print_tables, write_plot, write_report
 
 
 def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path) -> Inspection:
@@ -48,17 +47,6 @@ def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path)
     return Inspection(set_, picture, pixels, plain, logits, layers, run)
 
 
-def table(inspection: Inspection) -> Table:
-    """A row for each layer, refresh and ReLU; a line under each block."""
-    rows = Table("after", "least", "largest", "worst error", "99th percentile", "mean", "bits, worst", "bits, mean")
-    for layer in inspection.layers:
-        errors = (f"{e:.1e}" for e in (layer.worst, layer.high, layer.mean))
-        bits = (f"{layer.bits:.1f}", f"{layer.mean_bits:.1f}")
-        ends = layer.name.endswith("conv2.relu") or layer.name == "conv1.relu"
-        rows.add_row(layer.name, f"{layer.least:.3f}", f"{layer.largest:.3f}", *errors, *bits, end_section=ends)
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", type=int)
@@ -74,14 +62,15 @@ def main() -> None:
             client.generate_keys(parameter_set(args.set, args.engine), folder, progress)
     set_ = keys_set(folder / SERVER, args.set)
     inspection = inspect(set_, folder, find_picture(args.picture), args.weights)
-    console = Console(width=130)
-    console.print(table(inspection))
+    console = Console(width=130, record=True, markup=False)
+    print_tables(console, inspection)
     console.print(f"worst difference of a logit {inspection.worst_logit:.3f}, class {inspection.label}")
     args.output.mkdir(parents=True, exist_ok=True)
     stem = args.output / f"set{args.set}-{set_.engine}-{args.picture.stem}"
-    write_plot(inspection, Path(f"{stem}.png"))
-    write_report(inspection, Path(f"{stem}.html"))
-    console.print(f"written: {stem}.png, {stem}.html")
+    plot, report = Path(f"{stem}.png"), Path(f"{stem}.html")
+    write_plot(inspection, plot)
+    write_report(console, inspection, plot, report)
+    print(f"written: {plot}, {report}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""The plot and the report of scripts/precision.py."""
+"""The tables, the plot and the report of scripts/precision.py."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,8 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from rich.console import Console
+from rich.table import Table
 
 from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.native.keyplan import key_size
@@ -151,83 +152,64 @@ def draw_memory(axes: Axes, inspection: Inspection) -> None:
     axes.set_title(f"memory of the server, GiB: peak {format_bytes(inspection.run.peak_bytes)}")
 
 
-PANELS: dict[str, tuple[Callable[[Axes, Inspection], None], tuple[float, float]]] = {
-    "picture": (draw_picture, (4, 4)),
-    "logits": (draw_logits, (8, 4)),
-    "errors": (draw_errors, (12, 4.5)),
-    "ranges": (draw_ranges, (12, 4)),
-    "times": (draw_times, (12, 4)),
-    "memory": (draw_memory, (12, 3)),
+_PANELS: dict[str, Callable[[Axes, Inspection], None]] = {
+    "picture": draw_picture,
+    "logits": draw_logits,
+    "errors": draw_errors,
+    "ranges": draw_ranges,
+    "times": draw_times,
+    "memory": draw_memory,
 }
 _MOSAIC = [["picture", "logits", "logits"]] + [[name] * 3 for name in ("errors", "ranges", "times", "memory")]
 
 
-# --- files ------------------------------------------------------------------------------------------------
+# --- tables and files -------------------------------------------------------------------------------------
+
+
+def print_tables(console: Console, inspection: Inspection) -> None:
+    console.print(title(inspection), inspection.set.summary(key_size(inspection.set)), sep="\n\n")
+    console.print(logit_table(inspection))
+    console.print(layer_table(inspection))
+
+
+def title(inspection: Inspection) -> str:
+    return f"lowmem-resnet20, set {inspection.set.number}, {inspection.picture.name}: {inspection.label}"
+
+
+def logit_table(inspection: Inspection) -> Table:
+    rows = Table("class", "plain", "encrypted", "difference")
+    for label, plain, found in zip(CIFAR10_CLASSES, inspection.plain, inspection.logits, strict=True):
+        rows.add_row(label, f"{plain:.4f}", f"{found:.4f}", f"{found - plain:+.4f}")
+    return rows
+
+
+def layer_table(inspection: Inspection) -> Table:
+    """A row for each layer, refresh and ReLU; a line under each block."""
+    rows = Table("after", "least", "largest", "worst error", "99th percentile", "mean", "bits, worst", "bits, mean")
+    for layer in inspection.layers:
+        errors = (f"{e:.1e}" for e in (layer.worst, layer.high, layer.mean))
+        bits = (f"{layer.bits:.1f}", f"{layer.mean_bits:.1f}")
+        ends = layer.name.endswith("conv2.relu") or layer.name == "conv1.relu"
+        rows.add_row(layer.name, f"{layer.least:.3f}", f"{layer.largest:.3f}", *errors, *bits, end_section=ends)
+    return rows
 
 
 def write_plot(inspection: Inspection, path: Path) -> None:
     """All panels on one page."""
     figure, axes = pyplot.subplot_mosaic(_MOSAIC, figsize=(13, 22), layout="constrained")
-    figure.suptitle(_title(inspection), fontsize=14)
-    for name, (draw, _) in PANELS.items():
+    figure.suptitle(title(inspection), fontsize=14)
+    for name, draw in _PANELS.items():
         draw(axes[name], inspection)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
-def write_report(inspection: Inspection, path: Path) -> None:
-    """The panels as pictures inside the page, and the numbers as tables."""
-    summary = inspection.set.summary(key_size(inspection.set))
-    body = [f"<h1>{html.escape(_title(inspection))}</h1>", f"<pre>{html.escape(summary)}</pre>"]
-    body += [_image(name, inspection) for name in ("picture", "logits")]
-    body.append(_rows(("class", "plain", "encrypted", "difference"), _logit_rows(inspection)))
-    body += [_image(name, inspection) for name in ("errors", "ranges", "times", "memory")]
-    heads = ("after", "kind", "least", "largest", "worst error", "99th percentile", "mean", "bits, worst", "bits, mean")
-    body.append(_rows(heads, _layer_rows(inspection)))
-    page = _PAGE.format(title=html.escape(_title(inspection)), body="\n".join(body))
-    path.write_text(page, encoding="utf-8")
-
-
-def _title(inspection: Inspection) -> str:
-    return f"lowmem-resnet20, set {inspection.set.number}, {inspection.picture.name}: {inspection.label}"
-
-
-def _image(name: str, inspection: Inspection) -> str:
-    draw, size = PANELS[name]
-    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
-    draw(axes, inspection)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
-    pyplot.close(figure)
-    return f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
-def _logit_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
-    for label, plain, found in zip(CIFAR10_CLASSES, inspection.plain, inspection.logits, strict=True):
-        yield label, f"{plain:.4f}", f"{found:.4f}", f"{found - plain:+.4f}"
-
-
-def _layer_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
-    for c in inspection.layers:
-        errors = (f"{e:.2e}" for e in (c.worst, c.high, c.mean))
-        yield c.name, kind(c), f"{c.least:.3f}", f"{c.largest:.3f}", *errors, f"{c.bits:.1f}", f"{c.mean_bits:.1f}"
-
-
-def _rows(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{html.escape(head)}</th>" for head in heads) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 2em auto; padding: 0 1em; color: #222 }}
-h1 {{ font-size: 1.5em }} pre {{ background: #f5f5f2; padding: 1em; overflow-x: auto }}
-img {{ max-width: 100%; vertical-align: top }}
-table {{ border-collapse: collapse; margin: 1.5em 0; font-variant-numeric: tabular-nums }}
-th, td {{ padding: 0.15em 0.8em; text-align: right; border-bottom: 1px solid #e4e4e0 }}
-th:first-child, td:first-child {{ text-align: left }}
-</style></head><body>
-{body}
-</body></html>
-"""
+def write_report(console: Console, inspection: Inspection, plot: Path, path: Path) -> None:
+    """What the console has recorded, and the plot, in a page that needs no other file."""
+    picture = base64.b64encode(plot.read_bytes()).decode()
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title(inspection))}</title>'
+        '</head><body><pre style="line-height: 1.2">{code}</pre>'
+        f'<img alt="plot" style="max-width: 100%" src="data:image/png;base64,{picture}"></body></html>\n'
+    )
+    path.write_text(console.export_html(code_format=page, inline_styles=True), encoding="utf-8")

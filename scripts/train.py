@@ -33,7 +33,8 @@ import torch
 import torch.nn.functional as F
 from rich.progress import track
 
-from lowmem_resnet20.model.plain import Activation, PlainNetwork, ResNet, calibrate, fold, relu
+from lowmem_resnet20.model.plain import PlainNetwork, calibrate
+from lowmem_resnet20.model.trained import Activation, ResNet, fold, relu
 from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.scaling import fold_units, scale, trunks
@@ -319,7 +320,7 @@ def evaluate(weights: Weights, folder: Path) -> None:
     """Print the accuracy of the folded network on every set of test pictures."""
     network = PlainNetwork(weights)
     for name, (pictures, labels) in test_pictures(folder):
-        found = np.concatenate([network.logits(batch.numpy() / 255).argmax(1) for batch in pictures.split(250)])
+        found = np.concatenate([network.logits(batch.numpy() / 255).argmax(1) for batch in pictures.split(50)])
         right = int((found == labels.numpy()).sum())
         print(f"{name}: {right} of {len(labels)} right, {100 * right / len(labels):.2f}%")
 

@@ -7,18 +7,17 @@ CIFAR-10 files that torchvision knows.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
+
+import pictureset
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, 3, 32, 32), labels (n,)
@@ -26,13 +25,8 @@ Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, 3, 32, 32), labels (n,
 
 def read_npz(path: Path) -> Pictures:
     """Pictures and labels of an npz file, exact or JPEG."""
-    with np.load(path, allow_pickle=False) as file:
-        labels = torch.from_numpy(file["y"].astype(np.int64))
-        if "x" in file:
-            return torch.from_numpy(file["x"]), labels
-        stream, offsets = file["bytes"].tobytes(), file["offsets"]
-    pictures = [np.asarray(Image.open(io.BytesIO(stream[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy()), labels
+    pictures, labels = map(torch.from_numpy, pictureset.read_npz(path))
+    return pictures, labels
 
 
 def match(exact: Pictures, jpeg: Pictures) -> torch.Tensor:

@@ -172,6 +172,8 @@ def alike(weights, logits, foreseen) -> bool:
 
 
 class PlainNetwork:
+    library = "numpy 2"
+
     def __init__(self, weights) -> None:
         self.weights = weights
 

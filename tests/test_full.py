@@ -29,7 +29,6 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("number", LIMITS)
 def test_pictures_are_classified_as_the_plain_model_does(folder, inputs, number):
-    pytest.importorskip("torch")
     [made] = command("generate_keys", str(number), cwd=folder)
     assert made["seconds"] < 4 * 60
     pictures = {"vale.jpg": "Dog", "luis.png": "Cat"}
@@ -44,7 +43,6 @@ def test_pictures_are_classified_as_the_plain_model_does(folder, inputs, number)
 
 def test_a_group_of_eight_is_classified_as_the_plain_model_does(folder, inputs):
     """Set 7; the share of a picture's time is less than half of what one alone may take, in a GiB more at most."""
-    pytest.importorskip("torch")
     command("generate_keys", "7", cwd=folder)
     pictures = sorted(str(path) for path in inputs.iterdir() if path.suffix == ".png")[:8]
     results = command("load_keys", "7", "input", *pictures, "plain", cwd=folder)

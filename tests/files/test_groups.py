@@ -93,7 +93,6 @@ def test_every_picture_of_a_group(engine, pictures, tmp_path):
 
 def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     """Also beside an empty place; its logits are the network's, and its checkpoints its own values."""
-    pytest.importorskip("torch")
     group = [*PICTURES[:3], None, *PICTURES[4:]]
     ids = eight.encrypted(group, tmp_path / "p.ct")
     result = eight.evaluated(tmp_path / "p.ct", checkpoints=tmp_path / "c")

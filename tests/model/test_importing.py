@@ -19,7 +19,7 @@ from miniature import ARCHITECTURE, INSECURE_SET, forward, random_weights
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file
-from test_plain import trained, with_statistics
+from test_trained import trained, with_statistics
 
 from lowmem_resnet20.errors import PictureError, UsageError, WeightsError
 from lowmem_resnet20.model.importing import import_weights

@@ -1,87 +1,112 @@
-"""The plain model: against its definition, and folding against the trained form."""
+"""The plain network: by PyTorch and by numpy, and the commands that need it, where there is no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import openpage
 import pytest
+from safetensors.numpy import save
 
+from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.model import plain
+from lowmem_resnet20.model.picture import read_picture
+from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from miniature import ARCHITECTURE, random_picture, random_weights
 
-torch = pytest.importorskip("torch")
-
-from lowmem_resnet20.model.plain import PlainNetwork, ResNet, calibrate, fold
-from lowmem_resnet20.network.architecture import RESNET20
-
-MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
-
-
-def trained(architecture, seed=0):
-    """A network whose batch norms have seen something."""
-    torch.manual_seed(seed)
-    return with_statistics(ResNet(architecture))
+#: The command line, as it is and with the miniature under the numbers 6 and 7.
+PROGRAM = "from lowmem_resnet20.cli.main import main; sys.exit(main())"
+WITH_THE_MINIATURE = f"""
+from functools import partial
+import openpage
+from lowmem_resnet20.model import picture
+picture.read_picture = partial(picture.read_picture, width=openpage.WIDTH)
+{openpage.PROGRAM}"""
 
 
-def with_statistics(model):
-    """The model, ready to evaluate, with batch norms that are not the identity."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):
-                torch.nn.init.uniform_(tensor, low, 1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-    return model.eval()
+def without_pytorch(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Where it cannot be imported."""
+    command = [sys.executable, "-c", f'import sys; sys.modules["torch"] = None\n{program}', *words]
+    return subprocess.run(command, cwd=folder, env=openpage.environment(), capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("architecture", [ARCHITECTURE, RESNET20], ids=["miniature", "full"])
-def test_logits_and_layers_equal_the_definition(architecture):
-    weights = random_weights(architecture)
-    pixels = random_picture(architecture, np.random.default_rng(0))
-    network = PlainNetwork(weights)
-    expected, layers = forward(weights, pixels), network.layers(pixels)
-    for name, values in expected.items():
-        assert np.abs(layers[name] - values).max() < 1e-9, name
-    assert np.abs(layers["conv1.relu"] - np.maximum(expected["conv1"], 0)).max() < 1e-9
-    assert layers["pool"].shape == (architecture.channels[-1],)
-    assert (network.logits(pixels) == layers["fc"]).all()
+@pytest.mark.skipif(plain.torch is None, reason="needs PyTorch")
+def test_pytorch_and_numpy_agree_on_the_programs_weights(inputs):
+    """Every value on the way, of one picture and of several."""
+    network = plain.PlainNetwork(load_weights(default_weights_path()))
+    assert network.library == f"PyTorch {plain.torch.__version__}"
+    pixels = np.stack([read_picture(inputs / name) for name in ("vale.jpg", "luis.png")])
+    for given in (pixels, pixels[0]):
+        found, expected = network.layers(given), forward(network.weights, given)
+        assert list(found) == list(expected)
+        assert max(np.abs(found[name] - values).max() for name, values in expected.items()) < 1e-4
+    assert (network.logits(pixels) == network.layers(pixels)["fc"]).all()
 
 
-def test_many_pictures_at_once():
-    random = np.random.default_rng(0)
-    pixels = np.stack([random_picture(ARCHITECTURE, random) for _ in range(3)])
-    network = PlainNetwork(random_weights())
-    assert np.abs(network.logits(pixels) - [network.logits(p) for p in pixels]).max() < 1e-12
+@pytest.mark.skipif(plain.torch is None, reason="needs PyTorch")
+def test_pytorch_computes_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(plain, "convolve", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plain.PlainNetwork(random_weights()).logits(random_picture(ARCHITECTURE, np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize("architecture", [ARCHITECTURE, RESNET20], ids=["miniature", "full"])
-def test_folded_equals_trained(architecture):
-    model = trained(architecture)
-    random = np.random.default_rng(0)
-    pixels = np.stack([random_picture(architecture, random) for _ in range(4)])
-    weights = calibrate(fold(model.state_dict(), architecture), MEAN, STD, [pixels], architecture)
-    with torch.no_grad():
-        expected = model.double()(torch.from_numpy(weights.normalise(pixels))).numpy()
-    assert np.abs(PlainNetwork(weights).logits(pixels) - expected).max() < 1e-4 * np.abs(expected).max()
+def test_what_is_left_of_pytorch_is_none():
+    """Such as the empty folder of one that was removed."""
+    left = 'import sys; sys.modules["torch"] = type(sys)("torch"); from lowmem_resnet20.model.plain import PlainNetwork'
+    done = subprocess.run(
+        [sys.executable, "-c", f"{left}; print(PlainNetwork.library)"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"numpy {np.__version__}\n", "")
 
 
-def test_names_are_those_of_the_public_checkpoints():
-    names = set(ResNet().state_dict())
-    assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer3.2.bn2.bias", "fc.weight"} <= names
-    assert {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.weight"} <= names
+def test_load_keys_compares_by_numpy_where_there_is_no_pytorch(tmp_path):
+    """Both ``plain`` and the precision by layer."""
+    openpage.make_keys(tmp_path, openpage.SETS[6])
+    picture = openpage.png_of(random_picture(openpage.ARCHITECTURE, np.random.default_rng(0)))
+    (tmp_path / "p.png").write_bytes(picture)
+    words = ["load_keys", "6", "keys", ".", "weights", "./weights", "input", "p.png", "plain"]
+    done = without_pytorch(WITH_THE_MINIATURE, tmp_path, *words, "verbose", "2")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert f"\nplain by      numpy {np.__version__}\n" in done.stdout
+    assert f"\ncompared with the plain network by numpy {np.__version__}\n" in done.stderr
+    done = without_pytorch(WITH_THE_MINIATURE, tmp_path, *words, "json", "verbose", "-1")
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    compared = json.loads(done.stdout)["plain"]
+    expected = forward(openpage.WEIGHTS, read_picture(tmp_path / "p.png", openpage.WIDTH))["fc"]
+    assert compared["by"] == f"numpy {np.__version__}" and np.abs(compared["logits"] - expected).max() < 1e-9
+
+
+def test_without_pytorch_folded_weights_are_imported_and_checkpoints_refused(tmp_path, inputs):
+    parameters = random_weights(RESNET20).parameters
+    np.savez(tmp_path / "folded.npz", **parameters)
+    (tmp_path / "state").write_bytes(save(parameters))
+    rest = ["pictures", str(inputs)]
+    done = without_pytorch(PROGRAM, tmp_path, "import_weights", "folded.npz", "w", *rest)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (load_weights(tmp_path / "w").parameters["conv1.weight"] == parameters["conv1.weight"]).all()
+    done = without_pytorch(PROGRAM, tmp_path, "import_weights", "state", "w2", *rest)
+    assert (done.returncode, done.stdout) == (ExitCode.ENVIRONMENT, "")
+    assert done.stderr == (
+        "lowmem-resnet20: error: this needs the package torch, which is not installed\n"
+        "hint: pip install 'lowmem-resnet20[torch]'\n"
+    )
+    assert not (tmp_path / "w2").exists()
 
 
 def test_bounds_are_the_largest_inputs_of_each_relu_and_the_largest_logit_is_theirs():
     random = np.random.default_rng(1)
     batches = [np.stack([random_picture(ARCHITECTURE, random) for _ in range(2)]) for _ in range(2)]
     weights = random_weights()
-    calibrated = calibrate(weights.parameters, weights.mean, weights.std, batches, ARCHITECTURE)
+    calibrated = plain.calibrate(weights.parameters, weights.mean, weights.std, batches, ARCHITECTURE)
     bounds = calibrated.bounds
     logits = [forward(weights, picture)["fc"] for batch in batches for picture in batch]
     assert calibrated.largest_logit == pytest.approx(np.abs(logits).max())
     for name in ARCHITECTURE.relu_channels():
         largest = np.max([np.abs(forward(weights, p)[name]).max((1, 2)) for b in batches for p in b], axis=0)
         assert np.abs(bounds[name] - largest).max() < 1e-5 * largest.max()
-
-
-def test_another_activation():
-    weights = random_weights()
-    pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
-    squares = PlainNetwork(weights, lambda name, x: x * x / 8).logits(pixels)
-    assert np.abs(squares - forward(weights, pixels, lambda name, x: x * x / 8)["fc"]).max() < 1e-9

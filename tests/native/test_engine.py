@@ -171,7 +171,6 @@ def test_a_second_evaluation_in_one_process_gives_the_same_bytes(kept):
 
 def test_precision_by_layer(kept, tmp_path):
     """Every layer's checkpoint; the noise of a refresh, in the unit of what is encrypted."""
-    pytest.importorskip("torch")
     job = Job(kept.folder / "0.ct", tmp_path / "r.ct", tmp_path / "checkpoints")
     [outcome] = server.evaluate(kept.keys, kept.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is None

@@ -27,9 +27,20 @@ def test_a_convolution_is_its_definition(size, stride):
 
 def test_every_value_has_its_name_and_shape():
     values = forward(random_weights(), random_picture(ARCHITECTURE, np.random.default_rng(0)))
-    assert set(values) == {*ARCHITECTURE.relu_channels(), "layer2.0.downsample", "layer3.0.downsample", "fc"}
+    relus = ARCHITECTURE.relu_channels()
+    others = {"layer2.0.downsample", "layer3.0.downsample", "pool", "fc"}
+    assert set(values) == {*relus, *(f"{name}.relu" for name in relus), *others}
+    assert all((values[f"{name}.relu"] == np.maximum(values[name], 0)).all() for name in relus)
     assert values["conv1"].shape == (4, 16, 16) and values["layer3.0.downsample"].shape == (16, 4, 4)
-    assert values["fc"].shape == (10,)
+    assert values["pool"].shape == (16,) and values["fc"].shape == (10,)
+
+
+def test_many_pictures_at_once():
+    weights, random = random_weights(), np.random.default_rng(0)
+    pixels = np.stack([random_picture(ARCHITECTURE, random) for _ in range(3)])
+    alone = [forward(weights, picture) for picture in pixels]
+    for name, values in forward(weights, pixels).items():
+        assert np.abs(values - [one[name] for one in alone]).max() < 1e-12, name
 
 
 def test_another_activation_is_told_the_name():

@@ -153,7 +153,6 @@ def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
 
 
 def test_checkpoints(keys, picture, result):
-    pytest.importorskip("torch")
     checkpoints = result.parent / "checkpoints"
     shuffled = replace(WEIGHTS, bounds=dict(reversed(WEIGHTS.bounds.items())))  # as a file may have them
     precision = inspect_checkpoints(keys, INSECURE_SET, checkpoints, shuffled, PIXELS, identity(picture))
@@ -175,7 +174,6 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     clear = Network(set_, scale(WEIGHTS, set_.refresh), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
-    pytest.importorskip("torch")
     precision = inspect_checkpoints(
         tmp_path / "exp6", set_, tmp_path / "c", WEIGHTS, PIXELS, identity(tmp_path / "p.ct")
     )
@@ -184,7 +182,6 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
 
 
 def test_a_checkpoint_under_another_name_or_of_another_picture_is_refused(keys, picture, result, tmp_path):
-    pytest.importorskip("torch")
     shutil.copytree(result.parent / "checkpoints", tmp_path / "c")
     shutil.copy(tmp_path / "c" / "conv1.relu.ct", tmp_path / "c" / "conv1.ct")
     with pytest.raises(CiphertextError, match="another picture or layer"):

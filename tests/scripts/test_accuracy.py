@@ -20,8 +20,6 @@ from miniature import (
     random_weights,
 )
 
-pytest.importorskip("torch")
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import accuracy
 import measurements

@@ -1,5 +1,7 @@
 """scripts/precision.py and its report, of either engine on a small network."""
 
+import base64
+import io
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
@@ -22,7 +25,6 @@ from miniature import (
     random_weights,
 )
 
-pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -49,18 +51,21 @@ def test_the_report_holds_everything_in_itself(tmp_path):
     found = inspection()
     precisionreport.write_plot(found, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    precisionreport.write_report(found, tmp_path / "p.html")
+    console = Console(width=130, record=True, markup=False, file=io.StringIO())
+    precisionreport.print_tables(console, found)
+    precisionreport.write_report(console, found, tmp_path / "p.png", tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text()
-    assert page.count('src="data:image/png;base64,') == len(precisionreport.PANELS)
+    [plot] = re.findall('src="data:image/png;base64,([^"]+)"', page)
+    assert base64.b64decode(plot) == (tmp_path / "p.png").read_bytes()
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "a&lt;b&gt;.png" in page and "<b>.png" not in page
     for layer in found.layers:
-        assert f"<td>{layer.name}</td>" in page
+        assert layer.name in page
     assert "log2 QP" in page and "+0.0900" in page
 
 
 def test_the_precision_table():
-    rows = precision.table(inspection())
+    rows = precisionreport.layer_table(inspection())
     assert list(rows.columns[0].cells) == ["conv1", "conv1.refresh", "conv1.relu"]
     assert list(rows.columns[3].cells) == ["1.0e-02"] * 3
     assert inspection().worst_logit == pytest.approx(0.09)

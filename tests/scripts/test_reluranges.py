@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.scaling import scale
 from miniature import ARCHITECTURE, random_picture, random_weights
 
-pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -22,8 +22,6 @@ def test_ranges(tmp_path):
     weights, random = random_weights(ARCHITECTURE), np.random.default_rng(3)
     x = np.stack([random_picture(ARCHITECTURE, random) for _ in range(3)])
     found = ranges.measure(weights, Pictures(x, np.zeros(3, int), ["a", "b", "c"]))
-    from lowmem_resnet20.model.plain import PlainNetwork
-
     expected = PlainNetwork(weights).layers(x)["conv1"]
     conv1 = found["conv1"]
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())

@@ -63,9 +63,11 @@ def print_classification(
 def print_precision(printer: Printer, client: Client, checkpoints: Path, item: Item) -> None:
     """Say how precise each layer of a picture was."""
     from ..client.precision import inspect_checkpoints, table
+    from ..model.plain import PlainNetwork
 
     assert item.pixels is not None
-    printer.say(table(inspect_checkpoints(client, checkpoints, item.pixels, item.id)))
+    layers = inspect_checkpoints(client, checkpoints, item.pixels, item.id)
+    printer.say(f"{table(layers)}\ncompared with the plain network by {PlainNetwork.library}")
 
 
 def report_cost(

@@ -82,7 +82,7 @@ class Protocol:
     def _look_at(self, item: Item) -> None:
         item.pixels = read_pixels(self.request, item.path)
         if self.plain and self.request.plain:
-            item.plain = Classification.of(self.plain.logits(item.pixels))
+            item.plain = Classification.of(self.plain.logits(item.pixels), self.plain.library)
         foresee_range(self.printer, item, self.client)
 
     @property

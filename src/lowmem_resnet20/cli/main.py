@@ -228,7 +228,7 @@ def _decrypt(
     for item, path in pair(request, each, client, ciphertexts, given):
         with each.trying(path):
             if item.pixels is not None:
-                item.plain = Classification.of(plain.logits(item.pixels)) if plain else None
+                item.plain = Classification.of(plain.logits(item.pixels), plain.library) if plain else None
                 foresee_range(printer, item, client)
             group, place = group_and_place(item.id, client.set.pictures)
             if path not in decrypted:

@@ -58,8 +58,12 @@ class Printer:
         width = len("plain logits" if plain else "logits")
         lines = [f"{'logits':<{width}}  {vector(result.logits)}"]
         if plain:
-            lines += [f"plain logits  {vector(plain.logits)}", f"plain class   {plain.label}"]
-            lines += [f"difference    {result.worst_difference(plain):.3f} at worst"]
+            lines += [
+                f"plain logits  {vector(plain.logits)}",
+                f"plain class   {plain.label}",
+                f"plain by      {plain.by}",
+                f"difference    {result.worst_difference(plain):.3f} at worst",
+            ]
         label = _coloured(result.label, _GREEN, self.results.shows_more_than_text())
         lines += [f"{'class':<{width}}  {label}", f"{'index':<{width}}  {result.index}"]
         self.results.write("\n".join(lines) + "\n")

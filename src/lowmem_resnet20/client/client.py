@@ -180,8 +180,10 @@ class Client(AbstractContextManager):
                 if identity in self._foreseen:
                     foreseen, warnings = self._foreseen[identity]
                     warnings += self.compare(numbers[place], foreseen, name)
-                told = Classification.of(numbers[place])
-                found.append(Result(told.logits, told.index, told.label, identity, name, warnings))
+                t = Classification.of(numbers[place])
+                found.append(
+                    Result(told.logits, told.index, told.label, picture=identity, name=name, warnings=warnings)
+                )
         return found
 
     def answered(self, result: Ciphertext) -> list[str]:

@@ -14,7 +14,11 @@ DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
 #: Python's words where the system starts no thread.
 _NO_THREAD = "can't start new thread"
 #: What is installed only where it is asked for, by the packages it brings.
-_EXTRAS = {"serve": ("starlette", "uvicorn", "httpx", "prometheus_client"), "ray": ("ray",)}
+_EXTRAS = {
+    "torch": ("torch", "torchvision"),
+    "serve": ("starlette", "uvicorn", "httpx", "prometheus_client"),
+    "ray": ("ray",),
+}
 
 
 def trace(error: Exception) -> str:
@@ -41,10 +45,6 @@ def explain(error: Exception) -> LowmemError:
 
 def _explain_import(error: ImportError) -> LowmemError:
     package = (error.name or "").partition(".")[0]
-    if package in ("torch", "torchvision"):
-        return EnvironmentFault(
-            "the plain model needs PyTorch, which is not installed", "pip install torch torchvision"
-        )
     if package == "cryptography":
         message = "a secret key under a passphrase needs the package cryptography, which is not installed"
         return EnvironmentFault(message, "pip install cryptography")

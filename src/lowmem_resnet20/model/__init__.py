@@ -1,1 +1,1 @@
-"""The plain model in PyTorch, weights from elsewhere, and the pictures it takes."""
+"""The plain model, weights from elsewhere, and the pictures it takes."""

@@ -1,4 +1,4 @@
-"""A PyTorch checkpoint as others save it, to the state dict of :class:`.plain.ResNet`.
+"""A PyTorch checkpoint as others save it, to the state dict of :class:`.trained.ResNet`.
 
 Taken off are what training programs wrap around a state dict and what they put before its names.  Shortcuts without
 parameters (option A of He et al., section 4.2, as F.pad(x[:, :, ::2, ::2], ...) of the best-known ResNet20 for CIFAR-10
@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load as parse_safetensors
 
 from ..errors import WeightsError, on_one_line
 from ..network.architecture import Architecture
-from .plain import ResNet, torch
-from .sourcefile import LARGEST_BYTES, Kind
+from .sourcefile import LARGEST_BYTES, Kind, compare_shapes
+from .trained import ResNet
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _DEEPEST_WRAPPER = 4
@@ -38,7 +39,8 @@ _TENSORS_HINT = "where it comes from, save its tensors alone: torch.save(model.s
 def read_state_dict(
     path: Path, kind: Kind, content: bytes, architecture: Architecture, epsilon: float
 ) -> dict[str, torch.Tensor]:
-    """The tensors of :class:`.plain.ResNet`, finite and in double precision, by its names, without counters of batches.
+    """Read the tensors of :class:`.trained.ResNet`, finite and in double precision, by its names, without counters of
+    batches.
 
     epsilon: of the network's batch norms, which its tensors do not tell.
 
@@ -63,18 +65,6 @@ def _in_double_precision(path: Path, name: str, tensor: torch.Tensor) -> torch.T
         return tensor.to(torch.float64)
     except (NotImplementedError, RuntimeError):  # of two numbers in a byte, say
         raise WeightsError(f"{path}: {name} is {tensor.dtype}, which cannot be read", _PRECISION_HINT) from None
-
-
-def compare_shapes(path: Path, found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> None:
-    """Errors: WeightsError naming the first name that is missing, has another shape or is too many."""
-    for name, shape in expected.items():
-        if name not in found:
-            raise WeightsError(f"{path} lacks {name}")
-        if found[name] != shape:
-            raise WeightsError(f"{path}: {name} has shape {found[name]} instead of {shape}")
-    extra = sorted(set(found) - set(expected))
-    if extra:
-        raise WeightsError(f"{path} has {extra[0]}, which this network does not")
 
 
 def _load(path: Path, kind: Kind, content: bytes) -> Any:

@@ -13,24 +13,32 @@ from ..network.architecture import CIFAR10_CLASSES
 
 @dataclass(frozen=True)
 class Classification:
-    """Logits, the index of the greatest, and its class."""
+    """What logits say.
+
+    logits: (classes,);
+    index, label: of the largest, and the name of its class;
+    by: the library that computed them in the clear.
+    """
 
     logits: tuple[float, ...]
     index: int
     label: str
+    by: str = ""
 
     @classmethod
-    def of(cls, logits: Iterable[float]) -> Classification:
-        """Errors: CiphertextError if a logit is not a finite number."""
+    def of(cls, logits: Iterable[float], by: str = "") -> Classification:
+        """Classify.  Errors: CiphertextError if a logit is not a finite number."""
         values = tuple(float(value) for value in logits)
         if not all(map(math.isfinite, values)):
             raise CiphertextError("the decrypted logits are not finite numbers", "was it made with other keys?")
         index = max(range(len(values)), key=values.__getitem__)
-        return cls(values, index, CIFAR10_CLASSES[index])
+        return cls(values, index, CIFAR10_CLASSES[index], by)
 
     def as_json(self) -> dict[str, Any]:
-        return {"class": self.label, "index": self.index, "logits": list(self.logits)}
+        """Return the fields that programs are told."""
+        by = {"by": self.by} if self.by else {}
+        return {"class": self.label, "index": self.index, "logits": list(self.logits)} | by
 
     def worst_difference(self, other: Classification) -> float:
-        """The greatest difference of two logits of the same class."""
+        """Return the greatest difference of two logits of the same class."""
         return max(abs(a - b) for a, b in zip(self.logits, other.logits, strict=True))

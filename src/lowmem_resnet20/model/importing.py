@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,10 @@ from ..errors import PictureError, UsageError, WeightsError, on_one_line
 from ..machine.files import os_fault
 from ..network.architecture import RESNET20, Architecture
 from ..network.weights import Weights, save_weights
-from .checkpoint import compare_shapes, read_state_dict
 from .original import read_original
 from .picture import pictures_in, read_picture
-from .plain import EPSILON, PlainNetwork, ResNet, calibrate, fold, torch
-from .sourcefile import ZIP_MAGIC, Kind, read_source
+from .plain import PlainNetwork, calibrate
+from .sourcefile import EPSILON, ZIP_MAGIC, Kind, compare_shapes, read_source
 
 #: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -80,6 +80,9 @@ def import_weights(
         if kind is Kind.NPZ:
             parameters = _folded(source, content, architecture)
         else:
+            from .checkpoint import read_state_dict  # needs PyTorch
+            from .trained import fold
+
             state = read_state_dict(source, kind, content, architecture, used)
             parameters = fold(state, architecture, used)
     if state is None and epsilon is not None:
@@ -177,8 +180,12 @@ def _useful(batches: Iterable[np.ndarray]) -> int:
     return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
 
 
-def _check_against(state: Mapping[str, torch.Tensor], weights: Weights, pixels: np.ndarray, epsilon: float) -> float:
-    """Worst difference between a logit of the source model and of the folded one."""
+def _check_against(state: Mapping[str, Any], weights: Weights, pixels: np.ndarray, epsilon: float) -> float:
+    """Return the worst difference between a logit of the source model and of the folded one."""
+    import torch
+
+    from .trained import ResNet
+
     model = ResNet(weights.architecture, epsilon)
     model.load_state_dict(state, strict=False)  # names have been compared; only batch counters are missing
     with torch.no_grad():

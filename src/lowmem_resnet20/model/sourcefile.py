@@ -1,9 +1,10 @@
-"""The file that weights come in: which kind it is, told by its content and not by its name."""
+"""The file that weights come in: which kind it is, told by its content and not by its name; shapes of what it holds."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ..machine.files import read_bounded
 
 ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
+#: What batch norm adds to a variance, unless a network says otherwise: PyTorch's default.
+EPSILON = 1e-5
 LARGEST_BYTES = 1 << 30
 _HEAD_BYTES = 512
 _HINT = "a PyTorch checkpoint, a safetensors file, a folded npz or the original's folder can be imported"
@@ -78,3 +81,15 @@ def _kind_of_zip(path: Path, content: bytes) -> Kind:
     if any(name.endswith(".npy") for name in names):
         return Kind.NPZ
     raise WeightsError(f"{path} is a zip archive without weights", "unpack it, and import what is in it")
+
+
+def compare_shapes(path: Path, found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> None:
+    """Errors: WeightsError naming the first name that is missing, has another shape or is too many."""
+    for name, shape in expected.items():
+        if name not in found:
+            raise WeightsError(f"{path} lacks {name}")
+        if found[name] != shape:
+            raise WeightsError(f"{path}: {name} has shape {found[name]} instead of {shape}")
+    extra = sorted(set(found) - set(expected))
+    if extra:
+        raise WeightsError(f"{path} has {extra[0]}, which this network does not")

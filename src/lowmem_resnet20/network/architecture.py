@@ -1,6 +1,6 @@
 """The network's table: which layers ResNet20 has, in which order, with which shapes.
 
-Everything that needs to know the network reads it here: the plain PyTorch model, the weight file's
+Everything that needs to know the network reads it here: the PyTorch model, the weight file's
 names and shapes, and the encrypted network with its plan of levels and rotation keys.  Geometry is an
 argument throughout, so that tests run the same code on a miniature.
 

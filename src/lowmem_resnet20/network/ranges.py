@@ -48,8 +48,7 @@ def foresee(weights: Weights, refresh: Refresh, pixels: np.ndarray) -> Foreseen:
 
     Errors: WeightsError where the weights give numbers that are not finite.
     """
-    with np.errstate(all="ignore"):
-        values = forward(weights, pixels)
+    values = forward(weights, pixels)
     largest = {name: np.abs(values[name]).max((1, 2)) / end for name, end in ranges(weights, refresh).items()}
     reached = {name: float(parts.max()) for name, parts in largest.items()}
     if not np.isfinite([*reached.values(), *values["fc"]]).all():

@@ -376,7 +376,7 @@ function showAnswer(picture) {
   const rows = logits.map((value, i) => row(about.classes[i], value, plain[i], low, high, i === greatest));
   get("logits").replaceChildren(...rows);
   const same = picture.plain_class === picture.class ? `${picture.class} too` : picture.plain_class;
-  set("compared", `The class is ${picture.class}. In the clear the network says ${same};`
+  set("compared", `The class is ${picture.class}. In the clear the network says ${same}, by numpy;`
     + ` the two differ by ${picture.difference.toFixed(3)} at most.`);
 }
 
