@@ -86,6 +86,19 @@ def test_pauses_grow_and_differ():
         assert most / 2 <= min(pauses) < max(pauses) <= most
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504, *range(520, 528), 530])
+def test_a_proxy_that_does_not_reach_the_service_is_asked_again(service, status):
+    def mended(number: int, request: str) -> None:
+        if number == 1:
+            service.instead.clear()
+
+    service.instead["/v1/service"] = (status, {}, b"<html>")
+    service.fault = mended
+    with connection(service) as there:
+        assert there.ask("GET", "/v1/service").fields() == service.facts
+    assert len(service.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("wanted", "most"), [("20", 20), ("99999", 60), ("-1", 0.01), ("soon", 0.01), ("9" * 40, 0.01), ("\u00b2", 0.01)]
 )

@@ -25,8 +25,9 @@ LONGEST_JSON = 1 << 20
 LONGEST_LINE = 1 << 22
 #: Seconds: a service that waits says so every fifteen.
 _TIMEOUT = httpx.Timeout(60, connect=10)
-#: Statuses of a service that is not there for the moment, or has too much to do.
-_LATER = (408, 425, 429, 502, 503, 504)
+#: Statuses of a service that is not there for the moment, or has too much to do; from 520 on, in the words of proxies
+#: that stand before many services.
+_LATER = (408, 425, 429, 502, 503, 504, *range(520, 528), 530)
 _UNREACHABLE_HINT = "is it running (lowmem-resnet20 serve N), and is the address right?"
 _TOKEN_HINT = (
     f"token FILE, or {TOKEN_VARIABLE} in the environment: the service keeps it in its store, in the file token"
