@@ -199,6 +199,14 @@ def test_a_service_that_is_not_there_is_told_before_there_is_a_page(folder):
     assert done.stderr.startswith("lowmem-resnet20: error: ")
 
 
+@pytest.mark.parametrize("workers", ["auto", ""])
+def test_variables_of_other_programs_are_not_read(folder, monkeypatch, workers):
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    with openpage.open_page(folder, 6) as program:
+        opened(program)
+
+
 def test_a_run_can_be_stopped_and_tried_again(folder):
     with openpage.open_page(folder, 6) as program:
         client = opened(program)
