@@ -117,6 +117,10 @@ class Connection(AbstractContextManager):
                 self._heard()
                 return result
 
+    def sleep(self, seconds: float) -> None:
+        """Before the service is asked again."""
+        time.sleep(seconds)
+
     def lines(self, path: str) -> Generator[str, None, None]:
         """The lines of an answer as they come, on one connection.
 
@@ -188,7 +192,7 @@ class Connection(AbstractContextManager):
             self._say(f"the service at {url} does not answer ({lost.reason}): trying again")
         pause = max(self._patience.pause(self._failures), lost.pause)
         self._failures += 1
-        time.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
+        self.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
 
 
 def _client(address: Address) -> httpx.Client:
