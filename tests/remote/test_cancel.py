@@ -14,9 +14,8 @@ from fakeservice import FAULTS, FakeService, first_of_each
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.job import Evaluation, Job
 from lowmem_resnet20.remote import connection
-from lowmem_resnet20.remote.connection import Patience
+from lowmem_resnet20.remote.connection import Patience, Stopped
 from lowmem_resnet20.remote.evaluation import run_remotely
-from lowmem_resnet20.remote.stopping import Stopped
 from lowmem_resnet20.terminal.progress import SilentProgress
 from lowmem_resnet20.terminal.report import Printer
 from lowmem_resnet20.terminal.words import Request
@@ -224,3 +223,20 @@ def test_a_run_that_is_stopped_while_keys_are_sent(service, ciphertext):
     assert sent.wait(60)
     assert isinstance(run.stopped(), Stopped)
     assert service.jobs == {} and not service.complete(next(iter(service.manifests)))
+
+
+def test_a_run_that_is_stopped_before_the_answer_begins(service, ciphertext, monkeypatch):
+    """It would have nothing to cut off yet, and wait for events without end."""
+    service.held.clear()
+    response = connection.Connection._response
+
+    def late(self, method, path, content, headers):
+        if path.endswith("/events"):
+            self.stop()
+        return response(self, method, path, content, headers)
+
+    monkeypatch.setattr(connection.Connection, "_response", late)
+    run = Stopping(service, ciphertext)
+    run.thread.join(60)
+    assert isinstance(run.error, Stopped)
+    service.held.set()

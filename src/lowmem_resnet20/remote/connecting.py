@@ -14,9 +14,8 @@ from ..terminal.report import Printer
 from ..terminal.streams import shows_more_than_text
 from ..terminal.words import COMMANDS, DEFAULT_KEYS, DEFAULT_PICTURE, OPTIONS, PROGRAM, Request
 from .address import address_of
-from .connection import Patience
+from .connection import Connection, Patience
 from .said import Refused
-from .stopping import Stoppable
 
 _FIRST_COLUMN = "\r\x1b[K"
 
@@ -26,7 +25,7 @@ def connect(
     progress: Progress,
     printer: Printer,
     patience: Patience | None = None,
-) -> Stoppable:
+) -> Connection:
     """To the request's ``server``; nothing is sent yet.
 
     Errors: UsageError and EnvironmentFault for an address or a token that will not do.
@@ -36,7 +35,7 @@ def connect(
         if request.verbose >= 0:
             progress.pass_on(text + "\n", printer.stderr)
 
-    return Stoppable(address_of(request.server, request.token), say, patience)
+    return Connection(address_of(request.server, request.token), say, patience)
 
 
 class Later:

@@ -19,10 +19,9 @@ from ..terminal.report import Printer
 from ..terminal.words import Request
 from .cancelling import cancel
 from .connecting import Later, cancel_words, connect
-from .connection import Patience
+from .connection import Patience, Stopped
 from .jobs import Jobs
 from .said import JobState, clean, nonsense
-from .stopping import Stopped
 from .upload import upload_keys
 
 if TYPE_CHECKING:
