@@ -266,6 +266,37 @@ def _fetch(request: Request, printer: Printer) -> None:
     each.end()
 
 
+def _cancel(request: Request, printer: Printer) -> None:
+    from ..network.parameters import parameter_set
+    from ..remote.cancelling import cancel
+
+    each = Each(request, printer, len(request.jobs) > 1)
+    for line in cancel(request, parameter_set(request.set_number), list(request.jobs), printer):
+        with each.trying(Path(line["job"]), of_job=True):
+            raise_error(line)
+            if request.json:
+                printer.json({"set": request.set_number} | line)
+            else:
+                printer.fields({line["job"]: line["state"]})
+    each.end()
+
+
+def _forget_keys(request: Request, printer: Printer) -> None:
+    from ..files.keystore import SERVER, keys_set
+    from ..progress.display import SilentProgress
+    from ..remote.connecting import connect
+    from ..remote.upload import forget_keys
+
+    folder = key_folder(request) / SERVER
+    keys_set(folder, request.set_number)
+    with connect(request, SilentProgress(), printer) as connection:
+        removed = forget_keys(connection, folder)
+    if request.json:
+        printer.json({"set": request.set_number, "keys": str(folder), "removed": removed})
+    else:
+        printer.fields({str(folder): "removed from the service" if removed else "not at the service"})
+
+
 def _serve(request: Request, printer: Printer) -> None:
     from ..service.command import serve
 
@@ -285,6 +316,8 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "evaluate": _evaluate,
     "decrypt": _decrypt,
     "fetch": _fetch,
+    "cancel": _cancel,
+    "forget_keys": _forget_keys,
     "serve": _serve,
     "page": _page,
     "import_weights": _import_weights,

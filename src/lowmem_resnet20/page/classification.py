@@ -6,8 +6,9 @@ One run after the other, in one thread: the one that OpenFHE's calls and the ser
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,12 +107,10 @@ class Classifier:
         if self._request.server:
             from ..remote.evaluation import run_remotely
 
-            done = run_remotely(self._request, asked, progress, self._printer)
+            done = run_remotely(self._request, asked, progress, self._printer, partial(_stoppable, run))
         else:
             process = ServerProcess(asked, self._printer.stderr)
-            run.stop = process.kill
-            if run.stopped:
-                process.kill()
+            _stoppable(run, process.kill)
             with on_interrupt(process.kill):
                 done = process.converse(progress)
         progress.close()
@@ -139,6 +138,13 @@ class Classifier:
             known = with_names(endings.explain(error), group.files)
             for failed in [picture] if picture else run.pictures:
                 session.settle(failed, STOPPED if run.stopped else FAILED, None if run.stopped else known)
+
+
+def _stoppable(run: Run, stop: Callable[[], None]) -> None:
+    """Have ``stop`` called when the user stops the run; at once, if that was before."""
+    run.stop = stop
+    if run.stopped:
+        stop()
 
 
 def _shown(path: Path) -> Ciphertext:

@@ -14,13 +14,18 @@ from ..machine.interrupt import on_interrupt
 from ..progress.display import Progress
 from ..progress.streams import shows_more_than_text
 from .address import address_of
-from .connection import Connection
+from .connection import Connection, Patience
 from .said import Refused
 
 _FIRST_COLUMN = "\r\x1b[K"
 
 
-def connect(request: Request, progress: Progress, printer: Printer) -> Connection:
+def connect(
+    request: Request,
+    progress: Progress,
+    printer: Printer,
+    patience: Patience | None = None,
+) -> Connection:
     """To the request's ``server``; nothing is sent yet.
 
     Errors: UsageError and EnvironmentFault for an address or a token that will not do.
@@ -30,7 +35,7 @@ def connect(request: Request, progress: Progress, printer: Printer) -> Connectio
         if request.verbose >= 0:
             progress.pass_on(text + "\n", printer.stderr)
 
-    return Connection(address_of(request.server, request.token), say)
+    return Connection(address_of(request.server, request.token), say, patience)
 
 
 class Later:
@@ -63,14 +68,24 @@ class Later:
 
 def fetch_words(request: Request, jobs: Sequence[str]) -> str:
     """The command that fetches the results of a request's jobs and tells what the request would have."""
-    words = ["fetch", *jobs, "server", request.server]
+    words = ["fetch", *_named(request, jobs)]
     keys = request.keys if request.keys != DEFAULT_KEYS else None
-    for word, path in (("token", request.token), ("weights", request.weights), ("keys", keys)):
+    for word, path in (("weights", request.weights), ("keys", keys)):
         words += [word, _written(path)] if path else []
     if request.plain:
         words += ["plain", *(["resize"] if request.resize else [])]
         words += ["input", *map(_written, request.inputs or (DEFAULT_PICTURE,))]
     return shlex.join([PROGRAM, *words, *(["json"] if request.json else [])])
+
+
+def cancel_words(request: Request, jobs: Sequence[str]) -> str:
+    """The command that ends a request's jobs."""
+    return shlex.join([PROGRAM, "cancel", *_named(request, jobs)])
+
+
+def _named(request: Request, jobs: Sequence[str]) -> list[str]:
+    token = ["token", _written(request.token)] if request.token else []
+    return [*jobs, "server", request.server, *token]
 
 
 def _written(path: Path) -> str:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..cli.output import Printer
 from ..cli.words import Request
-from ..errors import CiphertextError, ServerError, WeightsError
+from ..errors import CiphertextError, LowmemError, ServerError, WeightsError
 from ..files.envelope import read_envelope
 from ..files.keystore import SERVER, keys_set
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress, SilentProgress
 from ..server.process import ServerRun
 from ..server.request import Evaluation
-from .connecting import Later, connect
+from .cancelling import cancel
+from .connecting import Later, cancel_words, connect
+from .connection import Patience, Stopped
 from .jobs import Jobs
 from .said import JobState, clean, nonsense
 from .upload import upload_keys
 
 if TYPE_CHECKING:
     from ..network.weights import Weights
+
+#: Seconds for which a service is asked to cancel a job.
+_SOON = 10.0
 
 
 def check_service(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
@@ -48,27 +54,48 @@ def check_service(request: Request, set_: ParameterSet, weights: Weights, printe
         raise WeightsError(f"the service at {url} has other weights", hint)
 
 
-def run_remotely(request: Request, asked: Evaluation, progress: Progress, printer: Printer) -> ServerRun:
+def run_remotely(
+    request: Request,
+    asked: Evaluation,
+    progress: Progress,
+    printer: Printer,
+    stoppable: Callable[[Callable[[], None]], None] = lambda stop: None,
+) -> ServerRun:
     """Send keys where the service has none, and the pictures; wait for all results.  Its progress is shown by
     ``progress``.
 
     ``seconds`` of the run are those from the first picture's leaving to the last result's coming.  If this process is
     interrupted, or the service stays away, the jobs stay there, and a line says how to fetch their results.
 
-    Errors: as :func:`check_service`; what failed of single pictures is in the run.
+    stoppable: is told what any thread may call to stop the run: then its jobs are cancelled.
+
+    Errors: as :func:`check_service`; Stopped; what failed of single pictures is in the run.
     """
     set_ = keys_set(asked.folder / SERVER, asked.set_number)
 
     with connect(request, progress, printer) as connection:
+        stoppable(connection.stop)
         keys = upload_keys(connection, asked.folder / SERVER, set_, progress)
         started, steps_before = time.monotonic(), len(progress.times)
         progress.start(f"at {connection.address.url}")
         progress.step("service", "taking the pictures")
         run = _Run(Jobs(connection, set_, progress), keys, asked)
         with Later(request, printer).telling(run.posted, run.left):
-            lines = run.lines()
+            try:
+                lines = run.lines()
+            except Stopped:
+                _withdraw(request, set_, run.left(), printer)
+                raise
     peak_bytes = max((line["peak_bytes"] for line in lines), default=0)
     return ServerRun(time.monotonic() - started, peak_bytes, lines, progress.times[steps_before:])
+
+
+def _withdraw(request: Request, set_: ParameterSet, jobs: list[str], printer: Printer) -> None:
+    """Of a run that was stopped; where the service does not answer soon, the user is told how to do it."""
+    try:
+        cancel(request, set_, jobs, printer, Patience(seconds=_SOON))
+    except LowmemError as error:
+        printer.say(f"not cancelled, {error.message}; later: {cancel_words(request, jobs)}")
 
 
 class _Run:
