@@ -229,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"error": "no", "hint": ""})
         if self.path == "/v1/service":
             return self._answer(200, service.facts)
+        if (found := re.fullmatch(r"/v1/keys/(\w+)", self.path)) and self.command == "DELETE":
+            return self._delete_keys(service, found[1])
         if found := re.fullmatch(r"/v1/keys/(\w+)", self.path):
             status = service.offer(found[1], body) if self.command == "PUT" else 200
             return self._answer(status, service.status(found[1]))
@@ -244,9 +246,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, {"error": f"there is no job {name} here", "hint": ""})
         if self.path.endswith("/events"):
             return self._events(service, name)
+        if not self.path.endswith("/result"):
+            if self.command == "DELETE":
+                service.jobs[name]["state"] = "cancelled"
+            return self._answer(200, service.state(name))
         if service.jobs[name]["state"] != "done":
             return self._answer(409, {"error": "not done", "hint": ""})
         return self._send(200, {}, service.answer(service.jobs[name]["ciphertext"]))
+
+    def _delete_keys(self, service: FakeService, key: str) -> None:
+        needing = sum(job["state"] in ("waiting", "running") for job in service.jobs.values())
+        if key not in service.manifests:
+            return self._answer(404, {"error": "there is no such key folder here", "hint": ""})
+        if needing:
+            return self._answer(409, {"error": f"{needing} jobs need these keys", "hint": "wait, or cancel them"})
+        del service.manifests[key]
+        return self._send(204, {}, b"")
 
     def _events(self, service: FakeService, name: str) -> None:
         self.send_response(200)
@@ -258,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._cut()
         job = service.jobs[name]
         self._event("state", service.state(name))
-        if job["state"] in ("done", "failed"):
+        if job["state"] in ("done", "failed", "cancelled"):
             return None
         service.lock.release()
         service.held.wait()

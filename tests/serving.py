@@ -6,27 +6,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
-import uvicorn
 
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import LOGITS, PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.files.keystore import FileRecord, Manifest
+from lowmem_resnet20.machine.webserver import web_server
 from lowmem_resnet20.native.chain import CHAIN
 from lowmem_resnet20.native.keyplan import key_plan, longest
 from lowmem_resnet20.network import parameters
@@ -36,7 +36,7 @@ from lowmem_resnet20.network.weights import Weights, save_weights
 from lowmem_resnet20.progress.display import Step
 from lowmem_resnet20.server.process import ServerRun
 from lowmem_resnet20.service.app import make_app
-from lowmem_resnet20.service.log import EventLog, LibraryHandler
+from lowmem_resnet20.service.log import EventLog, telling_of_libraries
 from lowmem_resnet20.service.parts import Service, Settings
 from lowmem_resnet20.service.store import Store
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_weights
@@ -206,45 +206,61 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
     store = Store(folder)
     store.open()
     service = Service(Settings(NUMBER, weights(), None, start, io.StringIO()), store, EventLog(written, verbose))
-    libraries, said = logging.getLogger("uvicorn"), LibraryHandler(service.log)
-    libraries.addHandler(said)
     service.start()
-    config = uvicorn.Config(
-        make_app(service), port=0, lifespan="off", http="h11", ws="none", log_config=None, log_level="info"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server, listening = web_server(make_app(service), log_level="info"), socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.002)
-    port = server.servers[0].sockets[0].getsockname()[1]
     headers = {"Authorization": f"Bearer {store.token.read_text().strip()}"}
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+        with (
+            telling_of_libraries(service.log),
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client,
+        ):
             yield Served(service, client, written)
     finally:
         FakeWorker.held.set()
         service.stop()
         server.should_exit = True
         thread.join(10)
-        libraries.removeHandler(said)
         service.close()
         parameters.PARAMETER_SETS.update(sets)
 
 
 class Process:
-    """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it."""
+    """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it.
 
-    def __init__(self, store: Path, port: int = 0, words: Sequence[str] = (), **limits: int) -> None:
+    files: that it may open at once; variables: more of the environment.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        port: int = 0,
+        words: Sequence[str] = (),
+        files: int | None = None,
+        variables: Mapping[str, str] | None = None,
+        **limits: int,
+    ) -> None:
         store.mkdir(exist_ok=True)
         if limits:
             (store / "limits.json").write_text(json.dumps(limits))
         save_weights(store.parent / "weights", weights())
         command = [sys.executable, __file__, "serve", "6", "listen", f"127.0.0.1:{port}", "store", str(store)]
         command += ["weights", str(store.parent / "weights"), "json", *words]
+        if files:
+            command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
         self.log = store.parent / "log"
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | (variables or {}),
+            )
         assert self.process.stdout is not None
         told = self.process.stdout.readline()
         assert told, self.log.read_text()
@@ -297,8 +313,6 @@ def _main() -> None:
     from lowmem_resnet20.server import worker
 
     if sys.argv[1:2] == ["worker"]:
-        from functools import partial
-
         child.end_with_parent(int(sys.argv[2]))
         child._receive_signals()
         worker.load_weights = partial(worker.load_weights, architecture=SET.architecture)

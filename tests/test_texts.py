@@ -27,6 +27,7 @@ DRAWINGS = sorted((ROOT / "src").rglob("figures/*.svg"))
 
 #: Names in the texts of what is not in the repository: what commands make, what users have, what is elsewhere.
 ELSEWHERE = {
+    "ages.json",
     "RESULT.unfinished",
     "cifar10_NN_LABEL.png",
     "docs/static_docs/Security.md",

@@ -176,7 +176,7 @@ def test_a_group_is_evaluated_together_and_the_last_one_with_an_empty_place(fold
 
 
 def test_a_service_can_evaluate(folder, tmp_path):
-    """By the word ``server``; what it says of the layers is shown, and a run there cannot be stopped from here."""
+    """By the word ``server``; what it says of the layers is shown."""
     with Process(tmp_path / "store") as service:
         words = ["server", service.told["url"], "token", service.told["token_file"]]
         with openpage.open_page(folder, 6, *words) as program:
@@ -191,12 +191,38 @@ def test_a_service_can_evaluate(folder, tmp_path):
                 assert [job["state"] for job in operator.get("/v1/jobs").json()["jobs"]] == ["done"]
 
 
+def test_a_run_at_a_service_can_be_stopped_and_tried_again(folder, tmp_path):
+    """Its job is cancelled there, and the same page goes on with the next."""
+    with Process(tmp_path / "store") as service, service.client() as operator:
+        words = ["server", service.told["url"], "token", service.told["token_file"]]
+        with openpage.open_page(folder, 6, *words) as program:
+            client = opened(program)
+            client.post("/pictures?name=a.png", content=PICTURES[0])
+            until(lambda: operator.get("/v1/jobs").json()["jobs"], 300)
+            assert client.delete("/pictures/1").status_code == 204
+            [picture] = wait_for(client, "stopped")
+            assert picture["error"] is None
+            [job] = operator.get("/v1/jobs").json()["jobs"]
+            assert job["state"] == "cancelled"
+            client.post("/pictures/1/again")
+            wait_for(client, "done")
+            assert [job["state"] for job in operator.get("/v1/jobs").json()["jobs"]] == ["cancelled", "done"]
+
+
 def test_a_service_that_is_not_there_is_told_before_there_is_a_page(folder):
     with command.listening("") as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     done = start(folder, "server", url)
     assert done.returncode == 8 and "/#" not in done.stderr
     assert done.stderr.startswith("lowmem-resnet20: error: ")
+
+
+@pytest.mark.parametrize("workers", ["auto", ""])
+def test_variables_of_other_programs_are_not_read(folder, monkeypatch, workers):
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    with openpage.open_page(folder, 6) as program:
+        opened(program)
 
 
 def test_a_run_can_be_stopped_and_tried_again(folder):

@@ -11,7 +11,6 @@ import pytest
 
 from fakeservice import ANSWER_LOST, CUT, HALF_AN_ANSWER, NOT_NOW, TOKEN, FakeService
 from lowmem_resnet20.errors import ServerError
-from lowmem_resnet20.remote import connection as module
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import LONGEST_JSON, LONGEST_LINE, Connection, Lost, Patience
 from lowmem_resnet20.remote.said import Refused
@@ -96,14 +95,27 @@ def test_pauses_grow_and_differ():
         assert most / 2 <= min(pauses) < max(pauses) <= most
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504, *range(520, 528), 530])
+def test_a_proxy_that_does_not_reach_the_service_is_asked_again(service, status):
+    def mended(number: int, request: str) -> None:
+        if number == 1:
+            service.instead.clear()
+
+    service.instead["/v1/service"] = (status, {}, b"<html>")
+    service.fault = mended
+    with connection(service) as there:
+        assert there.ask("GET", "/v1/service").fields() == service.facts
+    assert len(service.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("wanted", "most"), [("20", 20), ("99999", 60), ("-1", 0.01), ("soon", 0.01), ("9" * 40, 0.01), ("\u00b2", 0.01)]
 )
 def test_a_service_may_ask_for_a_pause(service, monkeypatch, wanted, most):
-    def sleep(seconds: float) -> None:
+    def sleep(_: Connection, seconds: float) -> None:
         raise TimeoutError(seconds)
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(Connection, "sleep", sleep)
     service.instead["/v1/service"] = (503, {"Retry-After": wanted}, b"{}")
     with connection(service, patience=Patience(3600, 0.01, 0.02)) as there, pytest.raises(TimeoutError) as raised:
         there.ask("GET", "/v1/service")

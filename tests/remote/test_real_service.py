@@ -87,6 +87,14 @@ def test_load_keys_and_fetch(run, miniature, tmp_path):
         gone = run("fetch", jobs[0], *words_for(process))
         assert gone.code == ExitCode.SERVER and gone.out == ""
         assert gone.err.startswith(f"lowmem-resnet20: error: the service has cancelled {jobs[0]}\n")
+        where = words_for(process)[:4]
+        over = run("cancel", *jobs, *where)  # of what is over nothing is lost
+        assert (over.code, over.out) == (ExitCode.OK, f"{jobs[0]}  cancelled\n{jobs[1]}  done\n")
+        for removed in (True, False):
+            told = json.loads(run("forget_keys", "6", "json", *where).out)
+            assert told == {"set": 6, "keys": "keys/exp6/server", "removed": removed}
+        assert list((tmp_path / "store" / "keys").iterdir()) == []
+        assert run("fetch", jobs[1], *words_for(process)).code == ExitCode.OK
 
 
 def _received(metrics: str) -> str:

@@ -428,34 +428,6 @@ def test_many_who_send_the_same_keys_at_once(served):
     assert not [line for line in served.log() if line["event"] == "fault"]
 
 
-def test_an_upload_that_stands_still_is_removed_after_a_time(served):
-    manifest = manifest_of(served.files)
-    put(served, manifest)
-    name = name_of(manifest)
-    changed = max(path.stat().st_mtime for path in (served.service.store.uploads / name).rglob("*"))
-    assert served.service.folders.remove_abandoned(changed - 1) == []
-    assert served.service.folders.remove_abandoned(changed + 1) == [name]
-    assert served.client.get(f"/v1/keys/{name}").status_code == 404
-
-
-def test_an_upload_that_is_deleted_as_it_is_found_to_stand_still(served, monkeypatch):
-    """Whoever is first removes it; the other finds nothing, and says so to its client."""
-    manifest = manifest_of(served.files)
-    put(served, manifest)
-    name, threads, last_change = name_of(manifest), [], keyfolders._Folder.last_change
-
-    def overtaken(folder):
-        threads.append(threading.Thread(target=served.client.delete, args=(f"/v1/keys/{name}",)))
-        threads[-1].start()
-        threads[-1].join(1)
-        return last_change(folder)
-
-    monkeypatch.setattr(keyfolders._Folder, "last_change", overtaken)
-    assert served.service.folders.remove_abandoned(2**40) == [name]
-    threads[0].join(30)
-    assert status(served, name) == {"error": "there is no such key folder here", "hint": ""}
-
-
 def test_the_description_names_the_limits(serve):
     with serve(together=3) as served:
         found = served.client.get("/v1/service").json()

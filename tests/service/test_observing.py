@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+import warnings
 from datetime import datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lowmem_resnet20.errors import UsageError
+from lowmem_resnet20.service import log as log_module
 from lowmem_resnet20.service import runner
 from lowmem_resnet20.service.limits import Limits, read_limits
-from lowmem_resnet20.service.log import EventLog, LibraryHandler
+from lowmem_resnet20.service.log import EventLog, telling_of_libraries
 from processes import until
 from serving import FakeWorker, Served, ciphertext
 
@@ -107,7 +109,8 @@ def test_a_line_an_event(served, tmp_path):
     until(lambda: "job.failed" in told_of(served, bad))
     served.post(name, ciphertext(tmp_path, b"good"), 200)
     served.client.delete(f"/v1/jobs/{good}")
-    served.client.get("/v1/jobs/x", headers={"Authorization": "Bearer wrong"})
+    for _ in range(3):  # of which the first is told
+        served.client.get("/v1/jobs/x", headers={"Authorization": "Bearer wrong"})
     lines = served.log()
     for line in lines:
         assert list(line)[:2] == ["time", "event"]
@@ -136,20 +139,58 @@ def test_how_much_is_told(verbose, seen):
     assert lines[-1]["text"] == "two\\nlines \\x1b[31m" and lines[-1]["number"] == 1
 
 
-def test_what_libraries_say_is_an_event_too():
+@pytest.mark.parametrize("library", ["test of libraries", "asyncio", "uvicorn.error", "uvicorn"])
+def test_what_libraries_say_is_an_event_too(library):
     stream = io.StringIO()
-    logger = logging.getLogger("test of libraries")
-    logger.propagate = False
-    logger.addHandler(LibraryHandler(EventLog(stream)))
-    logger.info("not this")
-    logger.warning("too many connections")
-    try:
-        raise ValueError("a\nfault")
-    except ValueError:
-        logger.exception("an exception")
+    logger = logging.getLogger(library)
+    logger.setLevel(logging.INFO)
+    with telling_of_libraries(EventLog(stream)):
+        logger.info("not this")
+        logger.warning("too many connections")
+        try:
+            raise ValueError("a\nfault")
+        except ValueError:
+            logger.exception("an exception")
+    logger.error("nor this, when it is over")
     warning, line = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert (warning["event"], warning["level"]) == ("test of libraries", "warning")
+    assert (warning["event"], warning["level"]) == (library, "warning")
     assert line["message"] == "an exception" and "ValueError" in line["traceback"]
+
+
+def test_warnings_of_python_are_events_too():
+    stream = io.StringIO()
+    with telling_of_libraries(EventLog(stream)):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    [line] = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert line["event"] == "py.warnings" and "DeprecationWarning: old" in line["message"]
+
+
+def test_what_comes_again_is_counted(monkeypatch):
+    """A line when it comes first, and one when the minute is over."""
+    monkeypatch.setattr(log_module, "REPEAT_SECONDS", 0.5)
+    stream = io.StringIO()
+    log = EventLog(stream)
+    with telling_of_libraries(log):
+        for i in range(1000):
+            logging.getLogger("asyncio").error("no more descriptors\nsocket: %d", i)
+            log.often("unauthorised", client=f"192.0.2.{i % 2}")
+    logging.getLogger("asyncio").error("this is not ours")
+    until(lambda: len(stream.getvalue().splitlines()) >= 6)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = [(line["event"], line.get("client"), line.get("came_again")) for line in lines]
+    clients = ("192.0.2.0", "192.0.2.1")
+    assert sorted(found[:3]) == [("asyncio", None, None), *(("unauthorised", client, None) for client in clients)]
+    assert sorted(found[3:]) == [("asyncio", None, 999), *(("unauthorised", client, 499) for client in clients)]
+
+
+def test_counting_takes_no_more_memory_than_it_may():
+    stream = io.StringIO()
+    log = EventLog(stream)
+    for i in range(5000):
+        log.often("unauthorised", client=str(i))
+    assert len(stream.getvalue().splitlines()) == len(log._repeated) == 1001
+    log.tell_repeated()
+    assert json.loads(stream.getvalue().splitlines()[-1])["came_again"] == 3999
 
 
 def test_limits_of_an_operator(tmp_path):

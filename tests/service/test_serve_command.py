@@ -123,6 +123,21 @@ def test_a_store_that_is_damaged_or_of_another_version(tmp_path):
         Queue(tmp_path / "b.sqlite", 6)
 
 
+def test_a_store_may_be_a_link(tmp_path, run):
+    """As systemd makes one of a StateDirectory with DynamicUser; also before there is what it leads to."""
+    (tmp_path / "store").symlink_to(tmp_path / "private" / "store")
+    store = Store(tmp_path / "store")
+    for _ in range(2):
+        store.open()
+        assert {path.name for path in (tmp_path / "private" / "store").iterdir()} >= {"jobs", "keys"}
+        assert (tmp_path / "private" / "store").stat().st_mode & 0o777 == 0o700
+        second = run("serve", "6", "listen", "127.0.0.1:0", "store", str(tmp_path / "private" / "store"))
+        assert second.code == 7 and "another service uses" in second.err
+        store.close()
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert run("serve", "6", "store", str(tmp_path / "round")).code == 7
+
+
 def test_a_warning_where_others_can_listen_to_the_token(tmp_path):
     alone = ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST")
     for host in (*alone, "0.0.0.0", "::", "::1234:5678", "localhost.lan"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..progress.display import Progress, make_progress
+from ..progress.display import make_progress
 from ..server.request import Evaluation, Job
+from .access import access
 from .named import evaluation
 from .output import Printer
 from .words import Request
@@ -25,7 +25,7 @@ def check(request: Request, set_: ParameterSet, weights: Weights, printer: Print
     if request.server:
         from ..remote.evaluation import check_service
 
-        check_service(request, set_, weights, printer)
+        check_service(access(request, printer), set_, weights)
 
 
 def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
@@ -34,7 +34,7 @@ def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:
         if request.server:
             from ..remote.evaluation import run_remotely
 
-            return run_remotely(request, asked, progress, printer)
+            return run_remotely(access(request, printer), asked, progress)
         from ..server.process import run_server
 
         return run_server(asked, progress, printer.stderr)
@@ -44,24 +44,9 @@ def started(request: Request, printer: Printer, job: Job) -> Running:
     """Start the evaluation of one job where the request says.  Errors: EnvironmentFault."""
     asked = evaluation(request, [job])
     if request.server:
-        return _Remote(request, printer, asked)
+        from ..remote.evaluation import Remote
+
+        return Remote(access(request, printer), asked)
     from ..server.process import ServerProcess
 
     return ServerProcess(asked, printer.stderr)
-
-
-@dataclass(frozen=True)
-class _Remote:
-    """An evaluation by a service, which begins when it is heard."""
-
-    request: Request
-    printer: Printer
-    asked: Evaluation
-
-    def converse(self, progress: Progress) -> ServerRun:
-        from ..remote.evaluation import run_remotely
-
-        return run_remotely(self.request, self.asked, progress, self.printer)
-
-    def kill(self) -> None:
-        """Leave the job where it is."""

@@ -24,6 +24,7 @@ from ..progress.display import format_seconds, make_progress, timed
 from ..progress.streams import occupy_closed_descriptors
 from ..server.request import Job
 from . import endings, words
+from .access import access
 from .answers import print_classification, print_precision, print_written
 from .evaluate import run
 from .named import (
@@ -291,7 +292,7 @@ def _fetch(request: Request, printer: Printer) -> None:
     results: dict[Path, str] = {}
     with private_folder(f"{PROGRAM}-") as temporary:
         with make_progress(request.verbose, printer.stderr) as progress:
-            fetched = fetch(request, client.set, temporary, progress, printer)
+            fetched = fetch(access(request, printer), client.set, request.jobs, temporary, progress)
         for line in fetched:
             with each.trying(Path(line["job"]), of_job=True):
                 raise_told(line)
@@ -299,6 +300,36 @@ def _fetch(request: Request, printer: Printer) -> None:
         if results:
             _decrypt(replace(request, ciphertexts=tuple(results)), printer, each.several, results)
     each.end()
+
+
+def _cancel(request: Request, printer: Printer) -> None:
+    from ..network.parameters import parameter_set
+    from ..remote.cancelling import cancel
+
+    each = Each(request, printer, len(request.jobs) > 1)
+    for line in cancel(access(request, printer), parameter_set(request.set_number), request.jobs):
+        with each.trying(Path(line["job"]), of_job=True):
+            raise_told(line)
+            if request.json:
+                printer.json({"set": request.set_number} | line)
+            else:
+                printer.fields({line["job"]: line["state"]})
+    each.end()
+
+
+def _forget_keys(request: Request, printer: Printer) -> None:
+    from ..files.keystore import SERVER, keys_set
+    from ..progress.display import SilentProgress
+    from ..remote.upload import forget_keys
+
+    folder = key_folder(request) / SERVER
+    keys_set(folder, request.set_number)
+    with access(request, printer).connect(SilentProgress()) as connection:
+        removed = forget_keys(connection, folder)
+    if request.json:
+        printer.json({"set": request.set_number, "keys": str(folder), "removed": removed})
+    else:
+        printer.fields({str(folder): "removed from the service" if removed else "not at the service"})
 
 
 def _serve(request: Request, printer: Printer) -> None:
@@ -326,6 +357,8 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "evaluate": _evaluate,
     "decrypt": _decrypt,
     "fetch": _fetch,
+    "cancel": _cancel,
+    "forget_keys": _forget_keys,
     "serve": _serve,
     "page": _page,
     "import_weights": _import_weights,

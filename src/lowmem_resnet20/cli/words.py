@@ -29,6 +29,8 @@ _SYNONYMS = {
     **dict.fromkeys(("quiet", "silent", "q"), "verbose -1"),
     **dict.fromkeys(("version", "about"), "--version"),
     **dict.fromkeys(("password", "passwd"), "passphrase"),
+    **dict.fromkeys(("abort", "kill", "stop"), "cancel"),
+    **dict.fromkeys(("delete_keys", "remove_keys"), "forget_keys"),
     "selftest": "test",
     "out": "output",
     "o": "output",
@@ -177,6 +179,7 @@ def _epsilon(text: str) -> float:
 
 _N = Value("N", "set_number", _number)
 _CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
+_JOBS = Value("JOB ..", "jobs", _job, many=True)
 _PLAIN_MODEL = ("plain", "input", "resize", "weights")
 
 OPTIONS = {
@@ -281,8 +284,22 @@ COMMANDS = {
         Command(
             "fetch",
             "client: take results from a service, and decrypt them",
-            (Value("JOB ..", "jobs", _job, many=True),),
+            (_JOBS,),
             (*_PLAIN_MODEL, "keys", "server", "token", "verbose", "json"),
+            ("server",),
+        ),
+        Command(
+            "cancel",
+            "client: end jobs at a service that are not over",
+            (_JOBS,),
+            ("server", "token", "verbose", "json"),
+            ("server",),
+        ),
+        Command(
+            "forget_keys",
+            "client: have a service remove the keys that were uploaded",
+            (_N,),
+            ("keys", "server", "token", "verbose", "json"),
             ("server",),
         ),
         Command(
@@ -467,7 +484,7 @@ def _command(seen: Sequence[str]) -> Command:
 def _set_of_jobs(jobs: Sequence[str]) -> int:
     numbers = {job.partition("-")[0] for job in jobs}
     if len(numbers) > 1:
-        raise UsageError("the jobs are of more than one parameter set", "fetch those of one set at a time")
+        raise UsageError("the jobs are of more than one parameter set", "name those of one set at a time")
     return int(numbers.pop())
 
 

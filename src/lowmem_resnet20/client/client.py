@@ -181,9 +181,7 @@ class Client(AbstractContextManager):
                     foreseen, warnings = self._foreseen[identity]
                     warnings += self.compare(numbers[place], foreseen, name)
                 t = Classification.of(numbers[place])
-                found.append(
-                    Result(told.logits, told.index, told.label, picture=identity, name=name, warnings=warnings)
-                )
+                found.append(Result(t.logits, t.index, t.label, picture=identity, name=name, warnings=warnings))
         return found
 
     def answered(self, result: Ciphertext) -> list[str]:

@@ -110,11 +110,10 @@ def listening(listen: str) -> Iterator[socket.socket]:
 
 
 def serve(app: Guard, sock: socket.socket) -> None:
-    """In a thread of its own, for as long as the process lives."""
-    import uvicorn
+    """In a thread of its own, for as long as the process lives.  Errors: EnvironmentFault."""
+    from ..machine.webserver import web_server
 
-    config = uvicorn.Config(app, lifespan="off", log_config=None, log_level="critical", server_header=False)
-    server = uvicorn.Server(config)
+    server = web_server(app, log_level="critical")
     threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True).start()
 
 

@@ -117,6 +117,9 @@ class Progress(AbstractContextManager):
         """Write what someone else says to ``stream``, where it does not disturb the display."""
         stream.write(text)
 
+    def clear_line(self) -> None:
+        """Make room for a line that is written as the process ends."""
+
     def close(self) -> None:
         """The work has ended, well or not; the display goes away.  May be called twice."""
         self._end_step()
@@ -245,6 +248,10 @@ class RichProgress(Progress):
             self._interrupted.__enter__()
             self._live.start()
         self._live.refresh()
+
+    def clear_line(self) -> None:
+        self._console.file.write("\r\x1b[K")
+        self._console.file.flush()
 
     def _show_cursor(self) -> None:
         self._console.file.write("\r\x1b[K\x1b[?25h")

@@ -1,1 +1,5 @@
-"""The client of a service: keys and encrypted pictures go there, progress and encrypted results come back."""
+"""A service as its client sees it."""
+
+from .server import RemoteServer
+
+__all__ = ["RemoteServer"]

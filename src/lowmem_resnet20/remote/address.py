@@ -34,8 +34,10 @@ class Address:
     token: str = field(default="", repr=False)
 
 
-def address_of(url: str, token_file: Path | None) -> Address:
-    """Errors: UsageError for what is no service's address, and one where the token would be sent in the clear;
+def address_of(url: str, token: str | Path | None) -> Address:
+    """Check an address, and read the token, or take it as it is.
+
+    Errors: UsageError for what is no service's address, and one where the token would be sent in the clear;
     EnvironmentFault where the token cannot be had, or others can read it."""
     parts = _split(url)
     host = parts.hostname or ""
@@ -44,7 +46,7 @@ def address_of(url: str, token_file: Path | None) -> Address:
     shown += (f":{parts.port}" if parts.port is not None else "") + parts.path.rstrip("/")
     if parts.scheme == "http" and not on_this_machine:
         raise UsageError(f"the way to {shown} is not encrypted, and others could read the token on it", _TUNNEL)
-    return Address(shown, on_this_machine, _token(token_file))
+    return Address(shown, on_this_machine, _token(token))
 
 
 def _split(url: str) -> SplitResult:
@@ -66,13 +68,15 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _token(file: Path | None) -> str:
-    if file is None:
+def _token(given: str | Path | None) -> str:
+    if isinstance(given, str):
+        content, where = given.encode("utf-8", "surrogateescape"), "the token given"
+    elif given is None:
         content, where = os.environb.get(TOKEN_VARIABLE.encode(), b""), f"{TOKEN_VARIABLE} of the environment"
         if not content:
             return ""
     else:
-        content, where = _first_line(file), str(file)
+        content, where = _first_line(given), str(given)
     token = content.strip()
     if not re.fullmatch(rb"[\x21-\x7e]{1,%d}" % _LONGEST_TOKEN, token):
         raise EnvironmentFault(f"{where} holds no token", _WHERE_THE_TOKEN_IS)

@@ -1,80 +1,65 @@
-"""The connection that a request's words ask for, and what is said of jobs that are left where they are."""
+"""A service as its user reaches it, and what is said of jobs that are left there."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..cli.output import Printer
-from ..cli.words import COMMANDS, DEFAULT_KEYS, DEFAULT_PICTURE, OPTIONS, PROGRAM, Request
 from ..errors import LowmemError
 from ..machine.interrupt import on_interrupt
 from ..progress.display import Progress
-from ..progress.streams import shows_more_than_text
 from .address import address_of
-from .connection import Connection
+from .connection import Connection, Patience
 from .said import Refused
 
-_FIRST_COLUMN = "\r\x1b[K"
+
+def _named(jobs: Sequence[str]) -> str:
+    return ", ".join(jobs)
 
 
-def connect(request: Request, progress: Progress, printer: Printer) -> Connection:
-    """To the request's ``server``; nothing is sent yet.
+@dataclass(frozen=True)
+class Access:
+    """A service, and how its user hears of it.
 
-    Errors: UsageError and EnvironmentFault for an address or a token that will not do.
+    url: its address;
+    token: what it asks for, or the file of it; None: of the environment;
+    say: tells a line, of a service that is lost or found again, beside the progress;
+    fetching, cancelling: how the user fetches jobs later, or cancels them, in words.
     """
 
-    def say(text: str) -> None:
-        if request.verbose >= 0:
-            progress.pass_on(text + "\n", printer.stderr)
+    url: str
+    token: str | Path | None
+    say: Callable[[str, Progress], None]
+    fetching: Callable[[Sequence[str]], str] = _named
+    cancelling: Callable[[Sequence[str]], str] = _named
 
-    return Connection(address_of(request.server, request.token), say)
+    def connect(self, progress: Progress, patience: Patience | None = None) -> Connection:
+        """Return a connection, over which nothing is sent yet.
 
-
-class Later:
-    """Says how to fetch the results of jobs that stay at the service."""
-
-    def __init__(self, request: Request, printer: Printer) -> None:
-        self._request, self._printer = request, printer
+        Errors: UsageError and EnvironmentFault for an address or a token that will not do.
+        """
+        return Connection(address_of(self.url, self.token), lambda text: self.say(text, progress), patience)
 
     @contextmanager
-    def telling(self, posted: Callable[[], list[str]], left: Callable[[], list[str]]) -> Iterator[None]:
-        """Inside this context: on Ctrl-C, which leaves nothing here, of all jobs that are ``posted``, in a line of its
-        own; in the hint of an error of those that are ``left``, for which results have not come."""
-        with on_interrupt(lambda: self._say(posted())):
+    def telling(
+        self, posted: Callable[[], list[str]], left: Callable[[], list[str]], progress: Progress
+    ) -> Iterator[None]:
+        """Tell inside this context of jobs that stay: on Ctrl-C, which leaves nothing here, of all that are ``posted``,
+        in a line of its own; in the hint of an error of those that are ``left``, for which results have not come."""
+        with on_interrupt(lambda: self._tell(posted(), progress)):
             try:
                 yield
             except LowmemError as error:
                 jobs = left()
                 if jobs and not (isinstance(error, Refused) and error.of_this_alone):
-                    later = f"fetch later what is evaluated there: {fetch_words(self._request, jobs)}"
+                    later = f"fetch later what is evaluated there: {self.fetching(jobs)}"
                     error.hint = "; ".join(filter(None, (error.hint, later)))
                 raise
 
-    def _say(self, jobs: Sequence[str]) -> None:
-        """In place of a live line, if there is one."""
+    def _tell(self, jobs: Sequence[str], progress: Progress) -> None:
         if jobs:
             stay = "the jobs stay" if len(jobs) > 1 else "the job stays"
-            start = _FIRST_COLUMN if shows_more_than_text(self._printer.stderr) else ""
-            self._printer.say(f"{start}{stay} at the service; fetch later: {fetch_words(self._request, jobs)}")
-
-
-def fetch_words(request: Request, jobs: Sequence[str]) -> str:
-    """The command that fetches the results of a request's jobs and tells what the request would have."""
-    words = ["fetch", *jobs, "server", request.server]
-    keys = request.keys if request.keys != DEFAULT_KEYS else None
-    token = request.token if request.token is None or request.token.is_file() else Path("FILE")  # a pipe is gone then
-    for word, path in (("token", token), ("weights", request.weights), ("keys", keys)):
-        words += [word, _written(path)] if path else []
-    if request.plain:
-        words += ["plain", *(["resize"] if request.resize else [])]
-        words += ["input", *map(_written, request.inputs or (DEFAULT_PICTURE,))]
-    return shlex.join([PROGRAM, *words, *(["json"] if request.json else [])])
-
-
-def _written(path: Path) -> str:
-    """As a file's name is written that is also a word, or begins as an option of other programs."""
-    name = str(path)
-    return f"./{name}" if name in COMMANDS or name in OPTIONS or name.startswith("-") else name
+            progress.clear_line()
+            self.say(f"{stay} at the service; fetch later: {self.fetching(jobs)}", progress)

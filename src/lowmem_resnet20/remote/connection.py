@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -27,8 +29,9 @@ LONGEST_JSON = 1 << 20
 LONGEST_LINE = 1 << 22
 #: Seconds: a service that waits says so every fifteen.
 _TIMEOUT = httpx.Timeout(60, connect=10)
-#: Statuses of a service that is not there for the moment, or has too much to do.
-_LATER = (408, 425, 429, 502, 503, 504, 507)
+#: Statuses of a service that is not there for the moment, or has too much to do; from 520 on, in the words of proxies
+#: that stand before many services.
+_LATER = (408, 425, 429, 502, 503, 504, 507, *range(520, 528), 530)
 _UNREACHABLE_HINT = "is it running (lowmem-resnet20 serve N), and is the address right?"
 _TOKEN_HINT = (
     f"token FILE, or {TOKEN_VARIABLE} in the environment: the service keeps it in its store, in the file token"
@@ -63,6 +66,10 @@ class Patience:
 PATIENCE = Patience()
 
 
+class Stopped(ServerError):
+    """It was ended by :meth:`Connection.stop`."""
+
+
 class Connection(AbstractContextManager):
     """say: tells the user that the service is lost, and found again."""
 
@@ -72,6 +79,8 @@ class Connection(AbstractContextManager):
         self._at_proxy = False
         self._met = False
         self._failures, self._lost_since, self._told = 0, 0.0, False
+        self._stopped = threading.Event()
+        self._followed: httpx.Response | None = None
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
@@ -109,8 +118,12 @@ class Connection(AbstractContextManager):
         return answer
 
     def persist(self, exchange: Callable[[], T]) -> T:
-        """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts."""
+        """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts.
+
+        Errors: Stopped too.
+        """
         while True:
+            self._check_stopped()
             try:
                 result = exchange()
             except Lost as lost:
@@ -119,12 +132,26 @@ class Connection(AbstractContextManager):
                 self._heard()
                 return result
 
+    def sleep(self, seconds: float) -> None:
+        """Before the service is asked again, unless it is stopped meanwhile."""
+        self._stopped.wait(seconds)
+
+    def stop(self) -> None:
+        """From any thread: no more is asked, and :meth:`persist` ends; what it follows is cut off."""
+        self._stopped.set()
+        if self._followed is not None:
+            connected = self._followed.extensions["network_stream"].get_extra_info("socket")
+            with suppress(OSError):  # also under TLS, whose own end would have to be agreed on
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
     def lines(self, path: str) -> Generator[str, None, None]:
         """The lines of an answer as they come, on one connection.
 
         Errors: Lost if it is cut; otherwise as :meth:`ask`.
         """
         with self._response("GET", path, b"", {"Accept": "text/event-stream"}) as response:
+            self._followed = response
+            self._check_stopped()  # only now, for whoever stops it has to find the one or the other
             if response.status_code != 200:
                 self._check(_answer(response, LONGEST_JSON), (200,))
             rest = b""
@@ -135,6 +162,10 @@ class Connection(AbstractContextManager):
                 for line in lines:
                     self._heard()
                     yield line.decode("utf-8", "replace").removesuffix("\r")
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped("it was stopped")
 
     @contextmanager
     def _response(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -213,7 +244,7 @@ class Connection(AbstractContextManager):
             self._say(f"the service at {url} does not answer ({lost.reason}): trying again")
         pause = max(self._patience.pause(self._failures), lost.pause)
         self._failures += 1
-        time.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
+        self.sleep(min(pause, max(self._lost_since + self._patience.seconds - time.monotonic(), 0.0)))
 
 
 def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..cli.output import Printer
-from ..cli.words import Request
-from ..errors import CiphertextError, ServerError, WeightsError
+from ..errors import CiphertextError, LowmemError, ServerError, WeightsError
 from ..files.envelope import read_envelope
 from ..files.keystore import SERVER, keys_set
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress, SilentProgress
 from ..server.process import ServerRun
 from ..server.request import Evaluation
-from .connecting import Later, connect
+from .cancelling import cancel
+from .connecting import Access
+from .connection import Patience, Stopped
 from .jobs import Jobs
 from .said import JobState, clean, nonsense
 from .upload import upload_keys
@@ -24,13 +25,16 @@ from .upload import upload_keys
 if TYPE_CHECKING:
     from ..network.weights import Weights
 
+#: Seconds for which a service is asked to cancel a job.
+_SOON = 10.0
 
-def check_service(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
-    """That the request's service is there, lets us in, and computes what is asked: before anything is encrypted.
+
+def check_service(access: Access, set_: ParameterSet, weights: Weights) -> None:
+    """See that a service is there, lets us in, and computes what is asked: before anything is encrypted.
 
     Errors: ServerError, WeightsError; UsageError and EnvironmentFault for an address or a token that will not do.
     """
-    with connect(request, SilentProgress(), printer) as connection:
+    with access.connect(SilentProgress()) as connection:
         fields, url = connection.ask("GET", "/v1/service").fields(), connection.address.url
     theirs = {name: fields.get(name) for name in ("version", "set", "weights")}
     if type(theirs["set"]) is not int or not isinstance(theirs["version"], str):
@@ -44,31 +48,51 @@ def check_service(request: Request, set_: ParameterSet, weights: Weights, printe
         hint = f"name its set, or a service of set {set_.number}"
         raise ServerError(f"the service at {url} evaluates with parameter set {theirs['set']}, not {set_.number}", hint)
     if theirs["weights"] != weights.fingerprint:
-        hint = "client and server must use the same file of weights: weights FILE"
+        hint = "client and server must use the same file of weights"
         raise WeightsError(f"the service at {url} has other weights", hint)
 
 
-def run_remotely(request: Request, asked: Evaluation, progress: Progress, printer: Printer) -> ServerRun:
+def run_remotely(
+    access: Access,
+    asked: Evaluation,
+    progress: Progress,
+    stoppable: Callable[[Callable[[], None]], None] = lambda stop: None,
+) -> ServerRun:
     """Send keys where the service has none, and the pictures; wait for all results.  Its progress is shown by
     ``progress``.
 
     ``seconds`` of the run are those from the first picture's leaving to the last result's coming.  If this process is
     interrupted, or the service stays away, the jobs stay there, and a line says how to fetch their results.
 
-    Errors: as :func:`check_service`; what failed of single pictures is in the run.
+    stoppable: is told what any thread may call to stop the run: then its jobs are cancelled.
+
+    Errors: as :func:`check_service`; Stopped; what failed of single pictures is in the run.
     """
     set_ = keys_set(asked.folder / SERVER, asked.set_number)
 
-    with connect(request, progress, printer) as connection:
+    with access.connect(progress) as connection:
+        stoppable(connection.stop)
         keys = upload_keys(connection, asked.folder / SERVER, set_, progress)
         started, steps_before = time.monotonic(), len(progress.times)
         progress.start(f"at {connection.address.url}")
         progress.step("service", "taking the pictures")
         run = _Run(Jobs(connection, set_, progress), keys, asked)
-        with Later(request, printer).telling(run.posted, run.left):
-            lines = run.lines()
+        with access.telling(run.posted, run.left, progress):
+            try:
+                lines = run.lines()
+            except Stopped:
+                _withdraw(access, set_, run.left(), progress)
+                raise
     peak_bytes = max((line["peak_bytes"] for line in lines), default=0)
     return ServerRun(time.monotonic() - started, peak_bytes, lines, progress.times[steps_before:])
+
+
+def _withdraw(access: Access, set_: ParameterSet, jobs: list[str], progress: Progress) -> None:
+    """Cancel the jobs of a run that was stopped; where the service does not answer soon, tell how to do it."""
+    try:
+        cancel(access, set_, jobs, Patience(seconds=_SOON))
+    except LowmemError as error:
+        access.say(f"not cancelled, {error.message}; later: {access.cancelling(jobs)}", progress)
 
 
 class _Run:
@@ -116,3 +140,27 @@ class _Run:
             state = JobState.failed(error)
         line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}
         return line | state.failure(str(job.ciphertext))
+
+
+class Remote:
+    """An evaluation by a service, as :class:`..server.process.ServerProcess` is one here; begun when it is heard."""
+
+    def __init__(self, access: Access, asked: Evaluation) -> None:
+        self._access, self._asked = access, asked
+        self._stop: Callable[[], None] | None = None
+        self._killed = False
+
+    def converse(self, progress: Progress) -> ServerRun:
+        """See it to its end.  Errors: as of :func:`run_remotely`."""
+        return run_remotely(self._access, self._asked, progress, self._stoppable)
+
+    def kill(self) -> None:
+        """Stop it, from whatever thread, and cancel its jobs."""
+        self._killed = True
+        if self._stop:
+            self._stop()
+
+    def _stoppable(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        if self._killed:
+            stop()

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cli.output import Printer
-from ..cli.words import Request
 from ..errors import CiphertextError
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress
-from .connecting import Later, connect
+from .connecting import Access
 from .jobs import Jobs
 from .said import JobState, Refused
 
 
 def fetch(
-    request: Request, set_: ParameterSet, folder: Path, progress: Progress, printer: Printer
+    access: Access, set_: ParameterSet, jobs: Sequence[str], folder: Path, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Wait for the end of each of a request's jobs, and take its result; returns of each ``job`` and ``output``, its
+    """Wait for the end of each job, and take its result; returns of each ``job`` and ``output``, its
     file in ``folder``, or ``error``, ``hint`` and ``exit_code`` of one that failed.
 
     If this process is interrupted, or the service stays away, a line says how to fetch them later.
 
     Errors: as of the connection.
     """
-    names = list(dict.fromkeys(request.jobs))
-    with (
-        connect(request, progress, printer) as connection,
-        Later(request, printer).telling(lambda: names, lambda: names),
-    ):
+    names = list(dict.fromkeys(jobs))
+    with access.connect(progress) as connection, access.telling(lambda: names, lambda: names, progress):
         progress.start(f"at {connection.address.url}")
-        jobs = Jobs(connection, set_, progress)
-        return [_fetched(jobs, name, folder / f"{name}.ct") for name in names]
+        there = Jobs(connection, set_, progress)
+        return [_fetched(there, name, folder / f"{name}.ct") for name in names]
 
 
 def _fetched(jobs: Jobs, name: str, output: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -45,7 +44,7 @@ class Jobs:
             if not told:
                 self._progress.step("service", "waiting for a place in the queue")
                 told = True
-            time.sleep(max(_FULL_SECONDS, answer.pause()))
+            self._connection.sleep(max(_FULL_SECONDS, answer.pause()))
 
     def finish(self, job: str, output: Path, picture: str = "") -> JobState:
         """Wait for a job's end; its result, if it has one, is in ``output``, whole.
@@ -58,6 +57,14 @@ class Jobs:
             if state.state != DONE or self._take(job, output, picture):
                 return state
         raise ServerError(f"the service says that {job} is done, and has no result of it")
+
+    def cancel(self, job: str) -> str:
+        """End a job that is not over yet; returns the state that it is in then."""
+        path = f"/v1/jobs/{job}"
+        state = JobState.of(self._connection.ask("GET", path).fields(), job)
+        if not state.final:
+            state = JobState.of(self._connection.ask("DELETE", path).fields(), job)
+        return state.state
 
     def _follow(self, job: str) -> JobState:
         """On one connection: its final state.  Errors: Lost."""

@@ -28,10 +28,7 @@ def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progre
 
     Errors: KeyFolderError for a folder that is missing, incomplete, altered or of another set; as of ``connection``.
     """
-    manifest = read_manifest(folder, set_)
-    path = folder / MANIFEST
-    gone = KeyFolderError(f"{path} is no manifest of this program", COPY_AGAIN)
-    content = read_bounded(path, LONGEST_MANIFEST, gone, gone)
+    manifest, content = read_manifest(folder, set_), _manifest(folder)
     keys = _Keys(connection, folder, manifest, hashlib.sha256(content).hexdigest())
     for _ in range(_MOST_RESTARTS + 1):
         if keys.announce(content):
@@ -40,6 +37,25 @@ def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progre
     if keys.announce(content):
         return keys.name
     raise ServerError("the service has been sent all keys, and still has them not complete")
+
+
+def forget_keys(connection: Connection, folder: Path) -> bool:
+    """Have the service remove what :func:`upload_keys` has sent of a server's key folder; returns whether it was there.
+
+    Errors: KeyFolderError for a folder without a manifest; as of ``connection``, also where jobs need the keys.
+    """
+    path = f"/v1/keys/{hashlib.sha256(_manifest(folder)).hexdigest()}"
+    answer = connection.ask("DELETE", path, accept=(204, 404))
+    if answer.status == 404:
+        answer.fields()  # of something else than a service it is no JSON
+    return answer.status == 204
+
+
+def _manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    gone = KeyFolderError(f"there is no {path}, which tells a service which keys are meant")
+    too_large = KeyFolderError(f"{path} is no manifest of this program", COPY_AGAIN)
+    return read_bounded(path, LONGEST_MANIFEST, gone, too_large)
 
 
 class _Keys:

@@ -213,7 +213,7 @@ def _answer(refused: Refused) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     service: Service = request.app.state.service
-    service.log.detail("refused", path=request.url.path, status=error.status, error=error.message)
+    service.log.detail("refused", path=request.scope["path"], status=error.status, error=error.message)
     return _answer(error)
 
 
@@ -224,7 +224,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     if refused.status == 500:
         raise error
     service: Service = request.app.state.service
-    service.log.fault("fault", path=request.url.path, error=f"{type(error).__name__}: {error}")
+    service.log.fault("fault", path=request.scope["path"], error=f"{type(error).__name__}: {error}")
     return _answer(refused)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import threading
@@ -11,8 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TextIO
 
-import uvicorn
-
 from ..cli.output import Printer
 from ..cli.words import Request
 from ..errors import UsageError
@@ -20,21 +17,20 @@ from ..machine.files import os_fault
 from ..machine.hosts import host_and_port, is_this_machine
 from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
+from ..machine.webserver import web_server
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import default_weights_path, load_weights
 from ..progress.display import format_bytes
 from ..server.process import ServerProcess
 from ..server.request import Evaluation
 from .app import make_app
-from .log import EventLog, LibraryHandler
+from .log import EventLog, telling_of_libraries
 from .parts import Service, Settings
 from .store import Store
 
 DEFAULT_ADDRESS = "127.0.0.1:8642"
 #: Seconds that answers on their way may still take when the service is ended.
 _GRACE_SECONDS = 3
-_MOST_CONNECTIONS = 256
-_KEEP_ALIVE_SECONDS = 60
 
 
 def serve(request: Request, printer: Printer) -> None:
@@ -53,7 +49,7 @@ def serve(request: Request, printer: Printer) -> None:
     if request.ray:
         settings = _on_cluster(request.ray, settings)
     service = Service(settings, store, log)
-    with _listen(host, port) as listening:
+    with telling_of_libraries(log), _listen(host, port) as listening:
         if not request.ray:
             _warn_of_memory(set_, printer)
         _run(service, listening, partial(_say_where, request, printer, host, listening, service.store))
@@ -114,24 +110,11 @@ def _say_where(request: Request, printer: Printer, host: str, listening: socket.
 
 def _run(service: Service, listening: socket.socket, say_where: Callable[[], None]) -> None:
     """Answer until a signal comes; then end what is going on, and the process."""
-    logging.getLogger("uvicorn").addHandler(LibraryHandler(service.log))
-    config = uvicorn.Config(
-        make_app(service),
-        lifespan="off",
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    server, ended = uvicorn.Server(config), threading.Event()
+    server, ended = web_server(make_app(service), grace_seconds=_GRACE_SECONDS), threading.Event()
 
     def end() -> None:
         """In the thread that the signal has reached, after which the process ends."""
+        service.log.tell_repeated()
         service.log.event("service.stopping")
         server.should_exit = True
         service.stop()

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,15 +175,14 @@ class Queue:
         with self._changing() as database:
             return database.execute("UPDATE jobs SET state = ? WHERE state = ?", (WAITING, RUNNING)).rowcount
 
-    def forget(self, before: float) -> list[str]:
-        """Jobs that have been over since ``before``, in seconds since 1970, are known no more; returns them."""
+    def over(self) -> list[Ticket]:
+        return self._select("WHERE state NOT IN (?, ?)", WAITING, RUNNING)
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        """Jobs that are over are known no more."""
         with self._changing() as database:
-            gone = [
-                ticket.id
-                for ticket in self._select("WHERE finished < ? AND state NOT IN (?, ?)", before, WAITING, RUNNING)
-            ]
-            database.executemany("DELETE FROM jobs WHERE id = ?", [(job,) for job in gone])
-        return gone
+            rows = [(job, WAITING, RUNNING) for job in jobs]
+            database.executemany("DELETE FROM jobs WHERE id = ? AND state NOT IN (?, ?)", rows)
 
     def _set_up(self, path: Path, number: int) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]

@@ -62,11 +62,6 @@ class _Folder:
     def is_whole(self) -> bool:
         return all(self.whole(file).exists() for file in self.manifest.files)
 
-    def last_change(self) -> float:
-        """When a piece was received, in seconds since 1970."""
-        paths = (self.path, *self.path.glob("*/*"))
-        return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
-
 
 class KeyFolders:
     """Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program
@@ -195,15 +190,10 @@ class KeyFolders:
             self._manifests.pop(name, None)
         return gone
 
-    def remove_abandoned(self, before: float) -> list[str]:
-        """Uploads that stand still since ``before``, in seconds since 1970."""
+    def uploading(self) -> dict[str, str]:
+        """By the name of each folder that is on its way, what is another text whenever a piece has come."""
         with self._store.changes:
-            names = [path.name for path in self._store.uploads.iterdir()]
-            names = [name for name in names if self._find(name).last_change() < before]
-            gone = [self.set_aside(name) for name in names]
-        for path in gone:
-            remove(path)
-        return names
+            return {path.name: _progress(path) for path in self._store.uploads.iterdir() if path.is_dir()}
 
     def _where(self, name: str) -> Path | None:
         return next((at / name for at in (self._store.keys, self._store.uploads) if (at / name).is_dir()), None)
@@ -250,6 +240,11 @@ class KeyFolders:
         os.rename(folder.path, self._store.keys / folder.path.name)
         flush_to_disk(self._store.keys)
         flush_to_disk(self._store.uploads)
+
+
+def _progress(folder: Path) -> str:
+    files = [path.stat() for path in folder.glob("*/*") if path.is_file()]
+    return f"{sum(found.st_size for found in files)} {max((found.st_mtime_ns for found in files), default=0)}"
 
 
 def _state(part: Path) -> tuple[int, int, int]:

@@ -6,10 +6,17 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
 from ..machine.text import one_line
+
+#: For which what comes again is only counted.
+REPEAT_SECONDS = 60.0
+#: Messages that are told apart meanwhile: of more, how many there were.
+_MOST_REPEATED = 1000
 
 
 def timestamp(seconds: float) -> str:
@@ -27,6 +34,7 @@ class EventLog:
     def __init__(self, stream: TextIO, verbose: int = 0) -> None:
         self._stream, self._verbose = stream, verbose
         self._lock = threading.Lock()
+        self._repeated: dict[tuple[str, str], tuple[dict[str, Any], int]] = {}
 
     def fault(self, event: str, **facts: Any) -> None:
         """Something that should not happen."""
@@ -40,6 +48,36 @@ class EventLog:
         if self._verbose >= 1:
             self._write(event, facts)
 
+    def often(self, event: str, key: str = "", *, fault: bool = False, **facts: Any) -> None:
+        """Something that strangers can bring about as often as they like: it is told at once, and, if it comes again
+        within a minute, once more at the end of that, with how often it ``came_again``.
+
+        key: the same where it is the same; by default it is the facts that tell.
+        """
+        if self._verbose < 0 and not fault:
+            return
+        with self._lock:
+            first = not self._repeated
+            named = (event, key or json.dumps(facts))
+            if named not in self._repeated and len(self._repeated) >= _MOST_REPEATED:
+                named, facts = (event, ""), {}
+            known, count = self._repeated.get(named, (facts, -1))
+            self._repeated[named] = known, count + 1
+        if count < 0:
+            self._write(event, facts)
+        if first:
+            later = threading.Timer(REPEAT_SECONDS, self.tell_repeated)
+            later.daemon = True
+            later.start()
+
+    def tell_repeated(self) -> None:
+        """What has come again and was only counted."""
+        with self._lock:
+            repeated, self._repeated = self._repeated, {}
+        for (event, _), (facts, count) in repeated.items():
+            if count:
+                self._write(event, facts | {"came_again": count})
+
     def _write(self, event: str, facts: dict[str, Any]) -> None:
         facts = {name: one_line(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         line = json.dumps({"time": timestamp(time.time()), "event": event} | facts)
@@ -48,15 +86,30 @@ class EventLog:
             self._stream.flush()
 
 
-class LibraryHandler(logging.Handler):
-    """Has what libraries log, such as uvicorn, appear as events too."""
+class _Libraries(logging.Handler):
+    """Has what libraries log, such as uvicorn and asyncio, appear as events too, no message too often."""
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        facts = {"level": record.levelname.lower(), "message": record.getMessage()}
+        message = record.getMessage()
+        facts = {"level": record.levelname.lower(), "message": message}
         if record.exc_info:
             facts["traceback"] = logging.Formatter().formatException(record.exc_info)
-        (self._log.fault if record.levelno >= logging.ERROR else self._log.event)(record.name, **facts)
+        key = message.partition("\n")[0]  # what follows may tell where in memory something was
+        self._log.often(record.name, key, fault=record.levelno >= logging.ERROR, **facts)
+
+
+@contextmanager
+def telling_of_libraries(log: EventLog) -> Iterator[None]:
+    """Inside this context all that a library logs, or warns of, goes to ``log``, from its level of warnings on."""
+    handler, root = _Libraries(log), logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)

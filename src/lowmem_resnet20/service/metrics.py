@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+
+# Read as it is imported, and meant for servers of other forms: figures would go into files, or lose their names.
+for _name in [name for name in os.environ if name.upper().startswith("PROMETHEUS_")]:
+    del os.environ[_name]
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric

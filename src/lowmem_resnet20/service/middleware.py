@@ -30,7 +30,7 @@ class Authorised:
         if scope["type"] != "http" or scope["path"] == HEALTH or self._admits(scope):
             await self._app(scope, receive, send)
             return
-        self._log.event("unauthorised", client=(scope.get("client") or [None])[0])
+        self._log.often("unauthorised", client=(scope.get("client") or [None])[0])
         await JSONResponse(_UNAUTHORIZED, 401, _REALM)(scope, receive, send)
 
     def _admits(self, scope: Scope) -> bool:

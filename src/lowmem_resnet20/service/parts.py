@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from .. import __version__
+from ..errors import LowmemError
 from ..network.parameters import PARAMETER_SETS
 from ..network.weights import Weights
 from .feed import Feed
@@ -18,12 +20,14 @@ from .limits import ciphertext_bytes, read_limits
 from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
+from .retention import Retention
 from .runner import Room, Runner, Start, room_here
 from .store import Store, remove
 from .token import Gate, token_in
 
 #: Ciphertexts that are read and checked at once: each is in memory meanwhile.
 _CHECKED_AT_ONCE = 4
+_DAY_SECONDS = 86400
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Service:
         self.gate = Gate(token_in(store.token))
         self.queue = Queue(store.database, number)
         self.folders = KeyFolders(store, number, self.limits)
+        self.retention = Retention(store.ages, self.limits.kept_days * _DAY_SECONDS)
         self.metrics = Metrics(store, self.queue, self.folders)
         self.intake = Intake(store, self.folders, self.queue, number, self.settings.weights, self.limits)
         self.runner = Runner(
@@ -68,6 +73,7 @@ class Service:
             metrics=self.metrics,
             log=self.log,
             limits=self.limits,
+            retention=self.retention,
             number=number,
             weights=self.settings.weights_file,
             start=self.settings.start,
@@ -89,6 +95,8 @@ class Service:
         """Streams end and the present evaluation; jobs are kept."""
         self.feed.close()
         self.runner.stop()
+        with suppress(LowmemError):  # of a full disk, say: then what is kept is a little younger after the next start
+            self.retention.save()
 
     def close(self) -> None:
         self.queue.close()

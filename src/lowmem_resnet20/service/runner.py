@@ -25,6 +25,7 @@ from .limits import Limits, evaluation_bytes
 from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
+from .retention import Retention
 from .store import Store, remove
 
 #: Errors of the jobs themselves: another process would meet them too.
@@ -33,7 +34,6 @@ _PAUSE_SECONDS = 5.0
 _SHORTAGE_SECONDS = 30.0
 _SIGNAL_SECONDS = 0.5
 _CLEANING_SECONDS = 3600.0
-_DAY_SECONDS = 86400.0
 #: For which the process of a service that was killed may go on holding what it worked on.
 _PATIENCE_SECONDS = 60.0
 
@@ -62,6 +62,7 @@ class Runner:
         metrics: Metrics,
         log: EventLog,
         limits: Limits,
+        retention: Retention,
         number: int,
         weights: Path | None,
         start: Start,
@@ -69,7 +70,7 @@ class Runner:
         stderr: TextIO,
     ) -> None:
         self._store, self._queue, self._folders, self._feed = store, queue, folders, feed
-        self._metrics, self._log, self._limits = metrics, log, limits
+        self._metrics, self._log, self._limits, self._retention = metrics, log, limits, retention
         self._number, self._weights, self._start, self._room, self._stderr = number, weights, start, room, stderr
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._work = threading.Event()
@@ -122,6 +123,8 @@ class Runner:
                 else:
                     self._work.wait(_CLEANING_SECONDS)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next job must not wait for ever
+                if self._stopping.wait(_SIGNAL_SECONDS):  # what is being written is removed when a signal comes
+                    return
                 self._log.fault("runner.failed", error=f"{type(error).__name__}: {error}")
                 if not self._stopping.wait(_PAUSE_SECONDS):
                     with suppress(sqlite3.Error):
@@ -257,14 +260,19 @@ class Runner:
         if self._cleaned and time.monotonic() - self._cleaned < _CLEANING_SECONDS:
             return
         self._cleaned = time.monotonic()
-        before = time.time() - self._limits.kept_days * _DAY_SECONDS
         with self._store.changes:
-            jobs = self._queue.forget(before)
+            over = {ticket.id: f"{ticket.state} {ticket.finished}" for ticket in self._queue.over()}
+            old = self._retention.outlived(over | self._folders.uploading())
+            jobs = [name for name in old if name in over]
+            uploads = [self._folders.set_aside(name) for name in old if name not in over]
+            self._queue.forget(jobs)
             for job in jobs:
                 self._store.remove_job(job)
-        uploads = self._folders.remove_abandoned(before)
+        for path in uploads:
+            remove(path)
         if jobs or uploads:
             self._log.event("cleaned_up", jobs=len(jobs), uploads=len(uploads))
+        self._retention.save()
 
 
 def _wait_until_let_go(unfinished: Path) -> None:

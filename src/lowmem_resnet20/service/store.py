@@ -1,12 +1,13 @@
 """The folder of a service: where each thing lies, and that one service at a time uses it.
 
-token; limits.json, if the operator wrote one; jobs.sqlite; incoming/: what is being received; uploads/K/: a key folder
-of which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when it is
-done.
+token; limits.json, if the operator wrote one; jobs.sqlite; ages.json; incoming/: what is being received; uploads/K/: a
+key folder of which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when
+it is done.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from contextlib import suppress
@@ -24,7 +25,8 @@ PICTURE, RESULT = "picture.ct", "result.ct"
 class Store:
     """Taken from :meth:`open` to the end of the process.
 
-    changes: held while files and what the queue says of them are brought in line.
+    folder: may be a link, as systemd makes one of a StateDirectory; changes: held while files and what the queue says
+    of them are brought in line.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,8 +34,10 @@ class Store:
         self.token, self.limits, self.database = folder / "token", folder / "limits.json", folder / "jobs.sqlite"
         self.incoming, self.uploads = folder / "incoming", folder / "uploads"
         self.keys, self.jobs = folder / "keys", folder / "jobs"
+        self.ages = folder / "ages.json"
         self.changes = threading.RLock()
-        self._lock = FolderLock(folder)
+        self._real = Path(os.path.realpath(folder))
+        self._lock = FolderLock(self._real)
 
     def open(self) -> None:
         """Make what is missing, and remove what was being received when a former service ended.
@@ -41,7 +45,7 @@ class Store:
         Errors: EnvironmentFault, also where another service uses the folder.
         """
         with os_errors("use", self.folder):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._real.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._lock.take():
                 raise EnvironmentFault(
                     f"another service uses {self.folder}", "stop that one, or name another folder: store DIR"

@@ -239,7 +239,7 @@ function showHead(picture) {
   set("name", picture.name);
   set("outcome", picture.state === "done" ? picture.class : stateOf(picture));
   get("outcome").className = picture.state;
-  showButton("remove", running(picture) ? "Stop" : "Remove", picture.name, !(running(picture) && about.server));
+  showButton("remove", running(picture) ? "Stop" : "Remove", picture.name, true);
   showButton("again", "Try again", picture.name, ["failed", "stopped"].includes(picture.state));
   const problems = picture.warnings.map((warning) => message(warning, "Warning"));
   if (picture.error) problems.unshift(message(picture.error, "Error"));
