@@ -14,7 +14,8 @@ import pytest
 
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.remote.address import Address
-from lowmem_resnet20.remote.connection import Connection, Patience
+from lowmem_resnet20.remote.connection import Connection, Patience, Stopped
+from processes import until
 
 pytest.importorskip("cryptography")
 
@@ -54,7 +55,10 @@ def url(certificate):
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(b"" if self.path.endswith("/events") else body)
+            if self.path.endswith("/events"):  # the rest comes never
+                self.wfile.flush()
+                self.rfile.read(1)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -85,3 +89,19 @@ def test_a_stranger_is_sent_nothing(url, monkeypatch):
 def test_the_environment_names_whom_to_trust(url, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert ask(url) == {"authorization": "Bearer sesame"}
+
+
+def test_what_is_followed_is_stopped(certificate, url, monkeypatch):
+    """From another thread, which cuts the connection off below TLS."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Connection(Address(url, True), print, Patience(60, 0.01, 0.02)) as there:
+
+        def stop() -> None:
+            until(lambda: there._followed)  # its answer has begun
+            there.stop()
+
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        with pytest.raises(Stopped):
+            there.persist(lambda: list(there.lines("/events")))
+        stopping.join()
