@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.native.compilation import KEPT
 from lowmem_resnet20.native.readiness import make_ready
 from lowmem_resnet20.network.weights import save_weights
@@ -59,7 +59,7 @@ class Kept:
         return tuple(Job(self.folder / f"{i}.ct", folder / f"{i}.ct") for i in numbers)
 
     def logits(self, path: Path, picture: int) -> np.ndarray:
-        return client.decrypt_logits(self.keys, SET, path, WEIGHTS, self.ids[picture])
+        return parties.decrypt_logits(self.keys, SET, path, WEIGHTS, self.ids[picture])
 
 
 def pictures(count: int) -> list[np.ndarray]:
@@ -69,10 +69,10 @@ def pictures(count: int) -> list[np.ndarray]:
 def keep(folder: Path, count: int) -> Kept:
     """Keys, weights and so many encrypted pictures."""
     kept = Kept(folder, [])
-    client.generate_keys(SET, kept.keys, SilentProgress())
+    parties.generate_keys(SET, kept.keys)
     save_weights(folder / "weights", WEIGHTS)
     for i, pixels in enumerate(pictures(count)):
-        kept.ids.append(client.encrypt_picture(kept.keys, SET, pixels, WEIGHTS, folder / f"{i}.ct", f"{i}.png"))
+        kept.ids.append(parties.encrypt_picture(kept.keys, SET, pixels, WEIGHTS, folder / f"{i}.ct", f"{i}.png"))
     return kept
 
 

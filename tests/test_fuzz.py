@@ -20,14 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lowmem_resnet20.openfhe.trial import Trial
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.errors import CiphertextError, ExitCode
 from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import PICTURE
 from lowmem_resnet20.files.keystore import CONTEXT
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
-from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
@@ -40,9 +39,9 @@ EDGE = 600  # bytes at both ends, where the structure is; between them are coeff
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
     save_weights(folder / "weights", WEIGHTS)
-    client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
+    parties.generate_keys(INSECURE_SET, folder / "exp1")
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(1))
-    client.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS, folder / "p.ct", "picture")
+    parties.encrypt_picture(folder / "exp1", INSECURE_SET, pixels, WEIGHTS, folder / "p.ct", "picture")
     return folder
 
 
@@ -56,7 +55,7 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
 
 
 def read(folder: Path, path: Path):
-    ours = belonging(INSECURE_SET, client.open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
+    ours = belonging(INSECURE_SET, open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
     with Trial(folder / "exp1" / "server" / CONTEXT) as trial:
         return read_ciphertext(path, PICTURE, ours, trial)
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.native import exponential
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
@@ -28,7 +29,6 @@ from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, g
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights, save_weights
 from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.request import Job
 from miniature import ARCHITECTURE, INSECURE_LEAN_SET, INSECURE_NATIVE_SET, INSECURE_SET, random_weights
 
@@ -86,16 +86,16 @@ def _bits(values: np.ndarray) -> str:
 def encrypted(folder: str, number: int) -> list[str]:
     """The client: makes keys and encrypts; returns the pictures' ids."""
     set_, path = SETS[number], Path(folder)
-    client.generate_keys(set_, path / "exp", SilentProgress())
+    parties.generate_keys(set_, path / "exp")
     group = [client.Named(pixels, "picture") for pixels in PICTURES[: set_.pictures]]
-    return client.encrypt_group(path / "exp", set_, group, weights_in(path), path / "picture.ct")
+    return parties.encrypt_group(path / "exp", set_, group, weights_in(path), path / "picture.ct")
 
 
 def evaluated(folder: str, number: int) -> str:
     """The server; returns what is wrong."""
     path = Path(folder)
     jobs = [Job(path / "picture.ct", path / "result.ct")]
-    [outcome] = server.evaluate(path / "exp", SETS[number], jobs, weights_in(path), SilentProgress())
+    [outcome] = parties.evaluate(path / "exp", SETS[number], jobs, weights_in(path), SilentProgress())
     return outcome.error.message if outcome.error else ""
 
 
@@ -156,5 +156,5 @@ def test_client_and_server_of_different_processors_finish_a_picture(number, tmp_
     ids = told_under(clients, encrypted, str(tmp_path), number)
     assert told_under(servers, evaluated, str(tmp_path), number) == ""
     for place, (identity, expected) in enumerate(zip(ids, in_the_clear(set_, weights), strict=False)):
-        found = client.decrypt_logits(tmp_path / "exp", set_, tmp_path / "result.ct", weights, identity)
+        found = parties.decrypt_logits(tmp_path / "exp", set_, tmp_path / "result.ct", weights, identity)
         assert np.abs(found - expected).max() < 1e-2, place

@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 
 import lowmem_resnet20
+import parties
 from imports import imported_modules, module_names, tree
-from lowmem_resnet20.client import client
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, Order, automorphism
 from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 from secretnumbers import native_needles, needles
@@ -123,9 +122,9 @@ def folder(request, tmp_path_factory) -> Path:
     folder, weights = tmp_path_factory.mktemp("boundary") / set_.engine, random_weights(set_.architecture)
     folder.mkdir()
     save_weights(folder / "weights", weights)
-    client.generate_keys(set_, folder / "exp6", SilentProgress())
+    parties.generate_keys(set_, folder / "exp6")
     pixels = random_picture(set_.architecture, np.random.default_rng(9))
-    client.encrypt_picture(folder / "exp6", set_, pixels, weights, folder / "p.ct", "p.png")
+    parties.encrypt_picture(folder / "exp6", set_, pixels, weights, folder / "p.ct", "p.png")
     return folder
 
 
@@ -165,7 +164,7 @@ if party == "server":
     work = worker.main
 else:
     from lowmem_resnet20 import client
-    work = lambda: client.decrypt_logits(folder / "exp6", SET, folder / "r.ct", load_weights(folder / "weights"))
+    work = lambda: parties.decrypt_logits(folder / "exp6", SET, folder / "r.ct", load_weights(folder / "weights"))
 threading.setprofile(profile)
 sys.setprofile(profile)
 work()

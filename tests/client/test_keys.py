@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
@@ -32,8 +33,6 @@ from lowmem_resnet20.openfhe.context import (
     load_relinearisation_key,
     load_rotation_keys,
 )
-from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
 
 WEIGHTS = random_weights(ARCHITECTURE)
@@ -47,7 +46,7 @@ def keys(tmp_path_factory) -> Path:
     folder = Path(os.fsdecode(os.fsencode(tmp_path_factory.mktemp("keys")) + b"/\xff"))
     before = os.umask(0)
     try:
-        client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
+        parties.generate_keys(INSECURE_SET, folder / "exp1")
     finally:
         os.umask(before)
     return folder / "exp1"
@@ -64,7 +63,7 @@ def test_every_file_under_a_name_that_is_not_utf8(keys):
     """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name
     too."""
     picture, name = keys.parent / os.fsdecode(b"p\xfe.ct"), os.fsdecode(b"\xfe.png")
-    identity = client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
+    identity = parties.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
     assert client.encryptions(keys, INSECURE_SET)[identity].name == name
     client.check_decryption(keys, INSECURE_SET)
     context, side = checked_context(keys / "server" / "context.bin", INSECURE_SET), keys / "server"
@@ -72,7 +71,7 @@ def test_every_file_under_a_name_that_is_not_utf8(keys):
     load_rotation_keys(side / "rotations-1.key", context)
     clear_rotation_keys()
     clear_relinearisation_keys()
-    ours = belonging(INSECURE_SET, server.open_folder(side, INSECURE_SET).keys, WEIGHTS)
+    ours = belonging(INSECURE_SET, open_folder(side, INSECURE_SET).keys, WEIGHTS)
     with Trial(side / "context.bin") as trial:
         read_ciphertext(picture, PICTURE, ours, trial)
 
@@ -81,7 +80,7 @@ def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeyp
     """A little more than they take; and with less free, none is made."""
     asked, taken = [], 0
     monkeypatch.setattr(keygeneration, "check_space", lambda folder, needed, what: asked.append(needed))
-    client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6", SilentProgress())
+    parties.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6")
     manifest = json.loads((tmp_path / "exp6" / "server" / MANIFEST).read_text())
     for path in (path for path in (tmp_path / "exp6").rglob("*") if path.is_file()):
         bound = largest_bytes(INSECURE_FUNCTIONAL_SET, path.name, len(manifest["rotations"].get(path.name, ())))
@@ -92,7 +91,7 @@ def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeyp
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=asked[0] - 1, f_frsize=1))
     monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match=r"the keys of parameter set 6 take 0\.\d\d GB of disk"):
-        client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "again" / "exp6", SilentProgress())
+        parties.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "again" / "exp6")
     assert list((tmp_path / "again").iterdir()) == []
 
 
@@ -105,12 +104,12 @@ from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SET
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-client.generate_keys(INSECURE_SET, folder / "exp1", SilentProgress())
+parties.generate_keys(INSECURE_SET, folder / "exp1")
 largest = max(path.stat().st_size for path in folder.rglob("*.key"))
 for lacking in (0, 1, largest // 2):
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest - lacking, largest))
     try:
-        client.generate_keys(INSECURE_SET, folder / str(lacking) / "exp1", SilentProgress())
+        parties.generate_keys(INSECURE_SET, folder / str(lacking) / "exp1")
         print("made")
     except EnvironmentFault as error:
         print(error.message.replace(str(folder), ""), [*(folder / str(lacking)).iterdir()])
@@ -135,7 +134,7 @@ from lowmem_resnet20 import client, keygeneration
 from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SET
 keygeneration.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
-client.generate_keys(INSECURE_SET, Path(sys.argv[1]), SilentProgress())
+parties.generate_keys(INSECURE_SET, Path(sys.argv[1]))
 """
 
 
@@ -144,7 +143,7 @@ def test_what_a_killed_one_left_goes_at_the_next_try(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "exp1")]
     assert subprocess.run(command, env=ENVIRONMENT, check=False).returncode == -signal.SIGKILL
     assert list(tmp_path.glob(".exp1.*.partial/client/secret.key"))
-    client.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6", SilentProgress())
+    parties.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6")
     assert [path.name for path in tmp_path.iterdir()] == ["exp6"]
 
 
@@ -153,7 +152,7 @@ def test_where_no_modes_are_kept_no_key_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o777))
     monkeypatch.setattr(keygeneration, "new_context", lambda _: pytest.fail("no key may be made"))
     with pytest.raises(EnvironmentFault, match="keeps no permissions"):
-        client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
+        parties.generate_keys(INSECURE_SET, tmp_path / "exp1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +182,7 @@ def test_what_decrypting_needs_can_be_checked_before_encrypting(keys, tmp_path, 
 
 
 def test_a_manifest_that_leaves_files_unchecked_is_refused(keys):
-    manifest = server.open_folder(keys / "server", INSECURE_SET)
+    manifest = open_folder(keys / "server", INSECURE_SET)
     for name in ("context.bin", "relinearisation.key"):
         less = {other: record for other, record in manifest.files.items() if other != name}
         with pytest.raises(KeyFolderError, match=f"does not name {name}"):
@@ -194,7 +193,7 @@ def test_the_folder_is_flushed(tmp_path, monkeypatch):
     """The client's files, small and not to be made again, reach the disk before their folder has its name."""
     flushed, flush = [], files.flush_to_disk
     monkeypatch.setattr(files, "flush_to_disk", lambda path: (flushed.append(path), flush(path)))
-    client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
+    parties.generate_keys(INSECURE_SET, tmp_path / "exp1")
     names = [path.name for path in flushed]
     assert names[-1] == tmp_path.name
     for name in ("secret.key", "public.key", "manifest.json"):

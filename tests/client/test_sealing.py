@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("cryptography")
 
+import parties
 from lowmem_resnet20.cli.passphrase import FILE_VARIABLE, passphrase_of
 from lowmem_resnet20.client import client, sealing
 from lowmem_resnet20.errors import ExitCode, KeyFolderError
 from lowmem_resnet20.files.keystore import CLIENT, SERVER
 from lowmem_resnet20.openfhe.secret import SECRET_KEY
 from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.request import Job
 from miniature import INSECURE_SHORT_SET as SET
 from miniature import random_picture, random_weights
@@ -30,7 +30,7 @@ WEIGHTS = random_weights(SET.architecture)
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sealed") / "exp6"
-    client.generate_keys(SET, folder, SilentProgress(), sealing.sealer(PASSPHRASE))
+    parties.generate_keys(SET, folder, SilentProgress(), sealing.sealer(PASSPHRASE))
     return folder
 
 
@@ -87,10 +87,10 @@ def test_the_whole_protocol_under_a_passphrase(keys, given, tmp_path):
     picture, result = tmp_path / "p.ct", tmp_path / "r.ct"
     pixels = random_picture(SET.architecture, np.random.default_rng(3))
     client.check_decryption(keys, SET)
-    identity = client.encrypt_picture(keys, SET, pixels, WEIGHTS, picture, "p.png")
-    [outcome] = server.evaluate(keys, SET, [Job(picture, result)], WEIGHTS, SilentProgress())
+    identity = parties.encrypt_picture(keys, SET, pixels, WEIGHTS, picture, "p.png")
+    [outcome] = parties.evaluate(keys, SET, [Job(picture, result)], WEIGHTS, SilentProgress())
     assert outcome.error is None
-    assert client.decrypt_logits(keys, SET, result, WEIGHTS, identity).shape == (10,)
+    assert parties.decrypt_logits(keys, SET, result, WEIGHTS, identity).shape == (10,)
 
 
 def test_a_wrong_passphrase(keys, given):
@@ -104,7 +104,7 @@ def test_encrypting_asks_for_none(keys, monkeypatch, tmp_path):
     monkeypatch.setattr(client, "passphrase_of", lambda path: pytest.fail("asked"))
     client.check_encryption(keys, SET)
     pixels = random_picture(SET.architecture, np.random.default_rng(3))
-    client.encrypt_picture(keys, SET, pixels, WEIGHTS, tmp_path / "p.ct", "p.png")
+    parties.encrypt_picture(keys, SET, pixels, WEIGHTS, tmp_path / "p.ct", "p.png")
 
 
 def test_no_file_holds_the_secret_in_the_clear(keys):
@@ -128,7 +128,7 @@ def test_it_is_sealed_before_it_is_written(tmp_path):
         raise RuntimeError("cut short")
 
     with pytest.raises(RuntimeError, match="cut short"):
-        client.generate_keys(SET, tmp_path / "exp6", SilentProgress(), seal)
+        parties.generate_keys(SET, tmp_path / "exp6", SilentProgress(), seal)
     assert seen == []
     assert list(tmp_path.iterdir()) == []
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.cluster.keycache import cache_folder
 from lowmem_resnet20.cluster.worker import Worker
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import server
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 from raycluster import keep_compiled
@@ -33,9 +32,9 @@ def folder(request, tmp_path_factory) -> Path:
     folder, set_ = tmp_path_factory.mktemp("worker") / request.param, SETS[request.param]
     folder.mkdir()
     save_weights(folder / "weights", WEIGHTS)
-    client.generate_keys(set_, folder / "exp6", SilentProgress())
+    parties.generate_keys(set_, folder / "exp6")
     for i, pixels in enumerate(PICTURES):
-        client.encrypt_picture(folder / "exp6", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
+        parties.encrypt_picture(folder / "exp6", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
     return folder
 
 
@@ -66,7 +65,7 @@ def test_keys_are_opened_once_for_all_pictures(folder, worker, tmp_path, monkeyp
         assert set(answer.line) == {"seconds", "peak_bytes"} and answer.line["seconds"] > 0
         assert ("conv1.relu.ct" in answer.checkpoints, bool(answer.checkpoints)) == (number == 1,) * 2
         (tmp_path / "r.ct").write_bytes(answer.result)
-        logits = client.decrypt_logits(folder / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
+        logits = parties.decrypt_logits(folder / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
         assert np.abs(logits - forward(WEIGHTS, PICTURES[number])["fc"]).max() < 0.1
         results.append(answer.result)
     assert opened == [1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client.precision import inspect_checkpoints
 from lowmem_resnet20.errors import CiphertextError
@@ -22,7 +23,6 @@ from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, 
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
 from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.request import Job
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, random_picture, random_weights
 
@@ -42,23 +42,23 @@ class Keyed:
 
     def encrypted(self, pictures, path: Path) -> list[str]:
         group = [client.Named(pixels, f"{i}") if pixels is not None else None for i, pixels in enumerate(pictures)]
-        return client.encrypt_group(self.keys, self.set, group, WEIGHTS, path)
+        return parties.encrypt_group(self.keys, self.set, group, WEIGHTS, path)
 
     def evaluated(self, ciphertext: Path, *, resume: bool = False, progress=None, checkpoints=None) -> Path:
         output = ciphertext.with_name("r.ct")
         progress = progress or SilentProgress()
         job = Job(ciphertext, output, checkpoints)
-        [outcome] = server.evaluate(self.keys, self.set, [job], WEIGHTS, progress, resume=resume)
+        [outcome] = parties.evaluate(self.keys, self.set, [job], WEIGHTS, progress, resume=resume)
         if outcome.error:
             raise outcome.error
         return output
 
     def decrypted(self, result: Path) -> np.ndarray:
-        return client.decrypt_group(self.keys, self.set, result, WEIGHTS)
+        return parties.decrypt_group(self.keys, self.set, result, WEIGHTS)
 
 
 def keyed(set_: ParameterSet, folder: Path) -> Keyed:
-    client.generate_keys(set_, folder / "exp", SilentProgress())
+    parties.generate_keys(set_, folder / "exp")
     return Keyed(set_, folder / "exp")
 
 
@@ -100,7 +100,7 @@ def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     assert worst(logits, in_the_clear(eight.set, group)) < NOISE[eight.set.engine]
     filled = [place for place, pixels in enumerate(group) if pixels is not None]
     assert worst(logits[filled], np.stack([forward(WEIGHTS, group[place])["fc"] for place in filled])) < 0.3
-    assert worst(client.decrypt_logits(eight.keys, eight.set, result, WEIGHTS, ids[5]), logits[5]) < 1e-3
+    assert worst(parties.decrypt_logits(eight.keys, eight.set, result, WEIGHTS, ids[5]), logits[5]) < 1e-3
     listed = client.encryptions(eight.keys, eight.set)
     assert [listed[ids[place]].name for place in filled] == [f"{place}" for place in filled]
     assert ids[3] not in listed

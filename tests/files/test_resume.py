@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.errors import CiphertextError
 from lowmem_resnet20.files.envelope import read_envelope, write_envelope
 from lowmem_resnet20.files.resume import Unfinished
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.request import Job
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
 
@@ -50,7 +49,7 @@ def save_and_die(self, part, state):
 
 Unfinished.save = save_and_die
 job = Job(folder / "0.ct", folder / "r.ct")
-server.evaluate(folder / "exp6", SETS[folder.name], [job], random_weights(ARCHITECTURE), SilentProgress())
+parties.evaluate(folder / "exp6", SETS[folder.name], [job], random_weights(ARCHITECTURE), SilentProgress())
 """
 
 
@@ -59,9 +58,9 @@ def make_folder(engine: str, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume") / engine
     folder.mkdir()
     set_ = SETS[engine]
-    client.generate_keys(set_, folder / "exp6", SilentProgress())
+    parties.generate_keys(set_, folder / "exp6")
     for i, pixels in enumerate(PICTURES):
-        client.encrypt_picture(folder / "exp6", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
+        parties.encrypt_picture(folder / "exp6", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
     return folder
 
 
@@ -94,7 +93,7 @@ def evaluate(folder: Path, names: list[str], *, resume: bool = False, weights=WE
     """Outcomes for pictures given as INPUT>OUTPUT, and what was shown."""
     jobs = [Job(*(folder / f"{part}.ct" for part in name.split(">"))) for name in names]
     steps = Steps()
-    return server.evaluate(folder / "exp6", SETS[folder.name], jobs, weights, steps, resume=resume), steps
+    return parties.evaluate(folder / "exp6", SETS[folder.name], jobs, weights, steps, resume=resume), steps
 
 
 def result(folder: Path, name: str) -> bytes:
@@ -103,7 +102,7 @@ def result(folder: Path, name: str) -> bytes:
 
 
 def logits(folder: Path, name: str) -> np.ndarray:
-    return client.decrypt_logits(folder / "exp6", SETS[folder.name], folder / f"{name}.ct", WEIGHTS)
+    return parties.decrypt_logits(folder / "exp6", SETS[folder.name], folder / f"{name}.ct", WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +192,7 @@ def test_a_state_of_other_code_is_refused(folder, monkeypatch):
     """Sets and keys are the same, but the evaluation computes something else."""
     killed(folder, "conv1")
     monkeypatch.setattr(type(SETS[folder.name].refresh), "margin", 1.5)
-    client.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[0], WEIGHTS, folder / "new.ct", "0")
+    parties.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[0], WEIGHTS, folder / "new.ct", "0")
     outcomes, _ = evaluate(folder, ["0>r"], resume=True)
     assert "computes otherwise" in outcomes[0].error.message
     outcomes, _ = evaluate(folder, ["new>r"], resume=True)
@@ -228,7 +227,7 @@ def test_a_state_swapped_for_another_of_the_same_run_is_refused(folder):
     assert outcomes[0].error is None  # an evaluation is deterministic: the same state
     (folder / "r.ct").unlink()
     killed(folder, "conv1")
-    client.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[1], WEIGHTS, folder / "other.ct", "1")
+    parties.encrypt_picture(folder / "exp6", SETS[folder.name], PICTURES[1], WEIGHTS, folder / "other.ct", "1")
     state = folder / "r.ct.unfinished" / "conv1-0.ct"
     facts = read_envelope(state).facts
     write_envelope(state, read_envelope(folder / "other.ct").payload, facts)
@@ -249,7 +248,7 @@ def test_a_fresh_start_clears_what_was_left(folder, expected):
             seen.extend(path.name for path in (folder / "r.ct.unfinished").glob("stray*") if stage != "keys")
 
     job = Job(folder / "0.ct", folder / "r.ct")
-    server.evaluate(folder / "exp6", SETS[folder.name], [job], WEIGHTS, Watching())
+    parties.evaluate(folder / "exp6", SETS[folder.name], [job], WEIGHTS, Watching())
     assert not seen and not (folder / "r.ct.unfinished").exists()
     (folder / "r.ct").unlink()
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.files.keystore import CLIENT
 from lowmem_resnet20.openfhe.secret import SECRET_KEY
-from lowmem_resnet20.progress.display import SilentProgress
 from miniature import INSECURE_SET
 
 PR_GET_DUMPABLE = 3
@@ -73,5 +73,5 @@ def test_they_are_off_before_it_is_made(allowed, tmp_path, monkeypatch):
 
     monkeypatch.setattr(keygeneration, "new_context", stop)
     with pytest.raises(RuntimeError, match="enough"):
-        client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
+        parties.generate_keys(INSECURE_SET, tmp_path / "exp1")
     assert seen == [(0, 0)]

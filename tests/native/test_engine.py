@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client.precision import inspect_checkpoints
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, KeyFolderError
@@ -93,10 +94,10 @@ class Kept:
     def evaluate(self, *names: str, keys: Path | None = None) -> list[server.Outcome]:
         """Pictures given as INPUT>OUTPUT, in this process."""
         jobs = [Job(*(self.folder / f"{part}.ct" for part in name.split(">"))) for name in names]
-        return server.evaluate(keys or self.keys, self.set, jobs, WEIGHTS, SilentProgress())
+        return parties.evaluate(keys or self.keys, self.set, jobs, WEIGHTS, SilentProgress())
 
     def logits(self, name: str, picture: int) -> np.ndarray:
-        return client.decrypt_logits(self.keys, self.set, self.folder / f"{name}.ct", WEIGHTS, self.ids[picture])
+        return parties.decrypt_logits(self.keys, self.set, self.folder / f"{name}.ct", WEIGHTS, self.ids[picture])
 
     def clear(self, picture: int) -> np.ndarray:
         """What an evaluation without noise gives."""
@@ -106,10 +107,10 @@ class Kept:
 
 
 def make(folder: Path, set_: ParameterSet) -> Kept:
-    client.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress())
+    parties.generate_keys(set_, folder / f"exp{set_.number}")
     save_weights(folder / "weights", WEIGHTS)
     ids = [
-        client.encrypt_picture(folder / f"exp{set_.number}", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
+        parties.encrypt_picture(folder / f"exp{set_.number}", set_, pixels, WEIGHTS, folder / f"{i}.ct", "picture")
         for i, pixels in enumerate(PICTURES)
     ]
     return Kept(folder, set_, ids)
@@ -172,7 +173,7 @@ def test_a_second_evaluation_in_one_process_gives_the_same_bytes(kept):
 def test_precision_by_layer(kept, tmp_path):
     """Every layer's checkpoint; the noise of a refresh, in the unit of what is encrypted."""
     job = Job(kept.folder / "0.ct", tmp_path / "r.ct", tmp_path / "checkpoints")
-    [outcome] = server.evaluate(kept.keys, kept.set, [job], WEIGHTS, SilentProgress())
+    [outcome] = parties.evaluate(kept.keys, kept.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is None
     layers = inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
     relus = list(ARCHITECTURE.relu_channels())
@@ -199,14 +200,14 @@ def test_one_folder_serves_another_network_that_needs_the_same_keys(time, tmp_pa
     set_ = replace(time.set, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
     weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
     pixels = PICTURES[0]
-    identity = client.encrypt_picture(time.keys, set_, pixels, weights, job.ciphertext, "picture")
-    [outcome] = server.evaluate(time.keys, set_, [job], weights, SilentProgress())
+    identity = parties.encrypt_picture(time.keys, set_, pixels, weights, job.ciphertext, "picture")
+    [outcome] = parties.evaluate(time.keys, set_, [job], weights, SilentProgress())
     assert outcome.error is None
-    found = client.decrypt_logits(time.keys, set_, job.output, weights, identity)
+    found = parties.decrypt_logits(time.keys, set_, job.output, weights, identity)
     network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
     slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
     assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-4
-    [outcome] = server.evaluate(time.keys, time.set, [job], WEIGHTS, SilentProgress())
+    [outcome] = parties.evaluate(time.keys, time.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is not None and "is of other weights" in outcome.error.message
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client.precision import inspect_checkpoints
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
@@ -47,7 +48,7 @@ PIXELS = random_picture(ARCHITECTURE, np.random.default_rng(9))
 def evaluate(keys, picture, folder, set_=INSECURE_SET, weights=WEIGHTS, progress=None, resume=False, checkpoints=None):
     """The server on one picture; its result is folder/r.ct."""
     job = Job(picture, folder / "r.ct", checkpoints)
-    [outcome] = server.evaluate(keys, set_, [job], weights, progress or SilentProgress(), resume=resume)
+    [outcome] = parties.evaluate(keys, set_, [job], weights, progress or SilentProgress(), resume=resume)
     if outcome.error:
         raise outcome.error
 
@@ -55,14 +56,14 @@ def evaluate(keys, picture, folder, set_=INSECURE_SET, weights=WEIGHTS, progress
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("keys") / "exp1"
-    client.generate_keys(INSECURE_SET, folder, SilentProgress())
+    parties.generate_keys(INSECURE_SET, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def picture(keys) -> Path:
     path = keys.parent / "picture.ct"
-    client.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, path, "picture")
+    parties.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, path, "picture")
     return path
 
 
@@ -81,7 +82,7 @@ from lowmem_resnet20.job import Job
 from lowmem_resnet20.terminal.progress import SilentProgress
 folder = Path(sys.argv[1])
 job = Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints")
-[outcome] = server.evaluate(folder / "exp1", INSECURE_SET, [job], random_weights(), SilentProgress())
+[outcome] = parties.evaluate(folder / "exp1", INSECURE_SET, [job], random_weights(), SilentProgress())
 assert outcome.error is None
 assert "lowmem_resnet20.client.client" not in sys.modules
 """
@@ -97,9 +98,9 @@ def identity(picture: Path) -> str:
 
 def test_a_result_names_the_picture_it_answers(keys, picture, result):
     assert read_envelope(result).facts.picture == identity(picture)
-    client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity(picture))
+    parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity(picture))
     with pytest.raises(CiphertextError, match="result of another picture"):
-        client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, "another")
+        parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, "another")
     [entry] = client.encryptions(keys, INSECURE_SET).values()
     assert (entry.id, entry.name) == (identity(picture), "picture")
     assert (keys / "client" / "pictures.jsonl").stat().st_mode & 0o777 == 0o600
@@ -111,7 +112,7 @@ def test_other_weights_are_refused_on_either_side(keys, picture, result, tmp_pat
         with pytest.raises(CiphertextError, match="of other weights"):
             evaluate(keys, picture, tmp_path, weights=other)
         with pytest.raises(CiphertextError, match="of other weights"):
-            client.decrypt_logits(keys, INSECURE_SET, result, other)
+            parties.decrypt_logits(keys, INSECURE_SET, result, other)
 
 
 def test_what_other_code_computed_is_refused(keys, picture, result, tmp_path, monkeypatch):
@@ -120,11 +121,11 @@ def test_what_other_code_computed_is_refused(keys, picture, result, tmp_path, mo
     with pytest.raises(CiphertextError, match="computes otherwise"):
         evaluate(keys, picture, tmp_path)
     with pytest.raises(CiphertextError, match="computes otherwise"):
-        client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
+        parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
 
 
 def test_logits(keys, result):
-    logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
+    logits = parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
     slots = Clear(pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PIXELS)[None]), 1)
     clear = Network(INSECURE_SET, scale(WEIGHTS, INSECURE_SET.refresh), ClearEvaluator(INSECURE_SET), NoObserver()).run(
         slots
@@ -136,16 +137,16 @@ def test_logits(keys, result):
 
 def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
     """From twice the largest calibrated logit on, as when a value left the range of a Chebyshev series."""
-    manifest = client.open_folder(keys / "client", INSECURE_SET)
+    manifest = open_folder(keys / "client", INSECURE_SET)
     sent = read_envelope(result)
-    logits = client.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
+    logits = parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
 
     def decrypted(part):
         """With weights whose largest calibrated logit is that part of the result's."""
         weights = replace(WEIGHTS, largest_logit=part * float(np.abs(logits).max()))
         facts = Facts.of(belonging(INSECURE_SET, manifest.keys, weights), LOGITS, sent.facts.picture)
         write_envelope(tmp_path / "r.ct", sent.payload, facts)
-        return client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", weights)
+        return parties.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", weights)
 
     assert np.abs(decrypted(0.505) - logits).max() < 1e-3  # each decryption adds a little noise
     with pytest.raises(CiphertextError, match="no logits of this network"):
@@ -166,10 +167,10 @@ def test_checkpoints(keys, picture, result):
 def test_a_functional_refresh_on_shared_copies(tmp_path):
     """Set 6's way, client to server to client, and what its checkpoints show."""
     set_ = INSECURE_FUNCTIONAL_SET
-    client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
-    client.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS, tmp_path / "p.ct", "picture")
+    parties.generate_keys(set_, tmp_path / "exp6")
+    parties.encrypt_picture(tmp_path / "exp6", set_, PIXELS, WEIGHTS, tmp_path / "p.ct", "picture")
     evaluate(tmp_path / "exp6", tmp_path / "p.ct", tmp_path, set_, checkpoints=tmp_path / "c")
-    logits = client.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
+    logits = parties.decrypt_logits(tmp_path / "exp6", set_, tmp_path / "r.ct", WEIGHTS)
     slots = Clear(pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PIXELS)[None]), 1)
     clear = Network(set_, scale(WEIGHTS, set_.refresh), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
@@ -198,7 +199,7 @@ def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
         evaluate(keys, picture, tmp_path)
         results.append((tmp_path / "r.ct").read_bytes())
     assert results[0] == results[1]
-    logits = client.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS)
+    logits = parties.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS)
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3
 
 
@@ -211,7 +212,7 @@ def test_keys_of_every_stage_are_read_once_and_others_by_stage(keys, picture, tm
 
     monkeypatch.setattr(openfhe_engine, "load_rotation_keys", counted)
     evaluate(keys, picture, tmp_path)
-    stages = client.open_folder(keys / "server", INSECURE_SET).stages.values()
+    stages = open_folder(keys / "server", INSECURE_SET).stages.values()
     users = Counter(name for names in stages for name in names)
     assert read == {name: 1 if count == len(stages) else count for name, count in users.items()}
     assert {1, 3} <= set(users.values())
@@ -245,7 +246,7 @@ def test_a_secret_key_that_others_can_read_is_refused(keys, result, tmp_path):
     shutil.copytree(keys / "client", tmp_path / "client")
     (tmp_path / "client" / "secret.key").chmod(0o644)
     with pytest.raises(KeyFolderError, match="can be read by others"):
-        client.decrypt_logits(tmp_path, INSECURE_SET, result, WEIGHTS)
+        parties.decrypt_logits(tmp_path, INSECURE_SET, result, WEIGHTS)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ def test_a_secret_key_that_others_can_read_is_refused(keys, result, tmp_path):
 def test_keys_are_never_overwritten(keys):
     before = {p: p.stat().st_mtime_ns for p in keys.rglob("*")}
     with pytest.raises(KeyFolderError, match="exists"):
-        client.generate_keys(INSECURE_SET, keys, SilentProgress())
+        parties.generate_keys(INSECURE_SET, keys)
     assert {p: p.stat().st_mtime_ns for p in keys.rglob("*")} == before
 
 
@@ -265,13 +266,13 @@ def test_an_interrupted_key_generation_leaves_nothing(tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        client.generate_keys(INSECURE_SET, tmp_path / "exp1", Interrupt())
+        parties.generate_keys(INSECURE_SET, tmp_path / "exp1", Interrupt())
     assert list(tmp_path.iterdir()) == []
     clear_rotation_keys()
 
 
 def test_ciphertexts_of_other_keys_are_refused(keys, picture, tmp_path):
-    client.generate_keys(INSECURE_SET, tmp_path / "exp1", SilentProgress())
+    parties.generate_keys(INSECURE_SET, tmp_path / "exp1")
     with pytest.raises(CiphertextError, match="other keys"):
         evaluate(tmp_path / "exp1", picture, tmp_path)
 
@@ -280,7 +281,7 @@ def test_logits_are_not_a_picture(keys, picture, result, tmp_path):
     with pytest.raises(CiphertextError, match="encrypted logits, not an encrypted picture"):
         evaluate(keys, result, tmp_path)
     with pytest.raises(CiphertextError, match="an encrypted picture, not encrypted logits"):
-        client.decrypt_logits(keys, INSECURE_SET, picture, WEIGHTS)
+        parties.decrypt_logits(keys, INSECURE_SET, picture, WEIGHTS)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "empty", "foreign", "missing"])
@@ -297,7 +298,7 @@ def test_damaged_ciphertexts(keys, picture, tmp_path, damage):
 
 
 def test_a_ciphertext_on_too_few_primes_is_refused(keys, picture, tmp_path):
-    manifest = client.open_folder(keys / "client", INSECURE_SET)
+    manifest = open_folder(keys / "client", INSECURE_SET)
     ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
     ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
     context = client.read_context(keys / "client" / "context.bin")
@@ -317,14 +318,14 @@ def test_one_folder_serves_another_network_that_needs_the_same_keys(keys, tmp_pa
     set_ = replace(INSECURE_SET, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
     weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
     pixels = PIXELS
-    identity = client.encrypt_picture(keys, set_, pixels, weights, job.ciphertext, "picture")
-    [outcome] = server.evaluate(keys, set_, [job], weights, SilentProgress())
+    identity = parties.encrypt_picture(keys, set_, pixels, weights, job.ciphertext, "picture")
+    [outcome] = parties.evaluate(keys, set_, [job], weights, SilentProgress())
     assert outcome.error is None
-    found = client.decrypt_logits(keys, set_, job.output, weights, identity)
+    found = parties.decrypt_logits(keys, set_, job.output, weights, identity)
     network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
     slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
     assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
-    [outcome] = server.evaluate(keys, INSECURE_SET, [job], WEIGHTS, SilentProgress())
+    [outcome] = parties.evaluate(keys, INSECURE_SET, [job], WEIGHTS, SilentProgress())
     assert outcome.error is not None and "is of other weights" in outcome.error.message
 
 
@@ -338,7 +339,7 @@ def test_want_of_memory_is_told(monkeypatch):
 
 
 def test_a_missing_rotation_is_found_before_openfhe_would_end_the_process(keys):
-    manifest = server.open_folder(keys / "server", INSECURE_SET)
+    manifest = open_folder(keys / "server", INSECURE_SET)
     check_coverage(keys / "server", manifest, INSECURE_SET)
     rotations = {name: [s for s in steps if s != 16] for name, steps in manifest.rotations.items()}
     with pytest.raises(KeyFolderError, match="lacks keys that this network needs: rotations by 16 in stage 1"):
@@ -412,7 +413,7 @@ def test_a_key_that_the_system_does_not_open_is_not_damaged(keys):
 
 
 def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
-    manifest = client.open_folder(keys / "client", INSECURE_SET)
+    manifest = open_folder(keys / "client", INSECURE_SET)
     ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
     ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
     write_envelope(tmp_path / "c.ct", payload_of(ciphertext), Facts.of(ours, CHECKPOINT, layer="conv1"))

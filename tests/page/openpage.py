@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.machine import child
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network import weights as networks
@@ -69,7 +69,7 @@ def install_worker() -> None:
 
 def make_keys(folder: Path, set_: ParameterSet, seal: Callable[[bytes], bytes] = bytes) -> None:
     """In folder/expN, and the weights beside them."""
-    client.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress(), seal)
+    parties.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress(), seal)
     save_weights(folder / "weights", WEIGHTS)
 
 

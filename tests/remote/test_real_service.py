@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.model import picture
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network import weights as weight_files
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
 from processes import until
 from serving import NUMBER, SET, Process, weights
@@ -31,7 +30,7 @@ WIDTH = SET.architecture.width
 def made(tmp_path_factory) -> Path:
     """A folder with keys and two pictures."""
     folder = tmp_path_factory.mktemp("made")
-    client.generate_keys(SET, folder / "keys" / f"exp{NUMBER}", SilentProgress())
+    parties.generate_keys(SET, folder / "keys" / f"exp{NUMBER}")
     for number in (1, 2):
         pixels = np.random.default_rng(number).integers(0, 256, (WIDTH, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")

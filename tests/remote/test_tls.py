@@ -8,7 +8,8 @@ import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, ServerError
 from lowmem_resnet20.remote.address import Address
-from lowmem_resnet20.remote.connection import Connection, Patience
+from lowmem_resnet20.remote.connection import Connection, Patience, Stopped
+from processes import until
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +78,19 @@ def test_no_other_variable_or_file_has_a_say(secure_url, certificate, monkeypatc
     with Connection(Address(secure_url, True), print) as connection:
         assert connection.ask("GET", "/").fields() == {"authorization": None}
     assert not (tmp_path / "log").exists()
+
+
+def test_what_is_followed_is_stopped(certificate, secure_url, monkeypatch):
+    """From another thread, which cuts the connection off below TLS."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Connection(Address(secure_url, True), print, Patience(60, 0.01, 0.02)) as there:
+
+        def stop() -> None:
+            until(lambda: there._followed)  # its answer has begun
+            there.stop()
+
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        with pytest.raises(Stopped):
+            there.persist(lambda: list(there.lines("/events")))
+        stopping.join()

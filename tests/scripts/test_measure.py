@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import parties
 from lowmem_resnet20.cli.output import Classification
 from lowmem_resnet20.cli.words import parse
 from lowmem_resnet20.client import client
@@ -18,7 +19,6 @@ from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
 from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.request import Job
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, random_picture, random_weights
 
@@ -51,19 +51,19 @@ class MiniatureBench(measure.Bench):
 
     def generate_keys(self, request, set_, folder):
         assert request.engine == set_.engine
-        client.generate_keys(set_, folder, SilentProgress())
+        parties.generate_keys(set_, folder)
         return [{"keys": str(folder), "seconds": 3.0, "peak_bytes": 1 << 30}]
 
     def encrypt(self, request, set_, folder):
         named = [client.Named(read_picture(path, ARCHITECTURE.width), str(path)) for path in request.inputs]
-        self.identities = client.encrypt_group(folder, set_, named, WEIGHTS, request.output / "1.ct")
+        self.identities = parties.encrypt_group(folder, set_, named, WEIGHTS, request.output / "1.ct")
         self.evaluations = 0
         return []
 
     def evaluate(self, request, set_, folder):
         [path] = request.ciphertexts
         if not self.evaluations:  # the others would give the same
-            [outcome] = server.evaluate(folder, set_, [Job(path, request.output)], WEIGHTS, SilentProgress())
+            [outcome] = parties.evaluate(folder, set_, [Job(path, request.output)], WEIGHTS, SilentProgress())
             assert outcome.error is None
         self.evaluations += 1
         seconds = self.evaluations * (100.0 if set_.pictures > 1 else 1.0)
@@ -72,7 +72,7 @@ class MiniatureBench(measure.Bench):
     def decrypt(self, request, set_, folder):
         assert request.plain
         group = client.encryptions(folder, set_)[self.identities[0]] and self.identities[0].partition(".")[0]
-        found = client.decrypt_group(folder, set_, request.ciphertexts[0], WEIGHTS, group)
+        found = parties.decrypt_group(folder, set_, request.ciphertexts[0], WEIGHTS, group)
         answers = []
         for path, logits in zip(request.inputs, found, strict=True):
             result = Classification.of(logits)

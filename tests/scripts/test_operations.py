@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lowmem_resnet20.client import client
+import parties
 from lowmem_resnet20.network.resnet20 import plan
-from lowmem_resnet20.progress.display import SilentProgress
 from miniature import (
     INSECURE_SHORT_NATIVE_SET,
     INSECURE_SHORT_SET,
@@ -32,7 +31,7 @@ BEFORE = (
 def test_operations_are_counted(tmp_path, set_):
     """As often as the plan says; together they take what the whole takes."""
     weights = random_weights(set_.architecture)
-    client.generate_keys(set_, tmp_path / "exp6", SilentProgress())
+    parties.generate_keys(set_, tmp_path / "exp6")
     pixels = random_picture(set_.architecture, np.random.default_rng(9))
     spent = operations.measure(set_, tmp_path / "exp6", pixels, weights, 10e9)
     refreshes = sum(plan(set_).refreshes.values())

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import parties
 from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.progress.display import Ended, SilentProgress
-from lowmem_resnet20.server import server
 from lowmem_resnet20.server.process import ServerRun
 from miniature import (
     ARCHITECTURE,
@@ -79,7 +79,7 @@ def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
     pixels = random_picture(set_.architecture, np.random.default_rng(9))
 
     def run_server(request, shown, stderr) -> ServerRun:
-        [outcome] = server.evaluate(request.folder, set_, request.jobs, weights, progress)
+        [outcome] = parties.evaluate(request.folder, set_, request.jobs, weights, progress)
         assert outcome.error is None
         progress.close()
         return ServerRun(1.0, 1 << 30, [], progress.times)

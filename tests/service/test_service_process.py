@@ -15,7 +15,6 @@ import pytest
 
 from lowmem_resnet20.client import client as encryption
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.progress.display import SilentProgress
 from miniature import random_picture
 from processes import ends, is_running, until
 from serving import SET, Process, upload_folder, wait_for, weights
@@ -30,7 +29,7 @@ class Owner:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.keys, self.seed = folder, folder / "exp6", seed
         self.logits: dict[int, np.ndarray] = {}
-        encryption.generate_keys(SET, self.keys, SilentProgress())
+        encryption.generate_keys(SET, self.keys)
 
     def encrypt(self, number: int) -> bytes:
         picture, path = (

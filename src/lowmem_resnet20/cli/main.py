@@ -333,9 +333,27 @@ def _forget_keys(request: Request, printer: Printer) -> None:
 
 
 def _serve(request: Request, printer: Printer) -> None:
-    from ..service.command import serve
+    from ..service.command import Serving, serve
 
-    serve(request, printer)
+    def told(where: dict[str, Any]) -> None:
+        if request.json:
+            printer.json(where)
+        else:
+            printer.say(f"listening on {where['url']}\nthe token that clients need is in {where['token_file']}")
+
+    serve(
+        Serving(
+            number=request.set_number,
+            listen=request.listen,
+            store=request.store,
+            weights=request.weights,
+            ray=request.ray,
+            verbose=request.verbose,
+            stderr=printer.stderr,
+            told=told,
+            warn=printer.warning,
+        )
+    )
 
 
 def _page(request: Request, printer: Printer) -> None:

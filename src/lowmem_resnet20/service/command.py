@@ -1,4 +1,4 @@
-"""What ``serve N`` does: takes the store, says where it listens, and answers until it is ended."""
+"""Serving: takes the store, tells where it listens, and answers until it is ended."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
-from ..cli.output import Printer
-from ..cli.words import Request
 from ..errors import UsageError
 from ..machine.files import os_fault
 from ..machine.hosts import host_and_port, is_this_machine
@@ -33,26 +32,51 @@ DEFAULT_ADDRESS = "127.0.0.1:8642"
 _GRACE_SECONDS = 3
 
 
-def serve(request: Request, printer: Printer) -> None:
+@dataclass(frozen=True)
+class Serving:
+    """What a service is asked to be.
+
+    number: of the parameter set;
+    listen: HOST:PORT; empty: DEFAULT_ADDRESS;
+    store: the folder of keys and jobs;
+    weights: their file; None: the program's own;
+    ray: address of the Ray cluster whose machines evaluate; empty: this machine;
+    verbose, stderr: how much of what goes on is told, and where;
+    told: hears where it is, in the fields that programs want: url, token_file, store, set;
+    warn: hears what is amiss, and a hint.
+    """
+
+    number: int
+    listen: str
+    store: Path
+    weights: Path | None
+    ray: str
+    verbose: int
+    stderr: TextIO
+    told: Callable[[dict[str, Any]], None]
+    warn: Callable[[str, str], None]
+
+
+def serve(asked: Serving) -> None:
     """Serve until a signal ends the process.
 
     Errors: UsageError for an address that is none, or a set that there is not; WeightsError; EnvironmentFault where the
     address or the store is in use.
     """
-    set_ = parameter_set(request.set_number)
-    host, port = parse_address(request.listen or DEFAULT_ADDRESS)
-    weights = load_weights(request.weights or default_weights_path(), set_.architecture)
-    log = EventLog(printer.stderr, request.verbose)
-    store = Store(request.store)
+    set_ = parameter_set(asked.number)
+    host, port = parse_address(asked.listen or DEFAULT_ADDRESS)
+    weights = load_weights(asked.weights or default_weights_path(), set_.architecture)
+    log = EventLog(asked.stderr, asked.verbose)
+    store = Store(asked.store)
     store.open()
-    settings = Settings(set_.number, weights, request.weights, ServerProcess, printer.stderr)
-    if request.ray:
-        settings = _on_cluster(request.ray, settings)
+    settings = Settings(set_.number, weights, asked.weights, ServerProcess, asked.stderr)
+    if asked.ray:
+        settings = _on_cluster(asked.ray, settings)
     service = Service(settings, store, log)
     with telling_of_libraries(log), _listen(host, port) as listening:
-        if not request.ray:
-            _warn_of_memory(set_, printer)
-        _run(service, listening, partial(_say_where, request, printer, host, listening, service.store))
+        if not asked.ray:
+            _warn_of_memory(set_, asked.warn)
+        _run(service, listening, partial(_tell_where, asked, host, listening, service.store))
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -79,11 +103,11 @@ def _on_cluster(address: str, settings: Settings) -> Settings:
     return replace(settings, start=start, room=lambda _: sys.maxsize)
 
 
-def _warn_of_memory(set_: ParameterSet, printer: Printer) -> None:
+def _warn_of_memory(set_: ParameterSet, warn: Callable[[str, str], None]) -> None:
     available = available_bytes()
     if available < set_.server_bytes:
         message = f"an evaluation takes {format_bytes(set_.server_bytes)}, and {format_bytes(available)} are free"
-        printer.warning(message, "close other programs, or jobs will fail for want of memory")
+        warn(message, "close other programs, or jobs will fail for want of memory")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -94,21 +118,16 @@ def _listen(host: str, port: int) -> socket.socket:
         raise os_fault(error, "listen on", f"{host}:{port}") from error
 
 
-def _say_where(request: Request, printer: Printer, host: str, listening: socket.socket, store: Store) -> None:
+def _tell_where(asked: Serving, host: str, listening: socket.socket, store: Store) -> None:
     named = f"[{host}]" if ":" in host else host
     url = f"http://{named}:{listening.getsockname()[1]}"
-    if request.json:
-        printer.json(
-            {"url": url, "token_file": str(store.token), "store": str(store.folder), "set": request.set_number}
-        )
-    else:
-        printer.say(f"listening on {url}\nthe token that clients need is in {store.token}")
+    asked.told({"url": url, "token_file": str(store.token), "store": str(store.folder), "set": asked.number})
     if not is_this_machine(host.lower()):
         hint = "let a proxy that does TLS stand before it, and have it listen on 127.0.0.1"
-        printer.warning("the token and all else travel unencrypted: the service has no TLS of its own", hint)
+        asked.warn("the token and all else travel unencrypted: the service has no TLS of its own", hint)
 
 
-def _run(service: Service, listening: socket.socket, say_where: Callable[[], None]) -> None:
+def _run(service: Service, listening: socket.socket, tell_where: Callable[[], None]) -> None:
     """Answer until a signal comes; then end what is going on, and the process."""
     server, ended = web_server(make_app(service), grace_seconds=_GRACE_SECONDS), threading.Event()
 
@@ -122,7 +141,7 @@ def _run(service: Service, listening: socket.socket, say_where: Callable[[], Non
 
     with on_interrupt(end):
         service.start()
-        say_where()
+        tell_where()
         server.run(sockets=[listening])
         service.stop()
         service.close()
