@@ -1,15 +1,13 @@
 """E = exp(2 pi i t) of t = m / 2 + I, which forgets the integers I that raising the modulus has added.
 
 Given x = t / OVERFLOW in [-1, 1]: a Chebyshev series of exp(2 pi i OVERFLOW x / 2^DOUBLINGS), then so many squarings.
-It stays complex throughout, cosine and sine in one ciphertext.  The series is off by at most the 2 |J_k(4 pi)|, k > 28,
-that it leaves out; each squaring doubles that, and all is far below the noise.
-
-A series of degree 28 costs 8 products and 5 levels.  With four squarings degree 15 would do at the same 8 levels and no
-fewer products, but for an error of 1e-4; with two, degree 47 takes 6 levels, 8 in all, and more products.
+It stays complex throughout, cosine and sine in one ciphertext.  The series is off by at most the 2 |J_k(39 pi / 8)|,
+k > 31, that it leaves out; each squaring doubles that, and all is far below the noise.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -18,11 +16,24 @@ from numpy.polynomial import chebyshev
 from . import series
 from .arithmetic import Arithmetic, X
 
-#: Bound on a coefficient after raising, in units of q_0.  Under a sparse secret of Hamming weight 32 it is a sum of 33
-#: uniforms in [-1/2, 1/2], and one of 2^16 is beyond 16 with a probability of 2^16 * 2 * 0.5^33 / 33! < 2^-137.
-OVERFLOW = 16
-DOUBLINGS, DEGREE = 3, 28
+#: Bound on a coefficient after raising, in units of q_0: 9.6 of the deviations that it has under a secret of Hamming
+#: weight 192.  See :func:`log2_failure`.
+OVERFLOW = 39
+DOUBLINGS, DEGREE = 4, 31
 LEVELS = series.levels(DEGREE) + DOUBLINGS
+
+
+def log2_failure(weight: int = 192, overflow: int = OVERFLOW) -> float:
+    """log2 of a bound on the probability that raising the modulus brings a coefficient beyond ``overflow``, for any
+    message, under a secret with ``weight`` coefficients of 1 and -1.
+
+    In units of q_0 it is one of c_0 + c_1 s, with c_0 in [-1/2, 1/2]: within 1/2 of a sum of n = ``weight``
+    coefficients of c_1, which are uniform in [-1/2, 1/2].  Such a sum is beyond b with probability
+    2 / n! * sum_j (-1)^j C(n, j) (n/2 - b - j)^n, j < n/2 - b (Irwin and Hall, 1927); here in integers, times 2^n.
+    """
+    n, beyond = weight, weight - 2 * overflow + 1
+    terms = ((-1) ** j * math.comb(n, j) * (beyond - 2 * j) ** n for j in range((beyond + 1) // 2))
+    return math.log2(2 * sum(terms)) - n - math.log2(math.factorial(n))
 
 
 @cache

@@ -176,6 +176,12 @@ class ParameterSet:
         """What evaluates the set: NATIVE or OPENFHE."""
         return NATIVE if isinstance(self.refresh, NativeRefresh) else OPENFHE
 
+    @property
+    def secrets(self) -> str:
+        """OpenFHE's name of how secrets are drawn: ternary, of weight 192; to raise a modulus, OpenFHE's evaluator
+        switches to one of weight 32."""
+        return "SPARSE_TERNARY" if self.engine == NATIVE else "SPARSE_ENCAPSULATED"
+
     def summary(self, key_size: str) -> str:
         """The set on a few lines, for the terminal.  key_size: of a rotation key, see :mod:`..native.keyplan`."""
         budget = ", ".join(map(str, self.level_budget))
