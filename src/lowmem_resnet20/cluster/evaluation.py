@@ -20,7 +20,7 @@ from .pictures import Picture
 
 
 def evaluate_on_cluster(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
-    """As :func:`..server.server.evaluate`, on the machines of the cluster at ``request.ray``; JSON for each picture.
+    """As :func:`..server.server.evaluate`, on the machines of the cluster at ``request.ray``; a line of JSON for each picture.
 
     Each picture is evaluated by itself from its start: with ``resume`` those whose results are there are left alone.
 

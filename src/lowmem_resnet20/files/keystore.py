@@ -84,7 +84,7 @@ def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
     if set_.engine == NATIVE and name not in (CONTEXT, PUBLIC_KEY):
         return set_.switching_key_bytes + _OVERHEAD_BYTES
     if name == BOOTSTRAPPING_KEYS:
-        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the sparse secret
+        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the inner secret
     if rotations or name == RELINEARISATION_KEY:
         coefficients = set_.switching_key_bytes * max(rotations, 1)
     else:
@@ -200,7 +200,8 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     manifest = _of_set(folder, set_.number)
     if manifest.fingerprint != set_.fingerprint:
         raise KeyFolderError(
-            f"{folder} was made by a version of this program whose set {set_.number} was another",
+            f"{folder} was made by a version of this program whose set {set_.number} was another, "
+            f"or for other networks than {set_.networks}",
             _to_make_new(folder, set_.number),
         )
     if manifest.engine != set_.engine:

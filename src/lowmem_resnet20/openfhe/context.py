@@ -74,7 +74,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetNumLargeDigits(large_digits)
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
-    parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
+    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, set_.secrets))
     parameters.SetBatchSize(set_.stage_slots(1))
     try:
         context = enable(openfhe.GenCryptoContext(parameters))
@@ -88,7 +88,7 @@ def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -
     """All that one of this program's contexts differs in from another."""
     slots = set_.stage_slots(1)
     sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, slots, set_.security
-    return *sizes, multiplicative_depth, large_digits
+    return *sizes, set_.secrets, multiplicative_depth, large_digits
 
 
 def enable(context: Context) -> Context:
