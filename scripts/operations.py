@@ -51,18 +51,18 @@ KINDS = {
     "add": "additions",
     "add_vector": "additions",
 }
-#: The parts of the native refresh; what is left of one beside them is the exponential.
+#: The parts of the native refresh, or of the arithmetic; what is left beside them is the exponential.
 EXPONENTIAL = "refresh: exponential"
 PARTS = {
     "slots_to_coefficients": "refresh: slots to coefficients",
-    "raised": "refresh: switches and raise",
+    "raise_modulus": "refresh: modulus raise",
     "coefficients_to_slots": "refresh: coefficients to slots",
     "fourier": "refresh: series",
 }
 #: The native arithmetic's operations that move ciphertexts.
 MOVING = (
     "rescale", "add", "add_constant", "add_vector", "multiply_integer", "combination", "weighted_sum",
-    "sum_of_products", "rotate", "conjugate", "transform", "to_sparse", "raise_modulus", "to_dense",
+    "sum_of_products", "rotate", "conjugate", "transform", "raise_modulus",
 )  # fmt: skip
 
 
@@ -128,10 +128,8 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
     key = 2 * -(-towers // ring.digit_towers) * (5 * towers + 8 * len(ring.p)) * n
     if operation == "rotate":
         return moved + key * len({step for step in args[1] if step % (n // 2)})
-    if operation in ("conjugate", "sum_of_products", "to_dense"):
+    if operation in ("conjugate", "sum_of_products"):
         return moved + key
-    if operation == "to_sparse":
-        return moved + 2 * (5 + 8 * 2) * n
     if operation == "transform":
         steps = [step for step in (*args[1].babies, *args[1].giants) if step]
         vectors = sum(len(vector) for vector in args[1].vectors.values())
@@ -178,6 +176,7 @@ def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: M
         evaluator._load_stage = load_watched
         watch.watch(evaluator.arithmetic._encoder, {"encode": "encoding"})
         watch.watch_bytes(evaluator.arithmetic)
+        watch.watch(evaluator.arithmetic, PARTS)
         watch.watch(evaluator, KINDS | {"bootstrap_function": EXPONENTIAL})
     else:
         watch.watch(evaluator, KINDS)

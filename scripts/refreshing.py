@@ -14,7 +14,7 @@ import numpy as np
 
 from lowmem_resnet20.machine.memory import resident_bytes
 from lowmem_resnet20.native.keyplan import key_bytes, longest, refresh_plan
-from lowmem_resnet20.native.keys import MappedKeys, Order, openfhe_index
+from lowmem_resnet20.native.keys import MappedKeys, Order, automorphism
 from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.network.engines import NATIVE
@@ -24,7 +24,7 @@ from lowmem_resnet20.openfhe.context import new_context, set_up_bootstrapping
 from lowmem_resnet20.openfhe.evaluator import OpenfheEvaluator
 from lowmem_resnet20.openfhe.library import BINARY, openfhe
 from lowmem_resnet20.openfhe.native_keys import make_native_keys
-from lowmem_resnet20.openfhe.secret import client_context, make_shared_bootstrapping_keys
+from lowmem_resnet20.openfhe.secret import client_context
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,11 @@ def prepare_native(set_: ParameterSet, slots: int, folder: Path) -> Prepared:
     pair = context.KeyGen()
     degrees = {set_.refresh.degree, set_.refresh.identity_degree}
     needed = longest({degree: refresh_keys(plan, n, slots, towers, degree) for degree in degrees})
-    bootstrapping = lambda: make_shared_bootstrapping_keys(context, set_, pair.secretKey)
     order = Order(ORDER, memory_order(n))
-    chain = make_native_keys(context, pair.secretKey, needed, folder, order, bootstrapping, lambda name: None)
+    chain = make_native_keys(context, pair.secretKey, needed, folder, order, lambda name: None)
     make_ready(lambda: None)
     mapped = MappedKeys(folder, needed, chain, ORDER)
-    keys = {openfhe_index(name, n): mapped[name] for name in mapped}
+    keys = {automorphism(name, n): mapped[name] for name in mapped}
     arithmetic = NativeArithmetic(chain, keys)
     begun = time.monotonic()
     refresh = Refresh(arithmetic, plan, prepare(plan, n, slots))
@@ -120,7 +119,7 @@ def prepare_native(set_: ParameterSet, slots: int, folder: Path) -> Prepared:
         lambda x, refreshed: set_.refresh.relu(evaluator, x, 1.0, refreshed),
         decrypt,
         len(needed),
-        sum(key_bytes(set_, name, count) for name, count in needed.items()),
+        sum(key_bytes(set_, count) for count in needed.values()),
         lambda: arithmetic.plaintext_bytes,
         set_up,
     )

@@ -5,8 +5,8 @@
 
 Found as key generation finds them: by running the network on nothing, and by asking OpenFHE what its bootstrapping
 rotates by, or refreshing nothing as the native evaluator does.  Native keys are as long as the level of their uses:
-each with its towers and bytes.  The relinearisation and the conjugation key and the pair that enters and leaves the
-sparse secret are needed besides.
+each with its towers and bytes.  The relinearisation and the conjugation key, and with OpenFHE the pair that enters and
+leaves the inner secret, are needed besides.
 """
 
 from __future__ import annotations
@@ -98,15 +98,15 @@ def native_tables(set_: ParameterSet) -> Iterator[Table | str]:
         for name, towers in sorted(keys.items(), key=lambda key: abs(signed(rotation_step(key[0]), set_.full_slots))):
             step = rotation_step(name)
             why = "; ".join(sorted(purposes[stage][step])) if step else ""
-            size = format_bytes(key_bytes(set_, name, files[name]))
+            size = format_bytes(key_bytes(set_, files[name]))
             table.add_row(
                 str(signed(step, set_.full_slots)) if step else name, why, str(towers), str(files[name]), size
             )
         yield table
-        held = sum(key_bytes(set_, name, towers) for name, towers in keys.items())
+        held = sum(key_bytes(set_, towers) for towers in keys.values())
         yield f"{len(keys)} keys, of which {format_bytes(held)} are read\n"
-    total = sum(key_bytes(set_, name, towers) for name, towers in files.items())
-    whole = (len(files) - 1) * set_.switching_key_bytes  # the one into the sparse secret is small in either form
+    total = sum(key_bytes(set_, towers) for towers in files.values())
+    whole = len(files) * set_.switching_key_bytes
     yield f"{len(files)} keys in all, {format_bytes(total)}; in OpenFHE's form {format_bytes(whole)}"
 
 

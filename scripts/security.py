@@ -4,11 +4,13 @@
     git clone https://github.com/malb/lattice-estimator
     pip install passagemath-standard                      # Sage; with CPython 3.12 there are wheels of all of it
     scripts/security.py lattice-estimator
-    scripts/security.py lattice-estimator --log2-qp 1685 1639 1613
+    scripts/security.py lattice-estimator --sets 5 6 --engine native
+    scripts/security.py lattice-estimator --log2-ring 16 --log2-qp 1685 1639 1613
 
-Prints log2 of the number of classical operations of each attack, a line for every modulus that a set has, and for the
-sparse secret that moduli are raised under; then how likely that raising fails.  The estimator is no dependency of the
-program, may take an hour a line, and its figures change with its commits, so the commit is printed too.
+Prints log2 of the number of classical operations of each attack, a line for every ring and modulus that a set has, and
+for the inner secret under which OpenFHE's evaluator raises moduli; then how likely that raising fails.  ``--sets`` asks
+about some sets only.  The estimator is no dependency of the program, may take an hour a line, and its figures change
+with its commits, so the commit is printed too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowmem_resnet20.native.exponential import OVERFLOW
+from lowmem_resnet20.native.exponential import OVERFLOW, log2_failure
+from lowmem_resnet20.network.engines import ENGINES, NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, ParameterSet
 from lowmem_resnet20.network.resnet20 import plan
 
@@ -37,12 +40,13 @@ class Secret:
     deviation: float
 
 
-#: OpenFHE 1.6.1's for SPARSE_ENCAPSULATED: that of ciphertexts and nearly all keys, and that moduli are raised under.
+#: OpenFHE 1.6.1's: that of ciphertexts and keys, and of SPARSE_ENCAPSULATED that under which moduli are raised.
 #: Switching keys under the first have smaller errors than OpenFHE's parameter says.
-DENSE, SPARSE = Secret(192, 1.0), Secret(32, 3.19)
-#: Bits of the special primes of the key into the sparse secret, in OpenFHE 1.6.1.
-SPARSE_SPECIAL_BITS = 2 * 33
-LOG2_RING = 16
+MAIN, INNER = Secret(192, 1.0), Secret(32, 3.19)
+#: Bits of the special primes of the key into the inner secret, in OpenFHE 1.6.1.
+INNER_SPECIAL_BITS = 2 * 33
+#: How far beyond a message the raise may bring a coefficient, in units of q_0, and the secret that it is done under.
+RAISES = {NATIVE: (MAIN, OVERFLOW), OPENFHE: (INNER, 16)}
 COST_MODELS = ("BDGL16", "MATZOV")
 #: By name, the attack: of the estimator's module LWE, the parameters and how lattice reduction is costed.
 ATTACKS: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -57,30 +61,31 @@ class Instance:
     """Ring LWE as the attacks see it.  name: of what."""
 
     name: str
+    log2_ring: int
     log2_modulus: int
     secret: Secret
 
     def parameters(self, estimator: Any) -> Any:
         """In the estimator's terms, with as many samples as an attacker likes: keys and ciphertexts give them."""
         ones = self.secret.weight // 2
-        n = 1 << LOG2_RING
+        n = 1 << self.log2_ring
         secret = estimator.ND.SparseTernary(ones, self.secret.weight - ones, n)
         error = estimator.ND.DiscreteGaussian(self.secret.deviation)
         return estimator.LWE.Parameters(n=n, q=1 << self.log2_modulus, Xs=secret, Xe=error, tag=self.name)
 
 
 def instances(sets: Sequence[ParameterSet]) -> list[Instance]:
-    """Those of the sets, the largest modulus first, and of their sparse secrets: of equal ones, one."""
-    moduli: dict[tuple[Secret, int], list[str]] = defaultdict(list)
+    """Those of the sets, the largest first, and of their inner secrets where there are any: of equal ones, one."""
+    found: dict[tuple[Secret, int, int], list[str]] = defaultdict(list)
     for set_ in sets:
-        assert set_.log2_ring == LOG2_RING
-        moduli[DENSE, set_.log2_qp].append(f"{set_.number} {set_.engine}")
-    for set_ in sets:
-        moduli[SPARSE, set_.first_modulus_bits + SPARSE_SPECIAL_BITS].append(f"{set_.number} {set_.engine}")
-    kinds = {DENSE: "set", SPARSE: "sparse secret of set"}
+        found[MAIN, set_.log2_ring, set_.log2_qp].append(f"{set_.number} {set_.engine}")
+        if RAISES[set_.engine][0] is INNER:
+            bits = set_.first_modulus_bits + INNER_SPECIAL_BITS
+            found[INNER, set_.log2_ring, bits].append(f"{set_.number} {set_.engine}")
+    kinds = {MAIN: "set", INNER: "inner secret of set"}
     return [
-        Instance(f"{kinds[secret]} {', '.join(names)}", log2_modulus, secret)
-        for (secret, log2_modulus), names in sorted(moduli.items(), key=lambda item: -item[0][1])
+        Instance(f"{kinds[secret]} {', '.join(names)}", *sizes, secret)
+        for (secret, *sizes), names in sorted(found.items(), key=lambda item: item[0][1:], reverse=True)
     ]
 
 
@@ -106,23 +111,30 @@ def log2(number: Any) -> float:
 def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:
     """Lines of Markdown, as they come."""
     columns = [f"{attack}, {model}" for attack in ATTACKS for model in COST_MODELS]
-    yield f"| of | weight | error | log2 of the modulus | {' | '.join(columns)} | least |"
-    yield "|---" * (len(columns) + 5) + "|"
+    yield f"| of | log2 N | weight | error | log2 of the modulus | {' | '.join(columns)} | least |"
+    yield "|---" * (len(columns) + 6) + "|"
     for instance in found:
         costs = list(estimate(estimator, instance).values())
-        cells = [instance.name, instance.secret.weight, instance.secret.deviation, instance.log2_modulus]
+        secret = instance.secret
+        cells = [instance.name, instance.log2_ring, secret.weight, secret.deviation, instance.log2_modulus]
         cells += [f"{cost:.1f}" for cost in (*costs, min(costs))]
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def log2_failure(weight: int = SPARSE.weight, log2_ring: int = LOG2_RING) -> float:
-    """log2 of a bound on the probability that one raising of the modulus fails.
-
-    In units of q_0 a coefficient is a sum of weight + 1 uniforms in [-1/2, 1/2], and wrong beyond weight / 2, which is
-    1/2 less than all of it: 2 (1/2)^(weight + 1) / (weight + 1)! by Irwin and Hall, for each of N coefficients.
-    """
-    assert weight != SPARSE.weight or weight / 2 == OVERFLOW
-    return log2_ring + 1 - (weight + 1) - math.log2(math.factorial(weight + 1))
+def failures(sets: Sequence[ParameterSet]) -> Iterator[str]:
+    """By engine, a line on the set that is likeliest to fail."""
+    for engine, (secret, overflow) in RAISES.items():
+        bounds = []
+        for set_ in sets:
+            if set_.engine == engine:
+                once = set_.log2_ring + log2_failure(secret.weight, overflow)
+                refreshes = refreshes_of_a_group(set_)
+                bounds.append((once + math.log2(refreshes), once, refreshes, set_.number))
+        if bounds:
+            all_, once, refreshes, number = max(bounds)
+            yield f"set {number} {engine}: raising the modulus fails with probability 2^{once:.1f}; " + (
+                f"any of {refreshes} refreshes, 2^{all_:.1f}"
+            )
 
 
 def load_estimator(checkout: Path) -> Any:
@@ -142,28 +154,35 @@ def commit_of(checkout: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
-def refreshes_of_a_picture(set_: ParameterSet) -> int:
-    """Those that one picture goes through: of a group's other ciphertexts nothing comes to it."""
-    return sum(count // set_.ciphertexts(stage) for stage, count in plan(set_).refreshes.items())
+def refreshes_of_a_group(set_: ParameterSet) -> int:
+    """Those of a picture, or of the pictures that are evaluated together."""
+    return sum(plan(set_).refreshes.values())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("estimator", type=Path, help="a checkout of the lattice estimator")
+    parser.add_argument("--sets", type=int, nargs="+", metavar="SET", help="these alone")
+    parser.add_argument("--engine", choices=ENGINES, help="those of this engine alone")
     parser.add_argument("--log2-qp", type=int, nargs="+", metavar="BITS", help="these moduli instead of the sets'")
+    parser.add_argument("--log2-ring", type=int, default=16, metavar="BITS", help="the ring of these moduli")
     given = parser.parse_args(argv)
+    sets = [
+        set_
+        for (number, engine), set_ in PARAMETER_SETS.items()
+        if number in (given.sets or (number,)) and engine == (given.engine or engine)
+    ]
     if given.log2_qp:
-        found = [Instance("a modulus", bits, DENSE) for bits in given.log2_qp]
+        found = [Instance("a modulus", given.log2_ring, bits, MAIN) for bits in given.log2_qp]
     else:
-        found = instances(list(PARAMETER_SETS.values()))
+        found = instances(sets)
     estimator = load_estimator(given.estimator)
-    print(f"lattice estimator, commit {commit_of(given.estimator)}; N = 2^{LOG2_RING}\n", flush=True)
+    print(f"lattice estimator, commit {commit_of(given.estimator)}\n", flush=True)
     for line in table(estimator, found):
         print(line, flush=True)
-    refreshes = max(map(refreshes_of_a_picture, PARAMETER_SETS.values()))
-    once = log2_failure()
-    print(f"\nraising the modulus fails with probability 2^{once:.1f}; of a picture's {refreshes} refreshes, ", end="")
-    print(f"any with 2^{once + math.log2(refreshes):.1f}")
+    print()
+    for line in failures(sets):
+        print(line)
 
 
 if __name__ == "__main__":

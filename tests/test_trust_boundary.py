@@ -20,7 +20,7 @@ import lowmem_resnet20
 import parties
 from imports import imported_modules, module_names, tree
 from lowmem_resnet20.native.chain import read_chain_file
-from lowmem_resnet20.native.keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, Order, automorphism
+from lowmem_resnet20.native.keys import CONJUGATION, RELINEARISATION, Order, automorphism
 from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.server.request import Evaluation, Job
@@ -270,10 +270,9 @@ def test_no_native_key_holds_the_secrets_numbers_in_its_own_order(folder, tmp_pa
     secret_key = (folder / "exp6" / "client" / "secret.key").read_bytes()
     chain, order = read_chain_file(server / "chain.json"), Order(ORDER, memory_order(n))
     names = {path.stem for path in server.glob("*.key")} - {"public"}
-    assert {RELINEARISATION, CONJUGATION, INTO_SPARSE, FROM_SPARSE} < names and len(names) > 20
+    assert {RELINEARISATION, CONJUGATION} < names and len(names) > 20
     for name in names:
-        special = chain.sparse if name == INTO_SPARSE else chain.p
-        forms = native_needles(secret_key, n, order.sources(automorphism(name, n)), special)
-        assert len(forms) == 3 * len(chain.q) + len(special)
+        forms = native_needles(secret_key, n, order.sources(automorphism(name, n)), chain.p)
+        assert len(forms) == 3 * len(chain.q) + len(chain.p)
         assert forms_found(server, forms, f"{name}.key") == {}
     assert would_be_found(forms, tmp_path)

@@ -15,13 +15,11 @@ from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.keys import (
     CONJUGATION,
-    FROM_SPARSE,
-    INTO_SPARSE,
     RELINEARISATION,
     Order,
+    automorphism,
     key_path,
     open_key,
-    openfhe_index,
     rotation_name,
     write_keys,
 )
@@ -97,7 +95,7 @@ class Compared:
 
 def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, steps: Sequence[int] = STEPS,
              cut: int = 0, threads: int = 1) -> Compared:  # fmt: skip
-    """cut: towers that all keys but those of the refresh are cut to; 0: none."""
+    """cut: towers that all keys are cut to; 0: none."""
     context = insecure_context(log2_dimension, depth, digits)
     pair = context.KeyGen()
     clear_rotation_keys()
@@ -114,11 +112,10 @@ def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, step
     rotations = read_rotation_keys(files[1].read_bytes(), chain)
     relinearisation = read_relinearisation_key(files[0].read_bytes(), chain)
     n = chain.dimension
-    chain = replace(chain, p=relinearisation.primes[len(chain.q) :], sparse=rotations[2 * n - 4].primes[1:])
+    chain = replace(chain, p=relinearisation.primes[len(chain.q) :])
     towers = cut or len(chain.q)
     plan = {rotation_name(step, n): towers for step in steps} | {RELINEARISATION: towers, CONJUGATION: towers}
-    plan |= {INTO_SPARSE: 1, FROM_SPARSE: len(chain.q)}
     keys = {**rotations, RELINEARISATION_INDEX: relinearisation}
     write_keys(folder, keys, plan, chain, Order(ORDER, memory_order(n)))
-    opened = {openfhe_index(name, n): open_key(key_path(folder, name), name, chain, plan[name], ORDER) for name in plan}
+    opened = {automorphism(name, n): open_key(key_path(folder, name), name, chain, plan[name], ORDER) for name in plan}
     return Compared(context, pair, NativeArithmetic(chain, opened, threads), chain, keys)

@@ -29,15 +29,15 @@ def insecure_context(log2_dimension: int = LOG2_DIMENSION, depth: int = DEPTH, d
     parameters.SetNumLargeDigits(digits)
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)
-    parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_ENCAPSULATED)
+    parameters.SetSecretKeyDist(openfhe.SecretKeyDist.SPARSE_TERNARY)
     parameters.SetBatchSize(SLOTS)
     return enable(openfhe.GenCryptoContext(parameters))
 
 
 @dataclass(frozen=True)
 class SmallRing:
-    """context, pair: OpenFHE's, with keys held; relinearisation, rotations: files of keys, with the pair around the
-    sparse secret among the rotations."""
+    """context, pair: OpenFHE's, with keys held; relinearisation, rotations: files of keys, conjugation among the
+    rotations."""
 
     context: Any
     pair: Any

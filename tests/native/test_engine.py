@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rings import primes, root_of_unity
 
 import parties
 from lowmem_resnet20.client import client
@@ -303,16 +304,15 @@ def test_a_file_that_the_manifest_does_not_name_is_not_read(kept, tmp_path, monk
 def test_keys_of_another_chain_are_refused(time, tmp_path, monkeypatch):
     """With digests that fit: a chain with other primes, other roots, fewer towers, or such as nothing computes with."""
     fields = json.loads((time.keys / "server" / "chain.json").read_text())
-    q, p, sparse = fields["q"], fields["p"], fields["sparse"]
+    q, p, n = fields["q"], fields["p"], fields["dimension"]
+    small = primes(33, n, 1)[0]
     changes = {
         "swapped": {"q": [q[0], q[2], q[1], *q[3:]]},
         "root": {"q": [[q[0][0], q[0][0] - q[0][1]], *q[1:]]},
         "no root": {"q": [[q[0][0], 3], *q[1:]]},
         "shorter": {"q": q[:-1]},
         "no special": {"p": []},
-        "small special": {"p": [sparse[0]] * len(p)},
-        "large sparse": {"sparse": [p[0], p[1]]},
-        "no sparse": {"sparse": []},
+        "small special": {"p": [[small, root_of_unity(small, n)], *p[1:]]},
         "digits": {"digits": fields["digits"] + 1},
         "ring": {"dimension": fields["dimension"] // 2},
         "type": {"dimension": str(fields["dimension"])},
@@ -330,17 +330,17 @@ def test_a_chain_whose_moduli_share_a_factor_is_refused(time, tmp_path):
     is twice a prime: it shares a factor with the ring's dimension."""
     path = tmp_path / "chain.json"
     fields = json.loads((time.keys / "server" / "chain.json").read_text())
-    q, p, sparse = fields["q"], fields["p"], fields["sparse"]
+    q, p = fields["q"], fields["p"]
     path.write_text(json.dumps(fields))
     assert read_chain_file(path) == read_chain_file(time.keys / "server" / "chain.json")
-    prime, root = sparse[0]
+    prime, root = q[0]
     even = [2 * prime, root if root % 2 else root + prime]
     assert pow(even[1], fields["dimension"], even[0]) == even[0] - 1
     for change in (
-        {"sparse": [q[0], sparse[1]]},
-        {"sparse": [sparse[0], sparse[0]]},
         {"p": [p[0], q[0], *p[2:]]},
-        {"sparse": [even, sparse[1]]},
+        {"p": [p[0], p[0], *p[2:]]},
+        {"q": [q[1], q[1], *q[2:]]},
+        {"p": [even, *p[1:]]},
     ):
         path.write_text(json.dumps(fields | change))
         with pytest.raises(KeyFolderError, match="does not describe a chain of primes"):
@@ -351,7 +351,7 @@ NUMBERS = st.integers(-2, 1 << 64) | st.sampled_from([0, 1, 2, 3, 1 << 36, (1 <<
 
 
 @settings(FUZZ, max_examples=40)
-@given(st.sampled_from(["q", "p", "sparse"]), st.integers(0, 40), st.integers(0, 1), NUMBERS)
+@given(st.sampled_from(["q", "p"]), st.integers(0, 40), st.integers(0, 1), NUMBERS)
 def test_fuzz_chain(time, tmp_path_factory, which, index, part, number):
     """Any other number in it is a refusal, and nothing worse."""
     folder = copied(time, tmp_path_factory.mktemp("chain"))

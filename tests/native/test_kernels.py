@@ -192,24 +192,6 @@ def test_centred_residues(kind):
     assert [int(v) for v in x] == [v - q if v > q // 2 else v for v in values]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_centred_lift_from_several_primes(kind):
-    target, sources = ring().q[0], primes(33, 1024, 2)
-    product = prod(sources)
-    if kind == "random":
-        wide = [int(v) for v in np.random.default_rng(3).integers(0, 1 << 62, 1024)]
-        wide = np.array([(v << 4) % product for v in wide], object)
-    else:
-        wide = np.full(1024, {"zero": 0, "one": 1, "largest": product - 1}[kind], object)
-    inverses = bases.cofactor_inverses(sources)
-    y = np.array([wide * inverse % p for p, inverse in zip(sources, inverses, strict=True)], object)
-    out, flat = aligned(1, 1024), aligned_copy(y.astype(float))
-    cofactors = np.array([product // p % target for p in sources], float)
-    ring().workers.run(bases.lift_centred, 1, out.reshape(-1), flat.reshape(-1), 1024, 2, cofactors,
-         1 / np.array(sources, float), float(product % target), float(target), 1 / float(target))  # fmt: skip
-    assert [int(v) % target for v in out[0]] == [(v - product if v > product // 2 else v) % target for v in wide]
-
-
 def addresses(arrays):
     return np.array([[array.ctypes.data for array in row] for row in arrays])
 

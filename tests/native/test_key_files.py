@@ -16,8 +16,6 @@ from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import (
     CONJUGATION,
-    FROM_SPARSE,
-    INTO_SPARSE,
     RELINEARISATION,
     Header,
     MappedKeys,
@@ -25,7 +23,6 @@ from lowmem_resnet20.native.keys import (
     automorphism,
     mapped_file,
     open_key,
-    openfhe_index,
     permutation,
     rotation_name,
     write_key,
@@ -47,7 +44,7 @@ def source(small):
     with mapped_file(small.rotations) as data:
         keys = read_rotation_keys(data, small.chain)
         order = 2 * small.chain.dimension
-        chain = replace(small.chain, p=keys[order - 1].primes[TOWERS:], sparse=keys[order - 4].primes[1:])
+        chain = replace(small.chain, p=keys[order - 1].primes[TOWERS:])
         yield keys, chain
 
 
@@ -64,7 +61,7 @@ def native(source, tmp_path_factory):
     """Keys of every kind, at various levels: folder, plan, chain, order."""
     keys, chain = source
     plan = {rotation_name(step, chain.dimension): towers for step, towers in zip(STEPS, (TOWERS, 7, 6), strict=True)}
-    plan |= {CONJUGATION: 5, FROM_SPARSE: TOWERS, INTO_SPARSE: 1}
+    plan |= {CONJUGATION: 5}
     folder = tmp_path_factory.mktemp("native")
     write_keys(folder, keys, plan, chain, shuffled(chain.dimension))
     return folder, plan, chain
@@ -77,7 +74,7 @@ def test_a_converted_key_holds_the_rows_its_level_needs(source, native):
     for name, towers in plan.items():
         key = open_key(folder / f"{name}.key", name, chain, towers, "shuffled")
         assert (key.header.towers, key.header.digits) == (towers, 2 if towers > chain.digit_towers else 1)
-        original = keys[openfhe_index(name, chain.dimension)]
+        original = keys[automorphism(name, chain.dimension)]
         places = permutation(automorphism(name, chain.dimension), chain.dimension)[np.argsort(order)]
         special = len(original.primes) - key.header.special
         for half, letter in enumerate("ba"):
@@ -129,7 +126,7 @@ def test_an_automorphism_permutes_what_openfhe_orders(small):
                 powers[exponents * j % (2 * n)][permutation(g, n)], powers[exponents * g * j % (2 * n)]
             )
     assert np.array_equal(permutation(1, n), np.arange(n))
-    assert [automorphism(name, n) for name in (RELINEARISATION, INTO_SPARSE, FROM_SPARSE)] == [1, 1, 1]
+    assert automorphism(RELINEARISATION, n) == 1
 
 
 def test_the_relinearisation_key_is_not_permuted(small, source, tmp_path):
@@ -217,7 +214,7 @@ def test_the_chain_is_read_back(source, tmp_path):
     path = tmp_path / "chain.json"
     path.write_bytes(chain.to_json())
     assert read_chain_file(path) == chain
-    assert read_chain_file(path).digest == chain.digest != replace(chain, sparse=()).digest
+    assert read_chain_file(path).digest == chain.digest != replace(chain, p=()).digest
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -238,7 +235,7 @@ def test_altered_chains_are_refused(source, tmp_path):
         except KeyFolderError as error:
             assert "\n" not in str(error)
         else:
-            assert all(prime.fits(found.dimension) for prime in (*found.q, *found.p, *found.sparse))
+            assert all(prime.fits(found.dimension) for prime in (*found.q, *found.p))
             assert 1 <= found.digits <= len(found.q)
 
     altered()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from schemenoise import DENSE_WEIGHT, SchemeNoise
+from schemenoise import WEIGHT, SchemeNoise
 
 from lowmem_resnet20.native.embedding import coefficients_of_slots
 from lowmem_resnet20.native.noise import Noise
@@ -19,16 +19,15 @@ def deviation(slots: np.ndarray) -> float:
     return float(np.std(coefficients_of_slots(slots)))
 
 
-def test_rescaling_and_sparse_switching(noise):
-    assert deviation(noise.rescaling()) == pytest.approx(np.sqrt((1 + DENSE_WEIGHT) / 12), rel=0.05)
-    assert deviation(noise.sparse_switching()) == pytest.approx(np.sqrt(33 / 12), rel=0.05)
+def test_rescaling(noise):
+    assert deviation(noise.rescaling()) == pytest.approx(np.sqrt((1 + WEIGHT) / 12), rel=0.05)
 
 
 def test_switching(noise):
     """The part that changes from one key switch to another, and the part that does not: a mean of -k/2, times 1 + s."""
     first, second = noise.switching(), noise.switching()
     changing = deviation(first - second) / np.sqrt(2)
-    assert changing == pytest.approx(np.sqrt(SPECIAL * (1 + DENSE_WEIGHT) / 12), rel=0.05)
+    assert changing == pytest.approx(np.sqrt(SPECIAL * (1 + WEIGHT) / 12), rel=0.05)
     common = coefficients_of_slots((first + second) / 2)
     assert np.std(common) > 3 * changing
     assert np.abs((first + second) / 2)[0] > 20 * np.median(np.abs(first))
@@ -43,5 +42,5 @@ def test_encoding_is_that_of_the_period(noise):
 
 def test_none():
     none = Noise()
-    assert none.rescaling() == none.switching() == none.sparse_switching() == none.encoding(8) == 0
+    assert none.rescaling() == none.switching() == none.encoding(8) == 0
     assert none.overflows(np.ones(4)) == 0

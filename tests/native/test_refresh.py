@@ -12,7 +12,7 @@ from smallring import insecure_context, serialised
 
 from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.keys import Order, key_path, open_key, openfhe_index
+from lowmem_resnet20.native.keys import Order, automorphism, key_path, open_key
 from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
 from lowmem_resnet20.native.order import ORDER, memory_order
 from lowmem_resnet20.native.refresh import Refresh, prepare
@@ -87,14 +87,10 @@ def party(request, tmp_path_factory) -> Party:
         for name, towers in refresh_keys(plan, RING, slots, depth + 1, DEGREE).items():
             needed[name] = max(towers, needed.get(name, 0))
 
-    def make_bootstrapping_keys() -> None:
-        context.EvalBootstrapSetup([LOG2_RING - 1] * 2, [0, 0], RING // 2, 1, False)
-        context.EvalBootstrapKeyGen(pair.secretKey, RING // 2)
-
     order = Order(ORDER, memory_order(RING))
-    chain = make_native_keys(context, pair.secretKey, needed, folder, order, make_bootstrapping_keys, lambda name: None)
+    chain = make_native_keys(context, pair.secretKey, needed, folder, order, lambda name: None)
     keys = {
-        openfhe_index(name, RING): open_key(key_path(folder, name), name, chain, towers, ORDER)
+        automorphism(name, RING): open_key(key_path(folder, name), name, chain, towers, ORDER)
         for name, towers in needed.items()
     }
     return Party(context, pair, chain, NativeArithmetic(chain, keys, 1), plan, depth)

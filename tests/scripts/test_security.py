@@ -6,20 +6,22 @@ import math
 import re
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import openfhe
 import pytest
 
-from lowmem_resnet20.native.keys import FROM_SPARSE, INTO_SPARSE, openfhe_index
+import openfhe
+from lowmem_resnet20.native import openfhe_files
+from lowmem_resnet20.native.archive import Reader
+from lowmem_resnet20.native.chain import Chain
 from lowmem_resnet20.native.openfhe_files import FileKey, read_chain
 from lowmem_resnet20.network.parameters import PARAMETER_SETS
-from lowmem_resnet20.openfhe.context import new_context
+from lowmem_resnet20.openfhe.context import clear_rotation_keys, new_context, write_rotation_keys
 from lowmem_resnet20.openfhe.library import BINARY
-from lowmem_resnet20.openfhe.native_keys import _rotation_keys
+from lowmem_resnet20.openfhe.native_keys import _automorphism_key
 from lowmem_resnet20.openfhe.secret import client_context, make_shared_bootstrapping_keys
-from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
+from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, INSECURE_SET
 from secretnumbers import coefficients, error_of_public_key, phase
 
 ROOT = Path(__file__).parents[2]
@@ -65,24 +67,27 @@ def test_every_shipped_set_is_estimated(checkout, capsys):
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and "log2 of" not in line]
     for set_ in PARAMETER_SETS.values():
         name = f"{set_.number} {set_.engine}"
-        [dense, sparse] = [
-            row for row in rows if name in row[0].replace("set ", "").removeprefix("sparse secret of ").split(", ")
+        main, *inner = [
+            row for row in rows if name in row[0].replace("set ", "").removeprefix("inner secret of ").split(", ")
         ]
-        assert dense[1:4] == ["192", "1.0", str(set_.log2_qp)]
-        assert sparse[1:4] == ["32", "3.19", str(set_.first_modulus_bits + 66)]
+        ring = str(set_.log2_ring)
+        assert main[1:5] == [ring, "192", "1.0", str(set_.log2_qp)]
+        inners = [] if set_.engine == "native" else [[ring, "32", "3.19", str(set_.first_modulus_bits + 66)]]
+        assert [row[1:5] for row in inner] == inners
         bits = (set_.log2_qp + 1) % 100
         costs = [float(start + bits + more) for start in (100, 200, 300) for more in (0, 1)]
-        assert [float(cell) for cell in dense[4:]] == [*costs, min(costs)]
-    assert len({tuple(row[1:4]) for row in rows}) == len(rows)
+        assert [float(cell) for cell in main[5:]] == [*costs, min(costs)]
+    assert len({tuple(row[1:5]) for row in rows}) == len(rows)
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
-    assert "of a picture's 21 refreshes" in lines[-1]
+    assert sorted(line.split()[2].rstrip(":") for line in lines[-2:]) == ["native", "openfhe"]
+    assert all("any of 52 refreshes" in line for line in lines[-2:])
 
 
 def test_what_the_estimator_is_asked(checkout, capsys):
-    security.main([str(checkout), "--log2-qp", "1685"])
+    security.main([str(checkout), "--log2-ring", "15", "--log2-qp", "1685"])
     import estimator
 
-    parameters = {"n": 65536, "q": 1 << 1685, "Xs": (96, 96, 65536), "Xe": 1.0, "tag": "a modulus"}
+    parameters = {"n": 32768, "q": 1 << 1685, "Xs": (96, 96, 32768), "Xe": 1.0, "tag": "a modulus"}
     hybrid = {"mitm": True, "babai": True}
     assert estimator.asked == [
         (name, parameters, model, choices)
@@ -93,7 +98,7 @@ def test_what_the_estimator_is_asked(checkout, capsys):
 
 
 def test_costs_beyond_a_float():
-    """The sparse secret's are: its modulus is so short that lattice reduction has no chance."""
+    """The inner secret's are: its modulus is so short that lattice reduction has no chance."""
 
     class Infinite:
         """As Sage's infinity is."""
@@ -123,34 +128,67 @@ def test_without_sage(checkout):
         security.main([str(checkout)])
 
 
-@pytest.mark.parametrize("set_", (INSECURE_SET, INSECURE_FUNCTIONAL_SET), ids=("Chebyshev", "functional"))
-def test_secrets_and_errors_are_openfhes(set_):
-    """Weight of the dense secret, and of the sparse one, which OpenFHE shows nobody but encrypts under the dense one;
-    the modulus under which the sparse one is used; and the errors that are met: those of switching keys are smaller
-    than OpenFHE's parameter says, which holds for the public key."""
+@pytest.mark.parametrize(
+    "set_", (INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET), ids=("Chebyshev", "functional", "native")
+)
+def test_secrets_and_errors_are_openfhes(set_, tmp_path):
+    """The weight of the main secret, and the errors that are met: those of switching keys are smaller than OpenFHE's
+    parameter says, which holds for the public key."""
     context, n = client_context(new_context(set_)), set_.ring_dimension
     pair = context.KeyGen()
     secret_key = openfhe.Serialize(pair.secretKey, BINARY)
-    dense = coefficients(secret_key, n)
-    assert np.count_nonzero(dense) == security.DENSE.weight
+    main = coefficients(secret_key, n)
+    assert np.count_nonzero(main) == security.MAIN.weight
     public = error_of_public_key(openfhe.Serialize(pair.publicKey, BINARY), secret_key, n)
     assert deviation(public) == pytest.approx(openfhe.CCParamsCKKSRNS().GetStandardDeviation(), rel=0.05)
     chain = read_chain(openfhe.Serialize(context, BINARY))
+    for index in (5, 2 * n - 1):
+        with _automorphism_key(context, pair.secretKey, index, chain, tmp_path) as key:
+            under = permuted(main, pow(index, -1, 2 * n))  # results come back to the secret by the automorphism
+            error = phase(*halves(key, -1), under, *key.primes[-1])  # modulo a prime of P there is nothing else
+            assert deviation(error) == pytest.approx(security.MAIN.deviation, rel=0.05)
+
+
+@pytest.mark.parametrize("set_", (INSECURE_SET, INSECURE_FUNCTIONAL_SET), ids=("Chebyshev", "functional"))
+def test_the_inner_secret_is_openfhes(set_, tmp_path):
+    """Its weight, which OpenFHE shows nobody but encrypts under the main one, its modulus, and both errors."""
+    context, n = client_context(new_context(set_)), set_.ring_dimension
+    pair = context.KeyGen()
+    main = coefficients(openfhe.Serialize(pair.secretKey, BINARY), n)
+    chain = read_chain(openfhe.Serialize(context, BINARY))
     make_shared_bootstrapping_keys(context, set_, pair.secretKey)
-    with TemporaryDirectory() as folder, _rotation_keys(context, pair.secretKey, chain, Path(folder)) as keys:
-        into, out = (keys[openfhe_index(name, n)] for name in (INTO_SPARSE, FROM_SPARSE))
-        special = out.primes[-set_.special_towers :]
-        error = phase(*halves(out, -1), dense, *out.primes[-1])  # modulo a prime of P there is nothing else
-        q0 = out.primes[0]
-        inverse = pow(math.prod(prime.value for prime in special), -1, q0.value)
-        hidden = (phase(*halves(out, 0), dense, *q0) - error) * inverse % q0.value
-        sparse = np.where(hidden > 1, hidden - q0.value, hidden)
-        assert set(sparse) == {-1, 0, 1} and np.count_nonzero(sparse) == security.SPARSE.weight
-        assert into.primes[0].value.bit_length() == set_.first_modulus_bits
-        assert sum(prime.value.bit_length() for prime in into.primes[1:]) == security.SPARSE_SPECIAL_BITS
-        other = phase(*halves(into, -1), list(sparse), *into.primes[-1])
-        expected = [security.DENSE.deviation, security.SPARSE.deviation]
-        assert [deviation(e) for e in (error, other)] == pytest.approx(expected, rel=0.05)
+    write_rotation_keys(tmp_path / "keys", context, pair.secretKey.GetKeyTag())
+    clear_rotation_keys()
+    keys = foreign_keys((tmp_path / "keys").read_bytes(), chain)
+    into, out = keys[2 * n - 4], keys[2 * n - 2]
+    special = out.primes[-set_.special_towers :]
+    error = phase(*halves(out, -1), main, *out.primes[-1])
+    q0 = out.primes[0]
+    inverse = pow(math.prod(prime.value for prime in special), -1, q0.value)
+    hidden = (phase(*halves(out, 0), main, *q0) - error) * inverse % q0.value
+    inner = np.where(hidden > 1, hidden - q0.value, hidden)
+    assert set(inner) == {-1, 0, 1} and np.count_nonzero(inner) == security.INNER.weight
+    assert into.primes[0].value.bit_length() == set_.first_modulus_bits
+    assert sum(prime.value.bit_length() for prime in into.primes[1:]) == security.INNER_SPECIAL_BITS
+    other = phase(*halves(into, -1), list(inner), *into.primes[-1])
+    expected = [security.MAIN.deviation, security.INNER.deviation]
+    assert [deviation(e) for e in (error, other)] == pytest.approx(expected, rel=0.05)
+
+
+def foreign_keys(data: bytes, chain: Chain) -> dict[int, FileKey]:
+    """A file's keys, of several pairs: the one into the inner secret bears its tag."""
+    reader = Reader(data)
+    openfhe_files._map_tag(reader)
+    return reader.shared(lambda reader: openfhe_files._key_map(reader, chain))
+
+
+def permuted(polynomial: list[int], g: int) -> list[int]:
+    """Coefficients of a polynomial of X^g modulo X^N + 1."""
+    n, result = len(polynomial), list(polynomial)
+    for i, coefficient in enumerate(polynomial):
+        turn, place = divmod(i * g % (2 * n), n)
+        result[place] = -coefficient if turn else coefficient
+    return result
 
 
 def halves(key: FileKey, tower: int) -> list[np.ndarray]:
@@ -161,14 +199,14 @@ def deviation(error: np.ndarray) -> float:
     return float(np.std(error.astype(float)))
 
 
-def test_the_failure_probability():
-    """Against draws where the secret is so sparse that it happens; and the figure of SECURITY.md."""
-    draws = np.random.default_rng(5).uniform(-0.5, 0.5, (1_000_000, 3)).sum(1)
-    expected = 2 ** security.log2_failure(weight=2, log2_ring=0)
-    assert expected == pytest.approx(1 / 24)
-    assert np.mean(np.abs(draws) > 1) == pytest.approx(expected, rel=0.03)
-    assert security.log2_failure() == pytest.approx(-138.7, abs=0.05)
-    assert math.floor(-security.log2_failure()) == 138
+def test_the_figures_on_failure_are_in_the_text():
+    """Those of SECURITY.md, and that no picture fails more often than 2^-50."""
+    text = " ".join((ROOT / "SECURITY.md").read_text().split())
+    lines = list(security.failures(list(PARAMETER_SETS.values())))
+    assert len(lines) == 2
+    for line in lines:
+        once, all_ = (float(bits) for bits in re.findall(r"2\^(-[\d.]+)", line))
+        assert all_ <= -50 and f"2^{once}" in text and f"2^{all_}" in text
 
 
 def test_the_texts_figures_are_of_the_sets_as_they_are():

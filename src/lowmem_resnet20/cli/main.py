@@ -153,7 +153,7 @@ def _without_a_word(printer: Printer) -> None:
     with private_folder(f"{PROGRAM}-") as temporary:
         if not there:
             set_ = parameter_set(request.set_number)
-            count = sum(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
+            count = sum(key_bytes(set_, towers) for towers in longest(key_plan(set_)).values())
             made = f"making some for this run alone: {count / 1e9:.1f} GB in {temporary}, some {_KEY_SECONDS} s"
             printer.say(f"there are no keys in {key_folder(request)}: {made}")
             request = replace(request, keys=temporary)

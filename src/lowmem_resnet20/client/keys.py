@@ -83,24 +83,17 @@ def generate_keys(
 def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
     """Keys in the native form, each as long as the levels of its uses."""
     towers = longest(key_plan(set_))
-    kept = sum(key_bytes(set_, name, count) for name, count in towers.items())
-    at_once = (len(power_of_two_rotations(set_)) + 3) * set_.switching_key_bytes  # OpenFHE's own, on their way
+    kept = sum(key_bytes(set_, count) for count in towers.values())
+    at_once = set_.switching_key_bytes  # OpenFHE's own, on its way
     check_space(new, kept + at_once, f"the keys of parameter set {set_.number}")
     progress.expect([Step("keys", name, "key") for name in towers])
-    progress.step("keys", "secret, public and bootstrapping keys")
+    progress.step("keys", "secret and public key")
     context = client_context(new_context(set_))
     pair = context.KeyGen()
     _write_basic_keys(new, set_, pair, seal)
     order = Order(ORDER, memory_order(set_.ring_dimension))
-    make_native_keys(
-        context,
-        pair.secretKey,
-        towers,
-        new / SERVER,
-        order,
-        lambda: make_shared_bootstrapping_keys(context, set_, pair.secretKey),
-        lambda name: progress.step("keys", name),
-    )
+    server = new / SERVER
+    make_native_keys(context, pair.secretKey, towers, server, order, lambda name: progress.step("keys", name))
     progress.step("keys", "manifests")
     keys = key_id(new / CLIENT / PUBLIC_KEY)
     write_manifest(new / CLIENT, set_, keys)

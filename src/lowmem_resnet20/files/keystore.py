@@ -93,7 +93,7 @@ def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
     if set_.engine == NATIVE and name not in (CONTEXT, PUBLIC_KEY):
         return set_.switching_key_bytes + _OVERHEAD_BYTES
     if name == BOOTSTRAPPING_KEYS:
-        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the sparse secret
+        rotations += 3  # conjugation, and the pair, one far smaller, that enters and leaves the inner secret
     if rotations or name == RELINEARISATION_KEY:
         coefficients = set_.switching_key_bytes * max(rotations, 1)
     else:
@@ -246,7 +246,8 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     manifest = _of_set(folder, set_.number)
     if manifest.fingerprint != set_.keys_fingerprint:
         raise KeyFolderError(
-            f"{folder} holds keys of another ring or other primes than parameter set {set_.number} has now",
+            f"{folder} holds keys of another ring or other primes than parameter set {set_.number} has now, "
+            f"which serves {set_.networks}",
             _to_make_new(folder, set_.number),
         )
     if manifest.engine != set_.engine:

@@ -102,15 +102,8 @@ class Arithmetic(Protocol, Generic[X]):
         Source: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux (Eurocrypt 2021), section 4.
         """
 
-    def to_sparse(self, x: X) -> X:
-        """``x`` under the sparse secret, for the raise of its modulus.  1 tower, before and after; scale kept.
-        Key: into the sparse secret, one digit modulo q_0 and its own special primes."""
-
     def raise_modulus(self, x: X) -> X:
         """Of the one tower, each coefficient's residue in [-q_0/2, q_0/2), modulo all L + 1 primes.
 
         The result encrypts what ``x`` did plus q_0 times a polynomial of small integers.  Scale kept.
         """
-
-    def to_dense(self, x: X) -> X:
-        """``x`` back from the sparse secret.  Towers, scale kept.  Key: from the sparse secret."""

@@ -15,8 +15,6 @@ end.  Three kinds:
 * large to small: y in two parts of 30 bits, c and 2^30 c mod m centred and in two signed parts of 18 bits; sums below
   2^53.
 
-The key into the sparse secret alone has a corrected conversion, :func:`lift_centred`.
-
 The functions that make the parts check the bounds for the primes at hand, whatever their number.
 """
 
@@ -29,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled
-from .intrinsics import LANES, Accumulator, floor, fma, repeated, rint, take, vectorised
+from .intrinsics import LANES, Accumulator, floor, fma, repeated, take, vectorised
 from .memory import aligned_copy
 from .residues import LargeModulus, SmallModulus, float_to_integer, halves, integer_to_float
 
@@ -183,44 +181,6 @@ def centre(counter, jobs, scratch, x, size, modulus, inverse):
     while job < jobs:
         for e in range(job * size, (job + 1) * size, LANES):
             _centre(x, e, modulus, inverse)
-        job = take(counter)
-
-
-@vectorised
-def _lift(dst, d0, y, y0, gap, count, cofactors, inverses, product, p, inverse):
-    modulus = SmallModulus(p, inverse)
-    total, overflow = Accumulator(dst.constant(0.0)), Accumulator(dst.constant(0.0))
-    with repeated(count) as i:
-        value = y.load(y0 + i * gap)
-        total.value = total.value + modulus.multiply(value, cofactors.scalar(i).spread())
-        overflow.value = fma(value, inverses.scalar(i).spread(), overflow.value)
-    dst.store(d0, total.value - modulus.multiply(rint(overflow.value), product))
-
-
-@compiled
-def lift_centred(counter, jobs, scratch, out, y, stride, count, cofactors, inverses, product, p, inverse):
-    """A polynomial modulo D = d_1 .. d_n, the representative in [-D/2, D/2], modulo a small prime, |.| < (n + 1) p.
-    A job: a tile.
-
-    y: (tiles, count, stride), (:mod:`.bases`), small primes; out: (tiles, stride); cofactors: D/d_i modulo p;
-    inverses: 1/d_i; product: D modulo p.  sum_i y_i D/d_i is that plus D times the nearest integer of sum_i y_i / d_i
-    (Halevi, Polyakov and Shoup, CT-RSA 2019, section 2.2)."""
-    job = take(counter)
-    while job < jobs:
-        for e in range(0, stride, LANES):
-            _lift(
-                out,
-                job * stride + e,
-                y,
-                job * count * stride + e,
-                stride,
-                count,
-                cofactors,
-                inverses,
-                product,
-                p,
-                inverse,
-            )
         job = take(counter)
 
 

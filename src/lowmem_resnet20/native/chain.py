@@ -21,7 +21,7 @@ SMALLEST_DIMENSION, LARGEST_DIMENSION = 8, 1 << 17
 #: Bits of the primes that the packed form of keys holds: of Q in 40, of P in 64.
 Q_BITS, P_BITS = 40, 61
 MOST_PRIMES = 64
-_FORMAT = 1
+_FORMAT = 2
 _LONGEST_FILE = 1 << 16
 
 
@@ -39,15 +39,13 @@ class Prime(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """dimension: N; digits: dnum of hybrid key switching; q, p: the primes of Q, q_0 first, and of P; sparse: the
-    special primes of the key into the sparse secret, which switches modulo q_0 alone: two of 33 bits, in OpenFHE 1.6.1,
-    so that its noise is no more than rounding's (OpenFHE's issue 1041).  A context tells neither p nor sparse."""
+    """dimension: N; digits: dnum of hybrid key switching; q, p: the primes of Q, q_0 first, and of P, which a context
+    does not tell."""
 
     dimension: int
     digits: int
     q: tuple[Prime, ...]
     p: tuple[Prime, ...] = ()
-    sparse: tuple[Prime, ...] = ()
 
     @property
     def digit_towers(self) -> int:
@@ -80,7 +78,7 @@ class Chain:
         return (json.dumps(fields | {name: getattr(self, name) for name in _PRIMES}) + "\n").encode()
 
 
-_PRIMES = ("q", "p", "sparse")
+_PRIMES = ("q", "p")
 
 
 def _coprime(moduli: tuple[Prime, ...]) -> bool:
@@ -104,17 +102,17 @@ def read_chain_file(path: Path) -> Chain:
 
 def _parsed(fields: dict[str, Any]) -> Chain:
     dimension, digits = fields["dimension"], fields["digits"]
-    q, p, sparse = (tuple(Prime(*pair) for pair in fields[name]) for name in _PRIMES)
-    primes = (*q, *p, *sparse)
+    q, p = (tuple(Prime(*pair) for pair in fields[name]) for name in _PRIMES)
+    primes = (*q, *p)
     whole = all(type(number) is int for number in (dimension, digits, *(n for prime in primes for n in prime)))
     if fields["format"] != _FORMAT or not whole or not 0 < len(primes) <= 2 * MOST_PRIMES:
         raise ValueError("not of this format")
     if dimension.bit_count() != 1 or not SMALLEST_DIMENSION <= dimension <= LARGEST_DIMENSION:
         raise ValueError("no power of two")
-    if not 1 <= digits <= len(q) or len({prime.value for prime in (*q, *p)}) != len(q) + len(p):
+    if not 1 <= digits <= len(q) or len({prime.value for prime in primes}) != len(primes):
         raise ValueError("digits or primes do not fit")
     if not all(prime.fits(dimension) for prime in primes) or max(prime.value for prime in q) >= 1 << Q_BITS:
         raise ValueError("no primes of the ring")
-    if not _coprime((*q, *p)) or not _coprime((q[0], *sparse)):
+    if not _coprime(primes):
         raise ValueError("residues that do not go together")
-    return Chain(dimension, digits, q, p, sparse)
+    return Chain(dimension, digits, q, p)

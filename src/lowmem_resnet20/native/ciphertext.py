@@ -15,7 +15,7 @@ from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .encoding import Plaintexts
 from .kept import KeepingEncoder
-from .keyswitch import Extended, KeySwitcher, SparseSwitcher, SwitchingKey
+from .keyswitch import Extended, KeySwitcher, SwitchingKey
 from .memory import aligned, aligned_copy
 from .ring import Ring
 from .slottransform import SlotTransform
@@ -49,9 +49,8 @@ class Ciphertext:
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    keys: by OpenFHE's automorphism index, RELINEARISATION_INDEX for products, 2N - 1 for conjugation, 2N - 4 and
-    2N - 2 for the ways to and from the sparse secret.  Plaintexts of transforms are kept until
-    :meth:`forget_plaintexts`."""
+    keys: by OpenFHE's automorphism index, RELINEARISATION_INDEX for products, 2N - 1 for conjugation.
+    Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
 
     def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
@@ -60,7 +59,6 @@ class NativeArithmetic:
         self.moduli: Sequence[int] = self.ring.q
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
-        self._sparse = SparseSwitcher(Ring.of_sparse_key(chain, threads)) if chain.sparse else None
         self._encoder = KeepingEncoder(self.ring)
 
     # Facts -----------------------------------------------------------------------------------------------------------
@@ -177,19 +175,10 @@ class NativeArithmetic:
         self._encoder.forget()
         self._switcher.forget()
 
-    def to_sparse(self, x: Ciphertext) -> Ciphertext:
-        if x.towers != 1 or self._sparse is None:
-            raise PlanError(f"the sparse secret is reached with 1 tower and its key, not {x.towers}")
-        residues = self._sparse.switch(np.ascontiguousarray(x.residues[:, :1]), self._key(2 * self.ring_dimension - 4))
-        return replace(x, residues=residues)
-
     def raise_modulus(self, x: Ciphertext) -> Ciphertext:
         towers = len(self.moduli)
         residues = self._switcher.raise_modulus(np.ascontiguousarray(x.residues[:, :1]), towers)
         return replace(x, residues=residues, towers=towers)
-
-    def to_dense(self, x: Ciphertext) -> Ciphertext:
-        return self._switched(x, 2 * self.ring_dimension - 2)
 
     # How -------------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from ..errors import PlanError
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .embedding import coefficients_of_slots, slots_of_coefficients
-from .keys import CONJUGATION, FROM_SPARSE, INTO_SPARSE, RELINEARISATION, rotation_name
+from .keys import CONJUGATION, RELINEARISATION, rotation_name
 from .noise import Noise
 from .slottransform import SlotTransform
 
@@ -142,21 +142,11 @@ class ClearArithmetic:
         total = sum((np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True)), _ZERO)
         return replace(x, values=total + self.noise.switching() / scale, scale=scale)
 
-    def to_sparse(self, x: ClearText) -> ClearText:
-        if x.towers != 1:
-            raise PlanError(f"the sparse secret is reached with 1 tower, not {x.towers}")
-        self._switch("to sparse", INTO_SPARSE, 1)
-        return replace(x, values=x.values + self.noise.sparse_switching() / x.scale)
-
     def raise_modulus(self, x: ClearText) -> ClearText:
         coefficients = coefficients_of_slots(x.values) * x.scale
         coefficients = coefficients + self.moduli[0] * self.noise.overflows(coefficients / self.moduli[0])
         self._count("raise modulus", len(self.moduli))
         return replace(x, values=slots_of_coefficients(coefficients) / x.scale, towers=len(self.moduli))
-
-    def to_dense(self, x: ClearText) -> ClearText:
-        self._switch("rotate", FROM_SPARSE, x.towers)
-        return replace(x, values=x.values + self.noise.switching() / x.scale)
 
     def _rotated(self, x: ClearText, step: int, name: str) -> ClearText:
         step %= self.ring_dimension // 2

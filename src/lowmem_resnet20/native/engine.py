@@ -20,7 +20,7 @@ from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from .compilation import complaints
 from .evaluator import NativeEvaluator
 from .keyplan import key_plan, refresh_plan
-from .keys import RELINEARISATION, MappedKeys, NativeKey, key_path, openfhe_index
+from .keys import RELINEARISATION, MappedKeys, NativeKey, automorphism, key_path
 from .openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
 from .order import ORDER
 from .readiness import make_ready
@@ -45,7 +45,7 @@ class _ByAutomorphism(Mapping[int, NativeKey]):
 
 
 def _index(name: str, dimension: int) -> int:
-    return RELINEARISATION_INDEX if name == RELINEARISATION else openfhe_index(name, dimension)
+    return RELINEARISATION_INDEX if name == RELINEARISATION else automorphism(name, dimension)
 
 
 class NativeEngine:
@@ -141,7 +141,7 @@ def _check_files(folder: Path, plan: Mapping[int, Mapping[str, int]], files: Col
 def _check_chain(chain: Chain, set_: ParameterSet, path: Path) -> None:
     sizes = [set_.first_modulus_bits] + [set_.scaling_bits] * set_.multiplicative_depth
     alike = chain.dimension == set_.ring_dimension and chain.digits == set_.large_digits
-    if not alike or len(chain.q) != len(sizes) or len(chain.p) != set_.special_towers or not chain.sparse:
+    if not alike or len(chain.q) != len(sizes) or len(chain.p) != set_.special_towers:
         raise KeyFolderError(f"{path} is not of parameter set {set_.number}")
     if any(abs(prime.value.bit_length() - bits) > 1 for prime, bits in zip(chain.q, sizes, strict=True)):
         raise KeyFolderError(f"{path} has primes of other sizes than parameter set {set_.number}")

@@ -9,12 +9,9 @@ from ..network.engines import OPENFHE
 from ..network.parameters import ParameterSet
 from ..network.refresh import NativeRefresh
 from ..network.resnet20 import plan
-from .keys import HEADER_BYTES, INTO_SPARSE, rotation_name
+from .keys import HEADER_BYTES, rotation_name
 from .refreshkeys import refresh_keys
 from .refreshplan import PLANS, RefreshPlan
-
-#: Special primes of the key into the sparse secret (:class:`.chain.Chain`).
-_SPARSE_PRIMES = 2
 
 
 def refresh_plan(set_: ParameterSet) -> RefreshPlan:
@@ -59,12 +56,11 @@ def key_size(set_: ParameterSet) -> str:
     """Of a rotation key's file: a native set has some that are cut, so of the largest."""
     if set_.engine == OPENFHE:
         return f"{set_.switching_key_bytes / 2**20:.0f} MiB"
-    most = max(key_bytes(set_, name, towers) for name, towers in longest(key_plan(set_)).items())
+    most = max(key_bytes(set_, towers) for towers in longest(key_plan(set_)).values())
     return f"at most {most / 2**20:.0f} MiB"
 
 
-def key_bytes(set_: ParameterSet, name: str, towers: int) -> int:
+def key_bytes(set_: ParameterSet, towers: int) -> int:
     """Of a key's file, its header a page."""
     digits = -(-towers // set_.digit_towers)
-    special = _SPARSE_PRIMES if name == INTO_SPARSE else set_.special_towers
-    return HEADER_BYTES + 2 * digits * (5 * towers + 8 * special) * set_.ring_dimension
+    return HEADER_BYTES + 2 * digits * (5 * towers + 8 * set_.special_towers) * set_.ring_dimension

@@ -42,10 +42,8 @@ from .threads import available_processors
 FORMAT = 1
 SUFFIX = ".key"
 RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
-#: The pair around the sparse secret of a refresh.
-INTO_SPARSE, FROM_SPARSE = "into-sparse", "from-sparse"
 _ROTATION = "rotation-"
-_NAME = re.compile(rf"{RELINEARISATION}|{CONJUGATION}|{INTO_SPARSE}|{FROM_SPARSE}|{_ROTATION}[1-9][0-9]{{0,5}}")
+_NAME = re.compile(rf"{RELINEARISATION}|{CONJUGATION}|{_ROTATION}[1-9][0-9]{{0,5}}")
 _MAGIC = b"lowmem-resnet20 native key\n"
 #: A page, so that residues begin on one.
 HEADER_BYTES = 4096
@@ -80,11 +78,6 @@ def automorphism(name: str, dimension: int) -> int:
     return 2 * dimension - 1 if name == CONJUGATION else pow(5, rotation_step(name), 2 * dimension)
 
 
-def openfhe_index(name: str, dimension: int) -> int:
-    """Where OpenFHE's map of automorphism keys holds a key."""
-    return {INTO_SPARSE: 2 * dimension - 4, FROM_SPARSE: 2 * dimension - 2}.get(name) or automorphism(name, dimension)
-
-
 class Order(NamedTuple):
     """An order of residues in memory: OpenFHE's residue i stands at ``order[i]``; int64 (N,)."""
 
@@ -116,9 +109,8 @@ class Header:
     @classmethod
     def of(cls, name: str, towers: int, chain: Chain, order: str, pair: str) -> Header:
         """The header of a key cut to ``towers``."""
-        special = len(chain.sparse if name == INTO_SPARSE else chain.p)
         digits = chain.digits_at(towers)
-        return cls(name, chain.dimension, digits, towers, special, order, chain.digest, pair)
+        return cls(name, chain.dimension, digits, towers, len(chain.p), order, chain.digest, pair)
 
     @property
     def rows(self) -> int:
@@ -234,9 +226,7 @@ def _write_at(descriptor: int, at: int, values: NDArray) -> None:
 
 
 def _check_source(key: FileKey, header: Header, chain: Chain) -> None:
-    sparse = header.name == INTO_SPARSE
-    primes = (chain.q[0], *chain.sparse) if sparse else (*chain.q, *chain.p)
-    if key.primes != primes or key.digits != (1 if sparse else chain.digits):
+    if key.primes != (*chain.q, *chain.p) or key.digits != chain.digits:
         raise KeyFolderError(f"the {header.name} key is of another chain of primes")
 
 
@@ -309,7 +299,7 @@ def write_keys(folder: Path, keys: Mapping[int, FileKey], plan: Mapping[str, int
     Errors: KeyFolderError for a key that is not there, and as :func:`write_key`.
     """
     for name, towers in plan.items():
-        index = openfhe_index(name, chain.dimension)
+        index = automorphism(name, chain.dimension)
         if index not in keys:
             raise KeyFolderError(f"the {name} key is missing")
         header = Header.of(name, towers, chain, order.name, keys[index].tag)

@@ -15,7 +15,6 @@ ciphertext share step 1; sums of results can share step 3 (:class:`Extended`).""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +32,7 @@ class SwitchingKey(Protocol):
     """A key as kernels read it: cut to the towers it is used at, in this wing's order, permuted by its automorphism
     (:class:`.keys.NativeKey` is one).
 
-    automorphism: g of X -> X^g, 1 for relinearisation and the ways to and from the sparse secret.  low: uint32, high:
+    automorphism: g of X -> X^g, 1 for relinearisation.  low: uint32, high:
     uint8, both (2, digits, towers, N): the low 32 bits and the rest of the residues of b, then a, modulo q_0 ..
     q_(towers - 1); special: uint64 (2, digits, k, N): residues modulo the special primes.  All in [0, p),
     C-contiguous, and writable because kernels are compiled for arrays that are; on cache lines.
@@ -246,53 +245,3 @@ class KeySwitcher:
     def _centre(self, tiles: NDArray[np.float64], prime: int) -> None:
         size = self.ring.tile_stride
         self.ring.workers.run(bases.centre, tiles.size // size, tiles.reshape(-1), size, float(prime), 1 / float(prime))
-
-
-class SparseSwitcher:
-    """To the sparse secret: key switching of one digit modulo q_0 P', P' a product of small primes, with centred
-    lifts in both directions, as in OpenFHE's bootstrapping (Bossuat, Troncoso-Pastoriza and Hubaux, ACNS 2022,
-    section 3).
-
-    ring: of q_0 and the primes of P'; no special primes.
-    """
-
-    def __init__(self, ring: Ring) -> None:
-        self.ring, self.switcher = ring, KeySwitcher(ring)
-        self.product = prod(ring.q[1:])
-        factors = bases.cofactor_inverses(ring.q[1:])
-        self._inverse = ntt.with_scales(ntt.some_primes(ring.inverse_q, 1, len(ring.q)), ring.q[1:], factors)
-        self._cofactors = np.array([self.product // p % ring.q[0] for p in ring.q[1:]], np.float64)
-
-    def switch(self, x: NDArray[np.float64], key: SwitchingKey) -> NDArray[np.float64]:
-        """(2, 1, N) under the sparse secret, of (2, 1, N)."""
-        ring, n, q = self.ring, self.ring.dimension, float(self.ring.q[0])
-        factor = self.product % ring.q[0]
-        raised = self.switcher.raise_modulus(x[1:], len(ring.q))
-        products = aligned(2, len(ring.q), n)
-        halves = _unpacked(key)
-        addresses = np.array([[raised.ctypes.data]] * 2), np.array([[half.ctypes.data] for half in halves])
-        pieces = n // elementwise.PIECE
-        ring.workers.run(elementwise.small_sums, len(ring.q) * pieces, products.reshape(-1), *addresses,
-                         np.ones(2, np.int64), n, ring.forward_q.modulus, ring.forward_q.inverse)  # fmt: skip
-        y = self.switcher.to_coefficients("lowered", np.ascontiguousarray(products[:, 1:]), self._inverse)
-        tiles = aligned(2, ring.tiles, ring.tile_stride)
-        ring.workers.run(bases.lift_centred, 2 * ring.tiles, tiles.reshape(-1), y.reshape(-1),
-                         ring.tile_stride, len(self._cofactors), self._cofactors, 1 / np.array(ring.q[1:],
-                         np.float64), float(factor), q, 1 / q)  # fmt: skip
-        out = aligned(2, 1, n)
-        gap = ring.tiles * ring.tile_stride
-        ring.workers.run(elementwise.divide, 2, out.reshape(-1), products.reshape(-1), len(ring.q) * n,
-                         tiles.reshape(-1), (gap, 0), ring.tile_stride, n, 1, np.array([pow(factor, -1,
-                         ring.q[0])], np.float64), ring.forward_q)  # fmt: skip
-        terms = np.array([[out[0].ctypes.data, x[0].ctypes.data]])
-        ring.workers.run(elementwise.small_combinations, pieces, out[0].reshape(-1), terms, np.ones((1, 2, 2)), n,
-                         ring.forward_q.modulus[:1], ring.forward_q.inverse[:1])  # fmt: skip
-        return out
-
-
-def _unpacked(key: SwitchingKey) -> NDArray[np.float64]:
-    """(2, 1 + k, N): a key of one digit and one tower, with its special primes, which are small."""
-    halves = aligned(2, 1 + key.special.shape[2], key.low.shape[3])
-    halves[:, 0] = key.low[:, 0, 0] + key.high[:, 0, 0] * float(1 << 32)
-    halves[:, 1:] = key.special[:, 0]
-    return halves

@@ -17,9 +17,6 @@ class Noise:
     def switching(self) -> np.ndarray | float:
         return 0.0
 
-    def sparse_switching(self) -> np.ndarray | float:
-        return 0.0
-
     def encoding(self, period: int) -> np.ndarray | float:
         return 0.0
 

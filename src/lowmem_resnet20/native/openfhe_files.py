@@ -71,8 +71,7 @@ class FileCiphertext:
 class FileKey:
     """A switching key of a file: a pair (b, a) a digit, modulo QP.  Residues are read when they are asked for.
 
-    primes: of Q, then of P; of the key into the sparse secret q_0, then special primes of its own; tag: OpenFHE's name
-    of the pair that it switches to.
+    primes: of Q, then of P; tag: OpenFHE's name of the pair that it switches to.
     """
 
     tag: str
@@ -143,7 +142,6 @@ def write_ciphertext(
 def read_rotation_keys(data: Any, chain: Chain) -> dict[int, FileKey]:
     """By automorphism index, the keys in a file.  ``data`` may be a memory map: no residue is read yet.
 
-    Two indices are no automorphisms: bootstrapping's key into the sparse secret is at 2N-4, the one back at 2N-2.
     Errors: KeyFolderError.
     """
     with _refusing(KeyFolderError, "the key file"):
@@ -151,8 +149,7 @@ def read_rotation_keys(data: Any, chain: Chain) -> dict[int, FileKey]:
         tag = _map_tag(reader)
         keys = reader.shared(lambda reader: _key_map(reader, chain))
         reader.end()
-        into_sparse = 2 * chain.dimension - 4  # bears the sparse secret's tag
-        if any(key.tag != tag for index, key in keys.items() if index != into_sparse):
+        if any(key.tag != tag for key in keys.values()):
             raise Malformed("its keys are of several pairs")
         return keys
 

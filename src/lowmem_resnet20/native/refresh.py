@@ -1,14 +1,14 @@
 """The functional refresh: a ciphertext's towers back, and a real function applied to its slots, in one pass.
 
 1. Slots to coefficients, at the bottom of the modulus chain: the polynomial's coefficients are the slots m.
-2. Raising the modulus, under the sparse secret: a coefficient, m / 2 in units of q_0, becomes m / 2 + I.
-3. Coefficients to slots, and their real part: x = (m / 2 + I) / OVERFLOW.
-4. E = exp(2 pi i OVERFLOW x) = exp(i pi m), in which the integers I are gone: see :mod:`.exponential`.
+2. Raising the modulus: a coefficient, m / 2 in units of q_0, becomes m / 2 + I.
+3. Coefficients to slots, and their real part: x = (m / 2 + I) / UNIT.
+4. E = exp(2 pi i UNIT x) = exp(i pi m), in which the integers I are gone: see :mod:`.exponential`.
 5. The function as a Fourier series of period 2 in m: 2 Re(sum_j c_j E^j).
 
 Traces and conjugations come before the rescale that follows them, at the square of the scale, where what a key switch
 adds is far below what the rescale adds.
-Source: ePrint 2026/367; the sparse secret, Bossuat, Troncoso-Pastoriza and Hubaux (ACNS 2022).
+Source: ePrint 2026/367.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Generic
 
 from . import series
 from .arithmetic import Arithmetic, X
-from .exponential import OVERFLOW, exponential
+from .exponential import UNIT, exponential
 from .refreshplan import RefreshPlan, Steps
 from .slottransform import SlotTransform
 from .transforms import apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
@@ -39,9 +39,9 @@ class Transforms:
 
 
 def prepare(plan: RefreshPlan, ring_dimension: int, slots: int) -> Transforms:
-    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is (m + 2 I) / (2 OVERFLOW),
+    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is (m + 2 I) / (2 UNIT),
     the trace adds up N/slots times as much, the real part twice."""
-    factor = 1 / (2 * OVERFLOW * (ring_dimension // slots) * 2)
+    factor = 1 / (2 * UNIT * (ring_dimension // slots) * 2)
     down, up = plan.slots_to_coefficients.for_slots(slots), plan.coefficients_to_slots.for_slots(slots)
     first = slots_to_coefficients(slots, down.layers, 1.0)
     second = coefficients_to_slots(slots, up.layers, factor)
@@ -65,7 +65,7 @@ class Refresh(Generic[X]):
         ``x`` has ``plan.reserve`` + 1 towers at least, the result L + 1 - ``plan.levels(degree)``.
         """
         x = self.slots_to_coefficients(x)
-        x = self.raised(x)
+        x = self.ev.raise_modulus(x)
         x = self.coefficients_to_slots(x)
         return self.fourier(exponential(self.ev, x), coefficients)
 
@@ -78,12 +78,8 @@ class Refresh(Generic[X]):
             x = self._applied(x, transform, scale)
         return self._add_rotated(ev.rotate(x, [self.transforms.turn])[0], self.transforms.slots // 2)
 
-    def raised(self, x: X) -> X:
-        """All towers; the coefficients plus multiples of q_0, which the sparse secret keeps small."""
-        return self.ev.to_dense(self.ev.raise_modulus(self.ev.to_sparse(x)))
-
     def coefficients_to_slots(self, x: X) -> X:
-        """(m / 2 + I) / OVERFLOW in each slot, real, at the chain's scale."""
+        """(m / 2 + I) / UNIT in each slot, real, at the chain's scale."""
         ev, slots = self.ev, self.transforms.slots
         *first, last = self.transforms.to_slots
         x = self._add_rotated(x, slots // 2)

@@ -85,13 +85,6 @@ class Ring:
         (q, q_roots), (p, p_roots) = zip(*chain.q, strict=True), zip(*chain.p, strict=True)
         return cls(chain.dimension, q, q_roots, p, p_roots, chain.digit_towers, threads)
 
-    @classmethod
-    def of_sparse_key(cls, chain: Chain, threads: int = 0) -> Ring:
-        """That of the key into the sparse secret: modulo q_0 and special primes of its own, which are no longer than
-        it."""
-        q, q_roots = zip(chain.q[0], *chain.sparse, strict=True)
-        return cls(chain.dimension, q, q_roots, (), (), 1, threads)
-
     # Order ----------------------------------------------------------------------------------------------------------
 
     @cached_property

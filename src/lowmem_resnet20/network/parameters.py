@@ -3,18 +3,21 @@
 A set states what was chosen (prime sizes, level budgets, ReLU degree ...); everything else - the number
 of levels, the digits of key switching, log2 QP - is computed from it and from the network's description.
 
+Rings.  A native set is as it says for networks whose layers fit into its ring; for wider ones there is a second of the
+same number in a ring twice as long (:func:`parameter_set`).
+
 Levels.  One refresh (see :mod:`.refresh`) costs ``refresh_levels`` of the modulus chain.  What it leaves must last
 until the next one: at most a ReLU and a convolution, or a gather.  ``reserve_levels`` more stay below, because a
 refresh wants its input on so many towers.
 
 Security.  OpenFHE allows log2 QP up to 1747 at N = 2^16 for 128 bits against classical attacks with uniform ternary
-secrets, and enforces it (``HEStd_128_classic``).  Our secrets are sparse, which helps hybrid attacks: the shipped sets
-stay below 1600, for reasons and figures in SECURITY.md.
+secrets, and 881 at N = 2^15, and enforces it (``HEStd_128_classic``).  Our secrets are sparse, which helps hybrid
+attacks: the shipped sets stay below 1600 and 800, for reasons and figures in SECURITY.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import PlanError, UsageError
 from .architecture import RESNET20, Architecture
@@ -23,8 +26,8 @@ from .fingerprint import Choice, fingerprint
 from .refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh, Refresh
 
 SECURE = "HEStd_128_classic"
-#: OpenFHE's names of what all sets have: how secrets are drawn, scales kept and keys switched.
-KEY_DISTRIBUTION, SCALING_TECHNIQUE, KEY_SWITCHING = "SPARSE_ENCAPSULATED", "FLEXIBLEAUTO", "HYBRID"
+#: OpenFHE's names of what all sets have: how scales are kept and keys switched.
+SCALING_TECHNIQUE, KEY_SWITCHING = "FLEXIBLEAUTO", "HYBRID"
 #: log2 QP allowed at log2 N for 128-bit classical security, ternary secrets (OpenFHE 1.6.1's table).
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
@@ -65,7 +68,7 @@ class ParameterSet:
     security: str = SECURE
 
     def __post_init__(self) -> None:
-        largest = max(self.architecture.stage_slots(s + 1) for s in range(len(self.architecture.channels)))
+        largest = self.architecture.largest_layer
         if largest > self.full_slots:
             raise PlanError(f"a layer of {largest} slots does not fit in a ring of dimension {self.ring_dimension}")
         if self.pictures.bit_count() != 1 or self.ciphertexts(len(self.architecture.channels)) > 1:
@@ -149,9 +152,9 @@ class ParameterSet:
 
     @property
     def special_towers(self) -> int:
-        """Primes of P: enough to exceed the largest digit."""
-        digit_bits = self.first_modulus_bits + (self.digit_towers - 1) * self.scaling_bits + 1
-        return -(-digit_bits // SPECIAL_PRIME_BITS)
+        """Primes of P: enough to exceed the largest digit by four bits, as OpenFHE 1.6.1 has it."""
+        digit_bits = self.first_modulus_bits + (self.digit_towers - 1) * self.scaling_bits
+        return -(-(digit_bits + 4) // SPECIAL_PRIME_BITS)
 
     @property
     def log2_q(self) -> int:
@@ -159,8 +162,9 @@ class ParameterSet:
 
     @property
     def log2_qp(self) -> int:
-        """Rounded up: some primes of Q are a little larger than their power of two, and none of P is."""
-        return self.log2_q + 1 + SPECIAL_PRIME_BITS * self.special_towers
+        """Rounded up: some primes of Q are a little larger than their power of two, and none of P is.  Short ones are
+        few, so further from it."""
+        return self.log2_q + (2 if self.scaling_bits < 32 else 1) + SPECIAL_PRIME_BITS * self.special_towers
 
     @property
     def switching_key_bytes(self) -> int:
@@ -174,7 +178,7 @@ class ParameterSet:
         towers, the manifest of a key folder says.  OpenFHE's bootstrapping does rotations by budgets and baby steps."""
         choices: dict[str, Choice] = {
             "security": self.security,
-            "secret": KEY_DISTRIBUTION,
+            "secret": self.key_distribution,
             "scaling": SCALING_TECHNIQUE,
             "key switching": KEY_SWITCHING,
             "log2 N": self.log2_ring,
@@ -211,6 +215,17 @@ class ParameterSet:
         """What evaluates the set: NATIVE or OPENFHE."""
         return NATIVE if isinstance(self.refresh, NativeRefresh) else OPENFHE
 
+    @property
+    def networks(self) -> str:
+        """Which networks keys of this set can be made for."""
+        return f"those whose layers have at most {self.full_slots} values"
+
+    @property
+    def key_distribution(self) -> str:
+        """OpenFHE's name of how secrets are drawn: ternary, of weight 192; to raise a modulus, OpenFHE's evaluator
+        switches to one of weight 32."""
+        return "SPARSE_TERNARY" if self.engine == NATIVE else "SPARSE_ENCAPSULATED"
+
     def summary(self, key_size: str) -> str:
         """The set on a few lines, for the terminal.  key_size: of a rotation key, see :mod:`..native.keyplan`."""
         budget = ", ".join(map(str, self.level_budget))
@@ -220,6 +235,7 @@ class ParameterSet:
         return "\n".join(
             (
                 f"parameter set {self.number}: N = 2^{self.log2_ring}, log2 QP = {self.log2_qp} ({self.security})",
+                f"  networks     {self.networks}",
                 f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
                 f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         {self.refresh}",
@@ -308,37 +324,39 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
         ParameterSet(
             number=5,
             refresh=NativeRefresh(31, "fewest keys"),
-            scaling_bits=36,
-            first_modulus_bits=37,
-            large_digits=2,
+            scaling_bits=28,
+            first_modulus_bits=29,
+            large_digits=6,
             level_budget=(3, 3),
             dim1=(0, 0),
             most_copies=8,
-            refresh_deviation=2.0e-6,
-            server_bytes=round(1.2 * _GIB),
+            refresh_deviation=4.0e-4,
+            server_bytes=round(0.9 * _GIB),
+            log2_ring=15,
         ),
         ParameterSet(
             number=6,
             refresh=NativeRefresh(31, "least time"),
-            scaling_bits=36,
-            first_modulus_bits=37,
-            large_digits=2,
+            scaling_bits=28,
+            first_modulus_bits=29,
+            large_digits=6,
             level_budget=(4, 3),
             dim1=(0, 0),
             most_copies=8,
-            refresh_deviation=2.0e-6,
-            server_bytes=round(2.8 * _GIB),
+            refresh_deviation=3.0e-4,
+            server_bytes=round(2.4 * _GIB),
+            log2_ring=15,
         ),
         ParameterSet(
             number=7,
             refresh=NativeRefresh(31, "least time, all slots"),
-            scaling_bits=36,
-            first_modulus_bits=37,
+            scaling_bits=29,
+            first_modulus_bits=30,
             large_digits=2,
             level_budget=(4, 3),
             dim1=(0, 0),
             pictures=8,
-            refresh_deviation=2.4e-6,
+            refresh_deviation=2.5e-4,
             server_bytes=round(3.3 * _GIB),
         ),
         ParameterSet(
@@ -356,11 +374,28 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
     )
 }
 
+#: By the native set, what it is for networks whose layers do not fit into its ring: as it is, in one twice as long,
+#: where security leaves room for fewer digits and primes a bit longer.
+WIDE_SETS: dict[ParameterSet, ParameterSet] = {
+    set_: replace(
+        set_,
+        refresh=replace(set_.refresh, transforms=f"{set_.refresh.transforms}, all slots"),
+        scaling_bits=29,
+        first_modulus_bits=30,
+        large_digits=2,
+        log2_ring=16,
+        server_bytes=2 * set_.server_bytes,
+    )
+    for set_ in PARAMETER_SETS.values()
+    if isinstance(set_.refresh, NativeRefresh) and set_.log2_ring == 15
+}
 
-def parameter_set(number: int, engine: str = "") -> ParameterSet:
-    """The shipped set of that number; for ``engine``, or by default the native one where there is one.
 
-    Errors: UsageError.
+def parameter_set(number: int, engine: str = "", architecture: Architecture = RESNET20) -> ParameterSet:
+    """The shipped set of that number for networks of ``architecture``, which decides the ring; for ``engine``, or by
+    default the native one where there is one.
+
+    Errors: UsageError; PlanError where no ring holds the network's layers.
     """
     found = {s.engine: s for s in PARAMETER_SETS.values() if s.number == number}
     if not found:
@@ -368,4 +403,7 @@ def parameter_set(number: int, engine: str = "") -> ParameterSet:
         raise UsageError(f"there is no parameter set {number}", f"the sets are {known}")
     if engine not in ("", *found):
         raise UsageError(f"parameter set {number} is not for engine {engine}", f"leave out engine {engine}")
-    return found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))
+    set_ = found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))
+    if architecture.largest_layer > set_.full_slots:
+        set_ = WIDE_SETS.get(set_, set_)
+    return replace(set_, architecture=architecture)

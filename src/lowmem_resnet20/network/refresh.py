@@ -32,8 +32,8 @@ SERIES_LEVELS = ((5, 3), (13, 4), (27, 5), (59, 6), (119, 7), (247, 8))
 #: Levels that removing the multiples of the first modulus takes, for sparse-encapsulated secrets: by approximate
 #: modular reduction in bootstrapping, by the complex exponential in a functional refresh.
 MODULAR_LEVELS = 10
-#: The same where the native evaluator does both: see :mod:`..native.exponential` and :mod:`..native.series`.
-NATIVE_MODULAR_LEVELS = 8
+#: The same in the native evaluator's refresh, where there are more of them: see :mod:`..native.exponential`.
+NATIVE_MODULAR_LEVELS = 9
 
 
 def series_levels(degree: int) -> int:

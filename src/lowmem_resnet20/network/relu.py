@@ -52,7 +52,7 @@ def relu_series(degree: int) -> tuple[float, ...]:
     weight = np.sqrt(_density(x) * np.sin(angles))  # sin: the nodes crowd at the ends
     even = np.arange(0, degree + 1, 2)
     coefficients = np.zeros(degree + 1)
-    coefficients[even] = _least_squares(np.cos(np.outer(angles, even)) * weight[:, None], x / 2 * weight)
+    coefficients[even] = least_squares(np.cos(np.outer(angles, even)) * weight[:, None], x / 2 * weight)
     coefficients[1] += 0.5
     return tuple(coefficients)
 
@@ -73,7 +73,7 @@ def relu_fourier(degree: int) -> tuple[complex, ...]:
     weight[0] /= np.sqrt(np.longdouble(2))  # the other points stand for two
     turns = np.pi * np.outer(m, np.arange(degree + 1))
     even, odd = (
-        _least_squares(basis * weight[:, None], m / 2 * weight, _RELU_RIDGE) for basis in (np.cos(turns), np.sin(turns))
+        least_squares(basis * weight[:, None], m / 2 * weight, _RELU_RIDGE) for basis in (np.cos(turns), np.sin(turns))
     )
     return tuple((even - 1j * odd) / 2)
 
@@ -84,7 +84,7 @@ def identity_fourier(degree: int) -> tuple[complex, ...]:
     angles = np.linspace(0, np.pi / 2, _PIECES + 1, dtype=np.longdouble)
     m = IDENTITY_REACH * np.sin(angles)  # denser at the ends, where errors are largest
     sines = np.sin(np.pi * np.outer(m, np.arange(degree + 1)))
-    return tuple(-0.5j * _least_squares(sines, m, _IDENTITY_RIDGE))
+    return tuple(-0.5j * least_squares(sines, m, _IDENTITY_RIDGE))
 
 
 def evaluate_fourier(coefficients: tuple[complex, ...], m: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def _density(x: np.ndarray) -> np.ndarray:
     return np.exp(-0.5 * (x / TYPICAL_DEVIATION) ** 2) + UNIFORM_WEIGHT
 
 
-def _least_squares(basis: np.ndarray, target: np.ndarray, ridge: float = 0.0) -> np.ndarray:
+def least_squares(basis: np.ndarray, target: np.ndarray, ridge: float = 0.0) -> np.ndarray:
     """(n,) float64 c that makes |basis c - target|^2 + penalty |c|^2 least; the penalty is ``ridge`` times the mean
     square of the basis (points, n)'s columns.  basis, target (points,): extended precision.
 

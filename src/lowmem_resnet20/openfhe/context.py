@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from ..errors import KeyFolderError, PlanError
 from ..machine.files import os_errors
-from ..network.parameters import KEY_DISTRIBUTION, KEY_SWITCHING, SCALING_TECHNIQUE, ParameterSet
+from ..network.parameters import KEY_SWITCHING, SCALING_TECHNIQUE, ParameterSet
 from .library import BINARY, Context, PublicKey, openfhe, openfhe_errors
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
     parameters.SetNumLargeDigits(large_digits)
     parameters.SetScalingTechnique(getattr(openfhe.ScalingTechnique, SCALING_TECHNIQUE))
     parameters.SetKeySwitchTechnique(getattr(openfhe.KeySwitchTechnique, KEY_SWITCHING))
-    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, KEY_DISTRIBUTION))
+    parameters.SetSecretKeyDist(getattr(openfhe.SecretKeyDist, set_.key_distribution))
     parameters.SetBatchSize(set_.full_slots)  # no network's: each ciphertext has a number of slots of its own
     with openfhe_errors(lambda reason: PlanError(f"OpenFHE refuses parameter set {set_.number}: {reason}")):
         context = enable(openfhe.GenCryptoContext(parameters))
@@ -86,7 +86,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
 def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[int | str, ...]:
     """All that one of this program's contexts differs in from another."""
     sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, set_.security
-    return *sizes, multiplicative_depth, large_digits
+    return *sizes, set_.key_distribution, multiplicative_depth, large_digits
 
 
 def enable(context: Context) -> Context:

@@ -40,6 +40,8 @@ class ClientContext(Context, Protocol):
 
     def EvalRotateKeyGen(self, secret: PrivateKey, steps: list[int]) -> None: ...
 
+    def EvalAutomorphismKeyGen(self, secret: PrivateKey, indices: list[int]) -> object: ...
+
     def EvalBootstrapKeyGen(self, secret: PrivateKey, slots: int) -> None: ...
 
     def GetExistingEvalAutomorphismKeyIndices(self, key_tag: str) -> set[int]: ...
@@ -55,7 +57,7 @@ def client_context(context: Context) -> ClientContext:
 def make_shared_bootstrapping_keys(context: ClientContext, set_: ParameterSet, secret: PrivateKey) -> None:
     """Make the keys that bootstrapping of any number of slots needs.
 
-    They are conjugation, the pair of keys that enters and leaves the sparse secret (which only fit
+    They are conjugation, the pair of keys that enters and leaves the inner secret (which only fit
     together when made in one call), and, with transforms split into single butterfly layers, rotations by
     the powers of two.  dim1 does not matter to such transforms.
     """

@@ -80,7 +80,7 @@ class Server(AbstractContextManager):
         if not isinstance(weights, Weights):
             weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
         if weights.architecture != self.set.architecture:
-            raise WeightsError("the weights are for another network than the parameter set")
+            raise WeightsError(f"the weights are for another network than the keys, which serve {self.set.networks}")
         if not anyway:
             check_memory(self.set)
         self.progress.start(f"evaluating with parameter set {self.set.number}")
