@@ -8,6 +8,7 @@ import pytest
 from lowmem_resnet20.errors import PlanError, UsageError
 from lowmem_resnet20.fhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
 from lowmem_resnet20.native.refreshplan import PLANS
+from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
 from lowmem_resnet20.network.refresh import series_levels
 from lowmem_resnet20.network.relu import relu_fourier
@@ -104,3 +105,10 @@ def test_series_deeper_than_any_set():
 
 def test_fingerprints_differ():
     assert len({s.fingerprint for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS)
+
+
+@pytest.mark.parametrize("bits", [(31, 29), (30, 30), (37, 36)])
+def test_primes_longer_than_the_native_evaluator_takes_are_refused(bits):
+    native = parameter_set(6, NATIVE)
+    with pytest.raises(PlanError, match=r"takes primes of \(30, 29\) bits at most"):
+        replace(native, first_modulus_bits=bits[0], scaling_bits=bits[1])
