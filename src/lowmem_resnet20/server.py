@@ -88,7 +88,7 @@ def open_server(
 ) -> Opened:
     """Check a server's key folder, keys/expN/server or a copy, and open it.  Errors: as :func:`evaluate`."""
     if weights.architecture != set_.architecture:
-        raise WeightsError("the weights are for another network than the parameter set")
+        raise WeightsError(f"the weights are for another network than the keys, which serve {set_.networks}")
     progress.step("keys", "checking")
     manifest = open_folder(folder, set_)
     scaled, ours = scale(weights, set_.refresh), belonging(set_, manifest.keys, weights)

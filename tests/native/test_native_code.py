@@ -14,7 +14,11 @@ import pytest
 from lowmem_resnet20.native import compilation, threads
 
 HERE = Path(__file__).parent
-AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"}
+#: Processors to compile for as if they were this one's: what they are to have, and the vector registers they lack.
+OTHERS = {
+    "avx2": ("haswell", "+avx2,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt", "ymm", "zmm"),
+    "sse4.2": ("nehalem", "+sse4.2,+popcnt", "xmm", "ymm"),
+}
 
 
 def python(code_or_file, *words, **environment):
@@ -50,12 +54,15 @@ def test_kernels_use_the_widest_registers_of_this_processor(host, record_propert
     assert all(widest in found for found in host["registers"].values()), host["registers"]
 
 
-@pytest.mark.skipif(not has("avx2"), reason="this processor has no AVX2")
-def test_avx2_gives_the_same_residues(host):
-    narrow = results(**AVX2)
-    print(f"vector registers found with AVX2 forced: {narrow['registers']}")
-    assert all("ymm" in found and "zmm" not in found for found in narrow["registers"].values()), narrow["registers"]
-    assert narrow["digests"] == host["digests"] and len(set(host["digests"].values())) == 1
+@pytest.mark.parametrize("feature", OTHERS)
+def test_other_processors_give_the_same_residues(host, feature):
+    if not has(feature):
+        pytest.skip(f"this processor has no {feature}")
+    name, features, widest, lacking = OTHERS[feature]
+    other = results(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
+    print(f"vector registers found as if on a {name}: {other['registers']}")
+    assert all(widest in found and lacking not in found for found in other["registers"].values()), other["registers"]
+    assert other["digests"] == host["digests"] and len(set(host["digests"].values())) == 1
 
 
 def test_nothing_is_compiled_at_import(tmp_path):

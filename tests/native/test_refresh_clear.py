@@ -9,21 +9,27 @@ from schemenoise import Overflows, SchemeNoise
 
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native import exponential
+from lowmem_resnet20.native.keyplan import refresh_plan
 from lowmem_resnet20.native.keys import CONJUGATION, RELINEARISATION
 from lowmem_resnet20.native.refresh import Refresh, prepare
 from lowmem_resnet20.native.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refreshplan import (
     FEWEST_KEYS,
+    FEWEST_KEYS_ALL_SLOTS,
     LEAST_TIME,
     LEAST_TIME_ALL_SLOTS,
     Grouping,
     RefreshPlan,
     Steps,
 )
+from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.refresh import NATIVE_MODULAR_LEVELS
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
+#: What the exponential's fit leaves where coefficients are, as an error of the result.
+FIT = 1e-3
 SMALL = {steps: RefreshPlan(Grouping((3, 4, 2), (4, 4, 4)), Grouping((2, 3, 3), (4, 4, 4)), steps) for steps in Steps}
 
 
@@ -45,7 +51,7 @@ def test_function_of_every_slot(plan, slots, degree):
     values = random.uniform(-FOURIER_REACH, FOURIER_REACH, slots)
     values[:3] = 0, FOURIER_REACH, -FOURIER_REACH
     ev, result, expected = refreshed(plan, slots, relu_fourier(degree), values, Overflows(random))
-    assert worst(result.values - np.tile(expected, RING // 2 // slots)) < 1e-6
+    assert worst(result.values - np.tile(expected, RING // 2 // slots)) < FIT
     assert result.towers >= len(ev.moduli) - plan.levels(degree)
     assert result.scale == pytest.approx(ev.scale_at(result.towers), rel=1e-12)
     assert result.slots == slots
@@ -56,7 +62,7 @@ def test_identity(plan):
     random = np.random.default_rng(3)
     values = random.uniform(-IDENTITY_REACH, IDENTITY_REACH, RING // 4)
     _, result, expected = refreshed(plan, RING // 4, identity_fourier(5), values, Overflows(random))
-    assert worst(result.values[: RING // 4] - expected) < 1e-6
+    assert worst(result.values[: RING // 4] - expected) < FIT
     assert worst(expected - values) < 4e-5
     assert plan.levels(15) - plan.levels(5) == 1 and plan.levels(27) - plan.levels(5) == 2
 
@@ -95,54 +101,80 @@ def test_the_bound_on_failures():
 
 
 def test_exponential_within_its_bound_and_no_further():
-    """Off by less than 5e-7 after the squarings for |t| <= OVERFLOW; a tenth beyond, useless: the bound is needed."""
-    x = np.linspace(-1, 1, 20_001)
-    series, turn = exponential.coefficients(), 2j * np.pi * exponential.OVERFLOW
+    """Off by 1e-4 at three deviations of t, by 2e-2 at the bound; a tenth beyond, useless: the bound is needed."""
+    series = exponential.coefficients()
 
-    def error(x):
-        return worst(np.polynomial.chebyshev.chebval(x, series) ** 2**exponential.DOUBLINGS - np.exp(turn * x))
+    def error(reach):
+        t = np.linspace(-reach, reach, 20_001)
+        x = t / exponential.UNIT
+        return worst(np.polynomial.chebyshev.chebval(x, series) ** 2**exponential.DOUBLINGS - np.exp(2j * np.pi * t))
 
-    assert error(x) < 5e-7
-    assert error(1.1 * x) > 1e-3
+    assert error(3 * exponential.DEVIATION) < 1.1e-4
+    assert error(exponential.OVERFLOW) < 2e-2
+    assert error(1.1 * exponential.OVERFLOW) > 1
     assert exponential.LEVELS == NATIVE_MODULAR_LEVELS
 
 
-@pytest.mark.parametrize("plan, bound", [(SMALL[Steps.HOISTED], 1e-6), (SMALL[Steps.HORNER], 1e-6)])
-def test_noise_on_a_small_ring(plan, bound):
+@pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)
+def test_noise_on_a_small_ring(plan):
     random = np.random.default_rng(5)
     values = random.normal(0, 0.1, RING // 4)
-    noise = SchemeNoise(RING, 7, random)
-    _, result, expected = refreshed(plan, RING // 4, relu_fourier(15), values, noise)
-    assert 1e-9 < np.std(result.values[: RING // 4] - expected) < bound
+    noise = SchemeNoise(RING, 2, random)
+    _, result, expected = refreshed(plan, RING // 4, relu_fourier(15), values, noise, bits=28)
+    assert 1e-5 < np.std(result.values[: RING // 4] - expected) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "plan, log2_slots, worst_slot",
-    [(LEAST_TIME, 14, 3e-5), (LEAST_TIME_ALL_SLOTS, 15, 3e-5), (FEWEST_KEYS, 14, 2e-4)],
-    ids=["time", "time, all slots", "keys"],
-)
-def test_noise_at_full_size(plan, log2_slots, worst_slot):
-    """rms 4e-6 at most, where OpenFHE's refresh has 1e-4 with the same primes."""
-    random, slots = np.random.default_rng(6), 1 << log2_slots
-    values = random.normal(0, 0.1, slots)
-    noise = SchemeNoise(1 << 16, 7, random)
-    _, result, expected = refreshed(plan, slots, relu_fourier(15), values, noise, ring=1 << 16)
-    error = result.values[:slots] - expected
-    assert np.sqrt(np.mean(np.abs(error) ** 2)) < 4e-6
-    assert worst(error) < worst_slot
+class Largest(SchemeNoise):
+    """Of the multiples of q_0 one in a hundred is the largest that the bound allows."""
+
+    def overflows(self, residues: np.ndarray) -> np.ndarray:
+        found = super().overflows(residues)
+        places = self.random.choice(len(found), len(found) // 100, replace=False)
+        found[places] = self.random.choice((-1, 1), len(places)) * (exponential.OVERFLOW - 1)
+        return found
+
+
+def shipped(set_):
+    """A shipped set's refresh of its largest layer, values, and what it makes of them with a kind of noise."""
+
+    def refresh(noise, seed=6):
+        random, slots, plan = np.random.default_rng(seed), set_.stage_slots(1), refresh_plan(set_)
+        values, series = random.normal(0, 0.1, slots), relu_fourier(set_.refresh.degree)
+        noise = noise(set_.ring_dimension, set_.special_towers, random)
+        _, result, expected = refreshed(
+            plan, slots, series, values, noise, ring=set_.ring_dimension, bits=set_.scaling_bits
+        )
+        return np.abs(result.values[:slots] - expected)
+
+    return refresh
+
+
+WIDE = Architecture(channels=(32, 64, 128))
+NATIVE_SETS = [parameter_set(n, "native") for n in (5, 6, 7)] + [parameter_set(n, "native", WIDE) for n in (5, 6)]
+
+
+@pytest.mark.parametrize("set_", NATIVE_SETS, ids=lambda set_: f"{set_.number}, {set_.log2_ring}")
+def test_noise_at_full_size(set_):
+    """As foreseen for the simulations in the clear; and of the rarest coefficients no slot is lost."""
+    refresh = shipped(set_)
+    error = refresh(SchemeNoise)
+    assert set_.refresh_deviation / 2 < np.sqrt(np.mean(error**2)) < set_.refresh_deviation
+    assert worst(error) < 2e-2
+    assert worst(refresh(Largest)) < 0.1
 
 
 def test_levels_of_the_shipped_plans():
     for plan in (LEAST_TIME, LEAST_TIME_ALL_SLOTS):
-        assert (plan.reserve, plan.levels(15)) == (3, 17)
-    assert (FEWEST_KEYS.reserve, FEWEST_KEYS.levels(27)) == (3, 17)
+        assert (plan.reserve, plan.levels(31)) == (3, 18)
+    for plan in (FEWEST_KEYS, FEWEST_KEYS_ALL_SLOTS):
+        assert (plan.reserve, plan.levels(31)) == (3, 17)
 
 
-def union(plan, degree, towers):
+def union(plan, degree, towers, ring=1 << 15):
     """Keys of all three stages' refreshes at full size."""
     keys = {}
     for slots in (1 << 14, 1 << 13, 1 << 12):
-        for name, most in refresh_keys(plan, 1 << 16, slots, towers, degree).items():
+        for name, most in refresh_keys(plan, ring, slots, towers, degree).items():
             keys[name] = max(most, keys.get(name, 0))
     return keys
 
@@ -150,7 +182,7 @@ def union(plan, degree, towers):
 def test_keys_of_the_shipped_plans():
     """To save keys is to do with a third of them; conjugation and relinearisation included."""
     fast, lean = union(LEAST_TIME, 15, 22), union(FEWEST_KEYS, 27, 22)
-    assert (len(fast), len(lean)) == (43, 12)
+    assert (len(fast), len(lean)) == (42, 11)
     assert len(refresh_keys(LEAST_TIME_ALL_SLOTS, 1 << 16, 1 << 15, 22, 15)) == 44
     assert lean[RELINEARISATION] == 19 and lean[CONJUGATION] == 20
     assert fast[RELINEARISATION] == 18 and fast[CONJUGATION] == 19

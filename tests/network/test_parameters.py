@@ -1,20 +1,32 @@
 """Parameter sets: the arithmetic, and that OpenFHE agrees with it."""
 
+import math
 from dataclasses import replace
 
 import openfhe
 import pytest
 
 from lowmem_resnet20.errors import PlanError, UsageError
-from lowmem_resnet20.fhe.context import clear_relinearisation_keys, new_context, write_relinearisation_key
+from lowmem_resnet20.fhe.context import (
+    clear_relinearisation_keys,
+    context_bytes,
+    new_context,
+    write_relinearisation_key,
+)
+from lowmem_resnet20.native.keyplan import key_plan
+from lowmem_resnet20.native.openfhe_files import read_chain
 from lowmem_resnet20.native.refreshplan import PLANS
+from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.engines import NATIVE
-from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, parameter_set
+from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, WIDE_SETS, parameter_set
 from lowmem_resnet20.network.refresh import series_levels
 from lowmem_resnet20.network.relu import relu_fourier
-from miniature import INSECURE_SET
+from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_SET
 
-SETS = pytest.mark.parametrize("set_", PARAMETER_SETS.values(), ids=lambda s: f"set {s.number} {s.engine}")
+SETS = pytest.mark.parametrize(
+    "set_", [*PARAMETER_SETS.values(), *WIDE_SETS.values()], ids=lambda s: f"set {s.number} {s.engine} 2^{s.log2_ring}"
+)
+WIDE = Architecture(channels=(32, 64, 128))
 
 
 @SETS
@@ -22,9 +34,9 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
     """OpenFHE itself raises where a set exceeds its 128-bit table: new_context asks for that check.  The size of a
     switching key shows that it counts the same primes and digits."""
     assert set_.security == SECURE == "HEStd_128_classic"
-    assert set_.log2_ring == 16 and set_.log2_qp <= LOG2_QP_LIMIT[16]
+    assert set_.log2_qp <= LOG2_QP_LIMIT[set_.log2_ring]
     context = new_context(set_)
-    assert context.GetRingDimension() == 1 << 16
+    assert context.GetRingDimension() == set_.ring_dimension
     secret = context.KeyGen().secretKey
     context.EvalMultKeyGen(secret)
     write_relinearisation_key(tmp_path / "r.key", context, secret.GetKeyTag())
@@ -34,9 +46,9 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
 
 @SETS
 def test_shipped_sets_allow_for_sparse_secrets(set_):
-    """At log2 QP 1613 the cheapest attack known takes 2^129.8 operations, and set 1 with dnum 3 fell short:
-    SECURITY.md."""
-    assert set_.log2_qp <= 1600
+    """At log2 QP 1613 the cheapest attack known takes 2^129.8 operations, and set 1 with dnum 3 fell short; at N = 2^15
+    it takes 2^130.0 at 794: SECURITY.md."""
+    assert set_.log2_qp <= {15: 800, 16: 1600}[set_.log2_ring]
 
 
 def test_a_digit_less_is_too_much():
@@ -86,6 +98,46 @@ def test_openfhes_refusal_is_an_error():
     object.__setattr__(insecure, "security", SECURE)
     with pytest.raises(PlanError, match="OpenFHE refuses"):
         new_context(insecure)
+
+
+@SETS
+def test_log2_qp_is_no_less_than_the_primes(set_):
+    """Of Q as the context has them, of P of 60 bits; and no more than two above."""
+    q = read_chain(context_bytes(set_)).q
+    log2_q = sum(math.log2(prime.value) for prime in q)
+    assert set_.log2_qp - 4 < log2_q + 60 * set_.special_towers <= set_.log2_qp
+    if set_.engine == "native":
+        assert max(prime.value for prime in q) < 1 << 30  # as 32-bit lanes want it
+
+
+@pytest.mark.parametrize(("bits", "alpha", "special"), [(28, 4, 2), (29, 4, 3), (38, 3, 2), (39, 3, 3), (36, 5, 4)])
+def test_special_primes_are_as_many_as_openfhe_takes(bits, alpha, special, tmp_path):
+    """Where a digit comes near a multiple of 60 bits, OpenFHE takes one more."""
+    towers = INSECURE_FUNCTIONAL_SET.multiplicative_depth + 1
+    set_ = replace(
+        INSECURE_FUNCTIONAL_SET, scaling_bits=bits, first_modulus_bits=bits + 1, large_digits=-(-towers // alpha)
+    )
+    assert (set_.digit_towers, set_.special_towers) == (alpha, special)
+    context = new_context(set_)
+    secret = context.KeyGen().secretKey
+    context.EvalMultKeyGen(secret)
+    write_relinearisation_key(tmp_path / "r.key", context, secret.GetKeyTag())
+    clear_relinearisation_keys()
+    assert (tmp_path / "r.key").stat().st_size == pytest.approx(set_.switching_key_bytes, rel=1e-2)
+
+
+@pytest.mark.parametrize("number", [5, 6])
+def test_the_ring_follows_from_set_and_network(number):
+    """Wide networks, whose first stage has 32768 values, take the longer ring; of OpenFHE's there is one."""
+    assert parameter_set(number).log2_ring == 15
+    assert parameter_set(number, architecture=Architecture(channels=(8, 16, 32))).log2_ring == 15
+    wide = parameter_set(number, architecture=WIDE)
+    assert (wide.log2_ring, wide.architecture, wide.number, wide.engine) == (16, WIDE, number, "native")
+    assert key_plan(wide)  # its transforms reach
+    assert parameter_set(number, "openfhe", WIDE).log2_ring == 16
+    with pytest.raises(PlanError, match="65536 slots does not fit"):
+        parameter_set(number, architecture=Architecture(channels=(64, 128, 256)))
+    assert "16384" in parameter_set(number).networks and "32768" in wide.networks
 
 
 def test_unknown_set():

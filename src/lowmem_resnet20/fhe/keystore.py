@@ -200,7 +200,8 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
     manifest = _of_set(folder, set_.number)
     if manifest.fingerprint != set_.fingerprint:
         raise KeyFolderError(
-            f"{folder} was made by a version of this program whose set {set_.number} was another",
+            f"{folder} was made by a version of this program whose set {set_.number} was another, "
+            f"or for other networks than {set_.networks}",
             _to_make_new(folder, set_.number),
         )
     if manifest.engine != set_.engine:

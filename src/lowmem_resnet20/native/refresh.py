@@ -2,8 +2,8 @@
 
 1. Slots to coefficients, at the bottom of the modulus chain: the polynomial's coefficients are the slots m.
 2. Raising the modulus: a coefficient, m / 2 in units of q_0, becomes m / 2 + I.
-3. Coefficients to slots, and their real part: x = (m / 2 + I) / OVERFLOW.
-4. E = exp(2 pi i OVERFLOW x) = exp(i pi m), in which the integers I are gone: see :mod:`.exponential`.
+3. Coefficients to slots, and their real part: x = (m / 2 + I) / UNIT.
+4. E = exp(2 pi i UNIT x) = exp(i pi m), in which the integers I are gone: see :mod:`.exponential`.
 5. The function as a Fourier series of period 2 in m: 2 Re(sum_j c_j E^j).
 
 Traces and conjugations come before the rescale that follows them, at the square of the scale, where what a key switch
@@ -19,7 +19,7 @@ from typing import Generic
 
 from . import series
 from .arithmetic import Arithmetic, X
-from .exponential import OVERFLOW, exponential
+from .exponential import UNIT, exponential
 from .refreshplan import RefreshPlan, Steps
 from .slottransform import SlotTransform
 from .transforms import apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
@@ -39,9 +39,9 @@ class Transforms:
 
 
 def prepare(plan: RefreshPlan, ring_dimension: int, slots: int) -> Transforms:
-    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is (m + 2 I) / (2 OVERFLOW),
+    """The transforms for ``slots`` real slots, at most N/2, with all constant factors: x is (m + 2 I) / (2 UNIT),
     the trace adds up N/slots times as much, the real part twice."""
-    factor = 1 / (2 * OVERFLOW * (ring_dimension // slots) * 2)
+    factor = 1 / (2 * UNIT * (ring_dimension // slots) * 2)
     down, up = plan.slots_to_coefficients.for_slots(slots), plan.coefficients_to_slots.for_slots(slots)
     first = slots_to_coefficients(slots, down.layers, 1.0)
     second = coefficients_to_slots(slots, up.layers, factor)
@@ -79,7 +79,7 @@ class Refresh(Generic[X]):
         return self._add_rotated(ev.rotate(x, [self.transforms.turn])[0], self.transforms.slots // 2)
 
     def coefficients_to_slots(self, x: X) -> X:
-        """(m / 2 + I) / OVERFLOW in each slot, real, at the chain's scale."""
+        """(m / 2 + I) / UNIT in each slot, real, at the chain's scale."""
         ev, slots = self.ev, self.transforms.slots
         *first, last = self.transforms.to_slots
         x = self._add_rotated(x, slots // 2)

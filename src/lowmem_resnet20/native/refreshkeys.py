@@ -15,7 +15,7 @@ def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int
 
     Found by refreshing zeros in the clear.
     """
-    moduli = (Prime(1 << 37, 0), *[Prime(1 << 36, 0)] * (towers - 1))  # any will do where nothing is encrypted
+    moduli = (Prime(1 << 29, 0), *[Prime(1 << 28, 0)] * (towers - 1))  # any will do where nothing is encrypted
     ev = ClearArithmetic(Chain(ring_dimension, 1, moduli))
     refresh: Refresh[ClearText] = Refresh(ev, plan, prepare(plan, ring_dimension, slots))
     refresh(ev.encrypt(np.zeros(slots), plan.reserve + 1), (0.5,) * (degree + 1))

@@ -74,9 +74,12 @@ LEAST_TIME = RefreshPlan(Grouping((4, 4, 5), (8, 8, 8)), Grouping((3, 3, 3, 4), 
 LEAST_TIME_ALL_SLOTS = RefreshPlan(Grouping((4, 5, 5), (8, 8, 8)), Grouping((3, 3, 4, 4), (8, 8, 8, 8)), Steps.HOISTED)
 #: One key a matrix: its giant step is the next one's baby step.
 FEWEST_KEYS = RefreshPlan(Grouping((4, 4, 5), (16, 16, 8)), Grouping((4, 4, 5), (16, 16, 8)), Steps.HORNER)
+#: The same for all the slots of a ring of dimension 2^16.
+FEWEST_KEYS_ALL_SLOTS = RefreshPlan(Grouping((4, 5, 5), (16, 16, 16)), Grouping((4, 5, 5), (16, 16, 16)), Steps.HORNER)
 #: By the name that a parameter set's refresh gives.
 PLANS = {
     "least time": LEAST_TIME,
     "least time, all slots": LEAST_TIME_ALL_SLOTS,
     "fewest keys": FEWEST_KEYS,
+    "fewest keys, all slots": FEWEST_KEYS_ALL_SLOTS,
 }

@@ -76,6 +76,11 @@ class Architecture:
         """Slots that hold one layer of a stage: channels * width * width."""
         return self.channels[stage - 1] * self.stage_width(stage) ** 2
 
+    @property
+    def largest_layer(self) -> int:
+        """Slots of the largest layer."""
+        return max(self.stage_slots(stage) for stage in range(1, len(self.channels) + 1))
+
     def blocks(self) -> Iterator[Block]:
         """The basic blocks in order of evaluation."""
         for stage, out_channels in enumerate(self.channels, start=1):

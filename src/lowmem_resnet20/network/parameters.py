@@ -3,19 +3,22 @@
 A set states what was chosen (prime sizes, level budgets, ReLU degree ...); everything else - the number
 of levels, the digits of key switching, log2 QP - is computed from it and from the network's description.
 
+Rings.  A native set is as it says for networks whose layers fit into its ring; for wider ones there is a second of the
+same number in a ring twice as long (:func:`parameter_set`).
+
 Levels.  One refresh (see :mod:`.refresh`) costs ``refresh_levels`` of the modulus chain.  What it leaves must last
 until the next one: at most a ReLU and a convolution, or a gather.  ``reserve_levels`` more stay below, because a
 refresh wants its input on so many towers.
 
 Security.  OpenFHE allows log2 QP up to 1747 at N = 2^16 for 128 bits against classical attacks with uniform ternary
-secrets, and enforces it (``HEStd_128_classic``).  Our secrets are sparse, which helps hybrid attacks: the shipped sets
-stay below 1600, for reasons and figures in SECURITY.md.
+secrets, and 881 at N = 2^15, and enforces it (``HEStd_128_classic``).  Our secrets are sparse, which helps hybrid
+attacks: the shipped sets stay below 1600 and 800, for reasons and figures in SECURITY.md.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import PlanError, UsageError
 from .architecture import RESNET20, Architecture
@@ -66,7 +69,7 @@ class ParameterSet:
     security: str = SECURE
 
     def __post_init__(self) -> None:
-        largest = max(self.architecture.stage_slots(s + 1) for s in range(len(self.architecture.channels)))
+        largest = self.architecture.largest_layer
         if largest > self.full_slots:
             raise PlanError(f"a layer of {largest} slots does not fit in a ring of dimension {self.ring_dimension}")
         if self.pictures.bit_count() != 1 or self.ciphertexts(len(self.architecture.channels)) > 1:
@@ -153,9 +156,9 @@ class ParameterSet:
 
     @property
     def special_towers(self) -> int:
-        """Primes of P: enough to exceed the largest digit."""
-        digit_bits = self.first_modulus_bits + (self.digit_towers - 1) * self.scaling_bits + 1
-        return -(-digit_bits // SPECIAL_PRIME_BITS)
+        """Primes of P: enough to exceed the largest digit by four bits, as OpenFHE 1.6.1 has it."""
+        digit_bits = self.first_modulus_bits + (self.digit_towers - 1) * self.scaling_bits
+        return -(-(digit_bits + 4) // SPECIAL_PRIME_BITS)
 
     @property
     def log2_q(self) -> int:
@@ -163,8 +166,9 @@ class ParameterSet:
 
     @property
     def log2_qp(self) -> int:
-        """Rounded up: some primes of Q are a little larger than their power of two, and none of P is."""
-        return self.log2_q + 1 + SPECIAL_PRIME_BITS * self.special_towers
+        """Rounded up: some primes of Q are a little larger than their power of two, and none of P is.  Short ones are
+        few, so further from it."""
+        return self.log2_q + (2 if self.scaling_bits < 32 else 1) + SPECIAL_PRIME_BITS * self.special_towers
 
     @property
     def switching_key_bytes(self) -> int:
@@ -183,6 +187,11 @@ class ParameterSet:
         return NATIVE if isinstance(self.refresh, NativeRefresh) else OPENFHE
 
     @property
+    def networks(self) -> str:
+        """Which networks keys of this set can be made for."""
+        return f"those whose layers have at most {self.full_slots} values"
+
+    @property
     def secrets(self) -> str:
         """OpenFHE's name of how secrets are drawn: ternary, of weight 192; to raise a modulus, OpenFHE's evaluator
         switches to one of weight 32."""
@@ -197,6 +206,7 @@ class ParameterSet:
         return "\n".join(
             (
                 f"parameter set {self.number}: N = 2^{self.log2_ring}, log2 QP = {self.log2_qp} ({self.security})",
+                f"  networks     {self.networks}",
                 f"  primes       {primes}, {self.special_towers} special primes, {self.large_digits} digits",
                 f"  levels       {self.multiplicative_depth}: {levels}",
                 f"  ReLU         {self.refresh}",
@@ -291,9 +301,9 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             level_budget=(3, 3),
             dim1=(0, 0),
             most_copies=8,
-            refresh_deviation=2.0e-6,
+            refresh_deviation=4.0e-4,
+            server_bytes=round(0.9 * _GIB),
             log2_ring=15,
-            server_bytes=round(1.2 * _GIB),
         ),
         ParameterSet(
             number=6,
@@ -304,20 +314,20 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             level_budget=(4, 3),
             dim1=(0, 0),
             most_copies=8,
-            refresh_deviation=2.0e-6,
+            refresh_deviation=3.0e-4,
+            server_bytes=round(2.4 * _GIB),
             log2_ring=15,
-            server_bytes=round(2.8 * _GIB),
         ),
         ParameterSet(
             number=7,
             refresh=NativeRefresh(31, "least time, all slots"),
             scaling_bits=29,
             first_modulus_bits=30,
-            large_digits=3,
+            large_digits=2,
             level_budget=(4, 3),
             dim1=(0, 0),
             pictures=8,
-            refresh_deviation=2.4e-6,
+            refresh_deviation=2.5e-4,
             server_bytes=round(3.3 * _GIB),
         ),
         ParameterSet(
@@ -335,11 +345,28 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
     )
 }
 
+#: By the native set, what it is for networks whose layers do not fit into its ring: as it is, in one twice as long,
+#: where security leaves room for fewer digits and primes a bit longer.
+WIDE_SETS: dict[ParameterSet, ParameterSet] = {
+    set_: replace(
+        set_,
+        refresh=replace(set_.refresh, transforms=f"{set_.refresh.transforms}, all slots"),
+        scaling_bits=29,
+        first_modulus_bits=30,
+        large_digits=2,
+        log2_ring=16,
+        server_bytes=2 * set_.server_bytes,
+    )
+    for set_ in PARAMETER_SETS.values()
+    if isinstance(set_.refresh, NativeRefresh) and set_.log2_ring == 15
+}
 
-def parameter_set(number: int, engine: str = "") -> ParameterSet:
-    """The shipped set of that number; for ``engine``, or by default the native one where there is one.
 
-    Errors: UsageError.
+def parameter_set(number: int, engine: str = "", architecture: Architecture = RESNET20) -> ParameterSet:
+    """The shipped set of that number for networks of ``architecture``, which decides the ring; for ``engine``, or by
+    default the native one where there is one.
+
+    Errors: UsageError; PlanError where no ring holds the network's layers.
     """
     found = {s.engine: s for s in PARAMETER_SETS.values() if s.number == number}
     if not found:
@@ -347,4 +374,7 @@ def parameter_set(number: int, engine: str = "") -> ParameterSet:
         raise UsageError(f"there is no parameter set {number}", f"the sets are {known}")
     if engine not in ("", *found):
         raise UsageError(f"parameter set {number} is not for engine {engine}", f"leave out engine {engine}")
-    return found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))
+    set_ = found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))
+    if architecture.largest_layer > set_.full_slots:
+        set_ = WIDE_SETS.get(set_, set_)
+    return replace(set_, architecture=architecture)
