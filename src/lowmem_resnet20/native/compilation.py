@@ -1,4 +1,4 @@
-"""Where compiled code is kept, and what the processor must be able to do.
+"""Where compiled code is kept, and what it is compiled for.
 
 Kernels are compiled when first called and kept on disk: in NUMBA_CACHE_DIR, else in the user's cache folder.  numba
 notices a change of the file that a function stands in, but not of the files whose functions it calls, and two
@@ -24,18 +24,13 @@ import numba
 config: Any = numba.config
 _DONE = "complete"
 #: The files of this wing that compiled code comes from.
-SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
+SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "order", "residues")
 
 
-def has_fused_multiply_add() -> bool:
-    """Whether the processor multiplies and adds with one rounding, which the arithmetic of float64 residues rests on.
-
-    Without, LLVM would call a function for each, and an evaluation would take a hundred times as long.  x86-64: FMA3,
-    since 2013."""
-    cpu, features = _processor()
-    if cpu.startswith("generic") or not features:  # not x86-64, or unknown: AArch64 has it always
-        return os.uname().machine in ("aarch64", "arm64")
-    return "+fma" in features.split(",")
+def register_bytes() -> int:
+    """Of the vector registers that are compiled for: 64 with AVX-512, 32 else, for LLVM to split where they have
+    less."""
+    return 64 if "+avx512f" in _processor()[1].split(",") else 32
 
 
 def _processor() -> tuple[str, str]:
