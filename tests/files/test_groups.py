@@ -30,7 +30,7 @@ WEIGHTS = random_weights(ARCHITECTURE)
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in range(8)]
 ENGINES = {"openfhe": INSECURE_FUNCTIONAL_SET, "native": INSECURE_NATIVE_SET}
 #: The worst a logit may be off by the noise of encryption.
-NOISE = {"openfhe": 1e-2, "native": 1e-3}
+NOISE = {"openfhe": 1e-2, "native": 1e-2}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numba
 import numpy as np
 from rings import ring
 
-from lowmem_resnet20.native import elementwise, ntt, readiness
+from lowmem_resnet20.native import bases, elementwise, ntt, readiness
 from lowmem_resnet20.native.chain import Chain, Prime
 from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.readiness import make_ready
 from lowmem_resnet20.native.transforms import SlotTransform
 
-KERNELS = (ntt.to_evaluation, elementwise.small_key_sums, elementwise.large_key_sums)
+KERNELS = (ntt.to_evaluation, ntt.to_coefficients, elementwise.sums, bases.convert)
 
 
 def digest(threads: int) -> str:
@@ -33,17 +33,16 @@ def digest(threads: int) -> str:
     def key(automorphism):
         residues = np.stack([random.integers(0, prime, (2, 3, n), np.uint64) for prime in small.q], axis=2)
         wide = np.stack([random.integers(0, prime, (2, 3, n), np.uint64) for prime in small.p], axis=2)
-        low, high = (residues & np.uint64(0xFFFFFFFF)).astype(np.uint32), (residues >> np.uint64(32)).astype(np.uint8)
-        return readiness._Key(automorphism, low, high, wide)
+        return readiness._Key(automorphism, residues.astype(np.uint32), wide)
 
     keys = {index: key(index) for index in (1, 5, 25, 2 * n - 1)}
     native = NativeArithmetic(chain, keys, threads)
-    residues = np.stack([random.integers(0, prime, (2, n)).astype(float) for prime in small.q], axis=1)
-    x, vector = Ciphertext(residues, 5, 2.0**36, n // 2), random.uniform(-1, 1, n // 2)
+    residues = np.stack([random.integers(0, prime, (2, n), np.uint32) for prime in small.q], axis=1)
+    x, vector = Ciphertext(residues, 5, 2.0**28, n // 2), random.uniform(-1, 1, n // 2)
     transform = SlotTransform((0, 1), (0, 2), {(0, 0): vector, (0, 1): vector, (1, 1): 1j * vector})
     results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x,
-                              x), (x, x)])), native.transform(x, transform, 2.0**72),
-                              native.weighted_sum([x] * 9, lambda _: vector, 2.0**72),
+                              x), (x, x)])), native.transform(x, transform, 2.0**56),
+                              native.weighted_sum([x] * 9, lambda _: vector, 2.0**56),
                               native.add_constant(native.add_vector(native.combination([x, x], [1, -1j],
                               x.scale), vector), 1 - 1j),
                               native.raise_modulus(native.drop(x, 1))]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from lowmem_resnet20.native.ring import Ring
 
-SMALL_BITS, FIRST_BITS, LARGE_BITS = 36, 37, 60
+SMALL_BITS, FIRST_BITS, LARGE_BITS = 28, 29, 60
 
 
 def is_prime(number: int) -> bool:
@@ -45,9 +45,16 @@ def root_of_unity(prime: int, dimension: int) -> int:
 
 
 @cache
-def ring(dimension: int = 1024, towers: int = 5, special: int = 3, digit_towers: int = 2, threads: int = 1) -> Ring:
-    """q_0 of 37 bits, the others of 36; special primes of 60."""
-    q = tuple(primes(FIRST_BITS, dimension, 1) + primes(SMALL_BITS, dimension, towers - 1))
+def ring(
+    dimension: int = 1024,
+    towers: int = 5,
+    special: int = 3,
+    digit_towers: int = 2,
+    threads: int = 1,
+    bits: int = SMALL_BITS,
+) -> Ring:
+    """q_0 one bit longer than the others; special primes of 60."""
+    q = tuple(primes(bits + 1, dimension, 1) + primes(bits, dimension, towers - 1))
     p = tuple(primes(LARGE_BITS, dimension, special))
     q_roots, p_roots = (tuple(root_of_unity(prime, dimension) for prime in chain) for chain in (q, p))
     return Ring(dimension, q, q_roots, p, p_roots, digit_towers, threads)

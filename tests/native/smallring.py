@@ -19,13 +19,13 @@ STEPS = (1, 2, -3)
 
 
 def insecure_context(log2_dimension: int = LOG2_DIMENSION, depth: int = DEPTH, digits: int = 2) -> Any:
-    """The primes of sets 5 and 6 in a ring too small to be secure."""
+    """Primes as long as native sets may have, in a ring too small to be secure."""
     parameters = openfhe.CCParamsCKKSRNS()
     parameters.SetSecurityLevel(openfhe.SecurityLevel.HEStd_NotSet)
     parameters.SetRingDim(1 << log2_dimension)
     parameters.SetMultiplicativeDepth(depth)
-    parameters.SetFirstModSize(37)
-    parameters.SetScalingModSize(36)
+    parameters.SetFirstModSize(30)
+    parameters.SetScalingModSize(29)
     parameters.SetNumLargeDigits(digits)
     parameters.SetScalingTechnique(openfhe.ScalingTechnique.FLEXIBLEAUTO)
     parameters.SetKeySwitchTechnique(openfhe.KeySwitchTechnique.HYBRID)

@@ -154,9 +154,9 @@ def test_the_whole_protocol(kept):
     assert started == []
     for i in (0, 1):
         found, exact = kept.logits(f"r{i}", i), forward(WEIGHTS, PICTURES[i])["fc"]
-        assert np.abs(found - kept.clear(i)).max() < 1e-4
+        assert np.abs(found - kept.clear(i)).max() < 1e-2
         assert np.abs(found - exact).max() < 0.1  # the ReLU is an approximation
-    assert np.abs(kept.logits("r0", 0) - kept.logits("r1", 1)).max() > 1e-2
+    assert np.abs(kept.logits("r0", 0) - kept.logits("r1", 1)).max() > 5e-2
     with pytest.raises(CiphertextError, match="the result of another picture"):
         kept.logits("r0", 1)
 
@@ -168,7 +168,7 @@ def test_a_second_evaluation_in_one_process_gives_the_same_bytes(kept):
         assert outcome.error is None and outcome.seconds > 0
     first, second = (read_envelope(kept.folder / f"{name}.ct").payload for name in ("first", "second"))
     assert first == second
-    assert np.abs(kept.logits("second", 0) - kept.clear(0)).max() < 1e-4
+    assert np.abs(kept.logits("second", 0) - kept.clear(0)).max() < 1e-2
 
 
 def test_precision_by_layer(kept, tmp_path):
@@ -181,7 +181,7 @@ def test_precision_by_layer(kept, tmp_path):
     assert [layer.name for layer in layers] == [name + part for name in relus for part in ("", ".refresh", ".relu")]
     for layer in layers:
         if layer.bootstrap:
-            assert layer.deviation < 3e-5 and layer.bits > 12, layer  # the mean is better: worst of all slots, layers
+            assert layer.deviation < 1e-3 and layer.bits > 5, layer  # the mean is better: worst of all slots, layers
     assert max(layer.worst / max(layer.largest, -layer.least) for layer in layers) < 0.1
     path = max(job.checkpoints.iterdir())
     write_envelope(path, b"\xff" * 4000, read_envelope(path).facts)
@@ -253,7 +253,7 @@ def test_files_have_the_sizes_that_are_planned_and_no_other_is_there(kept):
     planned = longest(key_plan(kept.set))
     assert key_names(kept) == sorted(key_path(kept.keys / "server", name).name for name in planned)
     for name, towers in planned.items():
-        assert key_path(kept.keys / "server", name).stat().st_size == key_bytes(kept.set, name, towers), name
+        assert key_path(kept.keys / "server", name).stat().st_size == key_bytes(kept.set, towers), name
 
 
 def test_a_key_that_is_missing_or_damaged_is_refused(kept, tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_a_chain_whose_moduli_share_a_factor_is_refused(time, tmp_path):
             read_chain_file(path)
 
 
-NUMBERS = st.integers(-2, 1 << 64) | st.sampled_from([0, 1, 2, 3, 1 << 36, (1 << 37) - 1, 4096, 8192])
+NUMBERS = st.integers(-2, 1 << 64) | st.sampled_from([0, 1, 2, 3, 1 << 28, (1 << 30) - 1, 1 << 30, 4096, 8192])
 
 
 @settings(FUZZ, max_examples=40)
@@ -495,10 +495,6 @@ def _accepted(payload: bytearray, chain: Chain, end: int) -> int:
     [
         ({"BLOCKED": "numba llvmlite"}, "the native evaluator cannot be loaded: "),
         ({"BLOCKED": "llvmlite.binding"}, "the native evaluator cannot be loaded: "),
-        (
-            {"LACKING": "fma"},
-            "the native evaluator needs a processor with fused multiply-add",
-        ),
     ],
 )
 def test_a_machine_that_cannot(time, capfd, environment, message):

@@ -8,28 +8,35 @@ import numpy as np
 import pytest
 from rings import KINDS, primes, residues, ring, root_of_unity
 
-from lowmem_resnet20.native import bases, elementwise, ntt
+from lowmem_resnet20.native import bases, ntt
 from lowmem_resnet20.native.memory import CACHE_LINE, aligned, aligned_copy
+from lowmem_resnet20.native.order import ROWS, check_dimension
+from lowmem_resnet20.native.polynomials import INTEGERS, Factor, factors
 from lowmem_resnet20.native.residues import SMALL_LIMIT
 from lowmem_resnet20.native.ring import Ring
 
-
-def in_tiles(ring_, coefficients, dtype):
-    """(towers, N) Python integers, in tiles (tiles, towers, stride)."""
-    tiles = ring_.coefficients(len(coefficients), dtype=dtype)
-    tiles[...] = 0
-    flat = tiles.reshape(ring_.tiles, len(coefficients), ring_.tile_stride)
-    tile, place = np.divmod(ring_.tile_order, ring_.tile_stride)
-    for t, row in enumerate(coefficients):
-        flat[tile, t, place] = row.astype(dtype)
-    return tiles
+#: Lengths of small primes: as in shipped sets, and as long as they may be.
+BITS = [28, 29]
+#: Of what a word holds, in multiples of p.
+ROOM = {np.uint32: 4, np.uint64: 16}
 
 
-def from_tiles(ring_, tiles, polynomial=()):
-    """The reverse: object (towers, N)."""
-    tile, place = np.divmod(ring_.tile_order, ring_.tile_stride)
-    rows = tiles[polynomial][tile, :, place].T
-    return np.array([[int(value) for value in row] for row in rows], object)
+def stored(values, dtype):
+    """Python integers as kernels take them."""
+    return aligned_copy(values.astype(dtype))
+
+
+def integers(array):
+    """The reverse."""
+    return array.astype(object)
+
+
+def both(ring_):
+    return ring_.mod_q, ring_.mod_p
+
+
+def side(ring_, large):
+    return ring_.mod_p if large else ring_.mod_q
 
 
 def evaluations(coefficients, prime, psi, positions):
@@ -44,57 +51,96 @@ def evaluations(coefficients, prime, psi, positions):
     return values
 
 
-def transforms(ring_, large):
-    return (ring_.forward_p, ring_.inverse_p, ring_.p, ring_.p_roots) if large else (
-        ring_.forward_q, ring_.inverse_q, ring_.q, ring_.q_roots)  # fmt: skip
+def joined(halves):
+    """Python integers (towers, N) of (2 towers, N) lower and upper halves."""
+    return integers(halves[0::2]) + (integers(halves[1::2]) << 30)
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-@pytest.mark.parametrize("dimension", [1 << 10, 1 << 11, 1 << 12, 1 << 13])
+@pytest.mark.parametrize("dimension", [1 << k for k in range(10, 17)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_transform_is_its_definition_and_its_inverse_undoes_it(kind, dimension, large):
-    ring_ = ring(dimension, 2, 1)
-    forward, inverse, moduli, roots = transforms(ring_, large)
-    dtype, towers = (np.uint64, 1) if large else (np.float64, 2)
-    coefficients = residues(kind, moduli, dimension)
-    tiles, out = in_tiles(ring_, coefficients, dtype), aligned(towers, dimension, dtype=dtype)
-    places = np.array([(t * dimension, t * ring_.tile_stride, t) for t in range(towers)])
-    ring_.workers.run(
-        ntt.to_evaluation, towers, out.reshape(-1), tiles.reshape(-1), towers * ring_.tile_stride, places, forward
-    )
+    ring_ = ring(dimension, 2, 1, bits=29)
+    polynomials = side(ring_, large)
+    towers = len(polynomials.primes)
+    coefficients = residues(kind, polynomials.primes, dimension)
+    x, out = stored(coefficients, polynomials.dtype), aligned(1, towers, dimension, dtype=polynomials.dtype)
+    polynomials.to_evaluation(out, x[None])
     positions = [0, 1, dimension // 2 - 1, dimension - 1, *np.random.default_rng(1).integers(0, dimension, 4)]
-    for t in range(towers):
-        assert list(map(int, out[t, ring_.order[positions]])) == evaluations(
-            coefficients[t], moduli[t], roots[t], positions
-        )
-    back = in_tiles(ring_, np.zeros((towers, dimension), object), dtype)
-    places = places[:, [1, 0, 2]].copy()
-    ring_.workers.run(
-        ntt.to_coefficients, towers, back.reshape(-1), out.reshape(-1), towers * ring_.tile_stride, places, inverse
-    )
-    assert (back == tiles).all()
+    for t, (prime, root) in enumerate(zip(polynomials.primes, polynomials.roots, strict=True)):
+        assert list(integers(out[0, t, ring_.order[positions]])) == evaluations(coefficients[t], prime, root, positions)
+    back = aligned(1, towers * (2 if large else 1), dimension, dtype=np.uint32)
+    polynomials.to_coefficients(back, out)
+    assert ((joined(back[0]) if large else integers(back[0])) == coefficients).all()
+    polynomials.to_evaluation(x[None], x[None])
+    assert (x == out[0]).all()  # in place as well
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-def test_transform_takes_lazy_values_to_their_bound(large):
-    ring_ = ring(1 << 12, 2, 1)
-    forward, _, moduli, _ = transforms(ring_, large)
-    dtype, n = (np.uint64 if large else np.float64), ring_.dimension
-    ends = (0, 16 * moduli[0] - 1) if large else (-(1 << 40), 1 << 40)
-    lazy = np.array([[ends[i] for i in np.random.default_rng(2).integers(0, 2, n)]], object)
+@pytest.mark.parametrize("bits", BITS)
+def test_transform_takes_lazy_values_to_their_bound(bits, large):
+    ring_ = ring(1 << 12, 2, 1, bits=bits)
+    polynomials, n = side(ring_, large), ring_.dimension
+    ends = [(0, ROOM[polynomials.dtype] * p - 1) for p in polynomials.primes]
+    chosen = np.random.default_rng(2).integers(0, 2, n)
+    lazy = np.array([[pair[i] for i in chosen] for pair in ends], object)
+    moduli = np.array(polynomials.primes, object)[:, None]
     results = []
-    for values in (lazy, lazy % moduli[0]):
-        tiles, out = in_tiles(ring_, values, dtype), aligned(n, dtype=dtype)
-        places = np.array([(0, 0, 0)])
-        ring_.workers.run(ntt.to_evaluation, 1, out, tiles.reshape(-1), ring_.tile_stride, places, forward)
+    for values in (lazy, lazy % moduli):
+        out = aligned(1, len(ends), n, dtype=polynomials.dtype)
+        polynomials.to_evaluation(out, stored(values, polynomials.dtype)[None])
         results.append(out)
-    assert (results[0] == results[1]).all() and results[0].max() < moduli[0]
+    assert (results[0] == results[1]).all() and (integers(results[0][0]) < moduli).all()
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_transform_of_integers_of_either_sign(large):
+    ring_ = ring(1 << 11, 2, 1, bits=29)
+    polynomials, n = side(ring_, large), ring_.dimension
+    values = np.random.default_rng(3).integers(-(1 << 62), 1 << 62, n)
+    values[:6] = 0, 1, -1, (1 << 62) - 1, -(1 << 62) + 1, 1 << 32
+    moduli = np.array(polynomials.primes, object)[:, None]
+    out, expected = (aligned(1, len(moduli), n, dtype=polynomials.dtype) for _ in range(2))
+    polynomials.to_evaluation(out, aligned_copy(values)[None, None], kind=INTEGERS)
+    polynomials.to_evaluation(expected, stored(values.astype(object) % moduli, polynomials.dtype)[None])
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("source", [0, 2])
+def test_centred_residues_modulo_every_prime(source, bits):
+    ring_ = ring(1 << 10, 3, 1, bits=bits)
+    polynomials, n, prime = ring_.mod_q, ring_.dimension, ring_.q[source]
+    values = residues("random", (prime,), n)[0]
+    values[:6] = 0, 1, prime - 1, (prime - 1) // 2, (prime + 1) // 2, 2
+    out, expected = (aligned(1, 3, n, dtype=np.uint32) for _ in range(2))
+    polynomials.to_evaluation(out, stored(values, np.uint32)[None, None], kind=prime)
+    centred = values - prime * (values > prime // 2)
+    moduli = np.array(ring_.q, object)[:, None]
+    polynomials.to_evaluation(expected, stored(centred % moduli, np.uint32)[None])
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_differences_are_multiplied_and_reordered(kind):
+    """What rescaling and ModDown do with a transform's result, and encoding with its order."""
+    ring_ = ring(1 << 10, 3, 1, bits=29)
+    polynomials, n = ring_.mod_q, ring_.dimension
+    x, minuend = residues("random", ring_.q, n, 1), residues(kind, ring_.q, n, 2)
+    constants, order = [q - 1 for q in ring_.q], np.random.default_rng(4).permutation(n).astype(np.uint32)
+    plain, out = (aligned(1, 3, n, dtype=np.uint32) for _ in range(2))
+    polynomials.to_evaluation(plain, stored(x, np.uint32)[None])
+    options = {"minuend": stored(minuend, np.uint32)[None], "factors": polynomials.stored(constants), "order": order}
+    polynomials.to_evaluation(out, stored(x, np.uint32)[None], **options)
+    for t, q in enumerate(ring_.q):
+        expected = (minuend[t] - integers(plain[0, t][order])) * constants[t] % q
+        assert (integers(out[0, t]) == expected).all()
 
 
 @pytest.mark.parametrize("dimension", [1 << 9, 1 << 17, 1000])
 def test_other_dimensions_are_refused(dimension):
     with pytest.raises(ValueError, match="2\\^10 to 2\\^16"):
-        ntt.shape(dimension)
+        check_dimension(dimension)
 
 
 @pytest.mark.parametrize("g", [5, 25, 2 * 1024 - 1, 77])
@@ -106,215 +152,147 @@ def test_automorphism_is_the_substitution(g):
     for i, coefficient in enumerate(coefficients):
         turns, place = divmod(i * g, n)
         substituted[place] = coefficient * (-1) ** turns % q
-    values = []
-    for polynomial in (coefficients, substituted):
-        tiles, out = in_tiles(ring_, polynomial[None], np.float64), aligned(n)
-        ring_.workers.run(
-            ntt.to_evaluation, 1, out, tiles.reshape(-1), ring_.tile_stride, np.array([(0, 0, 0)]), ring_.forward_q
-        )
-        values.append(out)
-    assert (values[0][ring_.automorphism(g)] == values[1]).all()
+    out = aligned(2, 1, n, dtype=np.uint32)
+    ring_.mod_q.to_evaluation(out, stored(np.array([[coefficients], [substituted]]), np.uint32))
+    assert (out[0, 0][ring_.automorphism(g)] == out[1, 0]).all()
 
 
 def longest_ring():
-    """Digits of 15 towers, the longest that real sets come near, and the last one shorter."""
-    return ring(1024, 17, 9, 15)
+    """Digits of as many towers as sums take, of the longest primes, and the last one shorter."""
+    return ring(1024, 17, 9, 15, bits=29)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", [ring, longest_ring], ids=["short", "longest"])
 def test_raised_digits_are_sums_of_cofactors(make, kind):
     ring_ = make()
-    raising, n, alpha = ring_.raising(len(ring_.q)), ring_.dimension, ring_.digit_towers
-    towers, k = len(ring_.q), len(ring_.p)
+    towers, n = len(ring_.q), ring_.dimension
+    raising = ring_.raising(towers)
     y = residues(kind, ring_.q, n)
-    small = aligned(raising.digits, ring_.tiles, towers, ring_.tile_stride)
-    large = aligned(raising.digits, ring_.tiles, k, ring_.tile_stride, dtype=np.uint64)
-    small[...] = 0  # towers inside a digit stay so
-    layout = (raising.digits, towers, alpha, k, ring_.tiles, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.mod_up, raising.digits * ring_.tiles, small.reshape(-1),
-                      large.reshape(-1), in_tiles(ring_, y, np.float64).reshape(-1), layout,
-                      raising.parts.reshape(-1), raising.large_parts.reshape(-1), *ring_.half_shift,
-                      ring_.forward_q, ring_.forward_p)  # fmt: skip
-    for digit in range(raising.digits):
-        own = range(digit * alpha, min(towers, (digit + 1) * alpha))
-        product = prod(ring_.q[t] for t in own)
-        total = sum(y[t] * (product // ring_.q[t]) for t in own)
-        got, got_large = from_tiles(ring_, small, digit), from_tiles(ring_, large, digit)
-        for t, q in enumerate(ring_.q):
-            if t not in own:
-                assert (got[t] % q == total % q).all() and max(abs(got[t])) <= q // 2 + 1
-        for j, p in enumerate(ring_.p):
-            assert (got_large[j] % p == total % p).all() and max(got_large[j]) < 5 * p
+    sources = [stored(y[digit], np.uint32) for digit in raising.digits]
+    for polynomials, constants, omitted in (
+        (ring_.mod_q, raising.to_q, raising.own),
+        (ring_.mod_p, raising.to_p, np.zeros((len(sources), len(ring_.p)), bool)),
+    ):
+        out = aligned(len(sources), len(polynomials.primes), n, dtype=polynomials.dtype)
+        out[...] = 7
+        polynomials.convert(out, sources, constants, omitted)
+        for digit, towers_of in enumerate(raising.digits):
+            own = range(towers)[towers_of]
+            product = prod(ring_.q[t] for t in own)
+            total = sum(y[t] * (product // ring_.q[t]) for t in own)
+            for t, modulus in enumerate(polynomials.primes):
+                got = integers(out[digit, t])
+                if omitted[digit, t]:
+                    assert (got == 7).all()
+                else:
+                    assert (got % modulus == total % modulus).all()
+                    assert got.max() < (3 if polynomials is ring_.mod_q else 12) * modulus
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", [ring, longest_ring], ids=["short", "longest"])
 def test_lowered_residues_are_sums_of_cofactors(make, kind):
     ring_ = make()
-    towers, k = len(ring_.q), len(ring_.p)
     y = residues(kind, ring_.p, ring_.dimension)
-    out = aligned(1, ring_.tiles, towers, ring_.tile_stride)
-    layout = (towers, k, ring_.tile_stride, ring_.tile_size)
-    ring_.workers.run(bases.mod_down, ring_.tiles, out.reshape(-1), in_tiles(ring_, y,
-                      np.uint64).reshape(-1), layout, ring_.lowering.parts.reshape(-1), ring_.forward_q)  # fmt: skip
+    halves = np.array([half for row in y for half in (row & (2**30 - 1), row >> 30)], object)
+    out = aligned(1, len(ring_.q), ring_.dimension, dtype=np.uint32)
+    ring_.mod_q.convert(out, [stored(halves, np.uint32)], ring_.lowering.to_q)
     product = prod(ring_.p)
     total = sum(y[j] * (product // p) for j, p in enumerate(ring_.p))
-    got = from_tiles(ring_, out, 0)
     for t, q in enumerate(ring_.q):
-        assert (got[t] % q == total % q).all() and max(abs(got[t])) < 2 * q
+        got = integers(out[0, t])
+        assert (got % q == total % q).all() and got.max() < 3 * q
 
 
-def test_primes_too_many_or_too_long_for_exact_sums_are_refused():
-    sources = primes(37, 1024, 40)
-    with pytest.raises(ValueError, match="too many primes"):
-        bases.small_to_small_parts(sources * 4, primes(36, 1024, 1)[0])
-    with pytest.raises(ValueError, match="too many primes"):
-        bases.small_to_large_parts(sources[:16], primes(60, 1024, 1)[0])
-    with pytest.raises(ValueError, match="too many primes"):
-        bases.large_to_small_parts(primes(60, 1024, 40), sources[0])
-    long = next(p for p in primes(38, 1024, 1) if p > SMALL_LIMIT)
+def test_primes_out_of_bounds_are_refused():
     short = ring(1024, 17)
-    with pytest.raises(ValueError, match="17 digits"):
+    with pytest.raises(ValueError, match="17 digits of 1 towers are too many"):
         Ring(1024, short.q, short.q_roots, short.p, short.p_roots, 1)
-    with pytest.raises(ValueError, match="at most 37 bits"):
+    with pytest.raises(ValueError, match="digits of 16 towers are too many"):
+        Ring(1024, short.q, short.q_roots, short.p, short.p_roots, 16)
+    long = next(p for p in primes(31, 1024, 1) if p > SMALL_LIMIT)
+    with pytest.raises(ValueError, match="at most 30 bits, not 31"):
         Ring(1024, (long,), (root_of_unity(long, 1024),), (), (), 1)
+    uneven = (primes(30, 1024, 1)[0], primes(27, 1024, 1)[0])
+    with pytest.raises(ValueError, match="differ by more than two bits"):
+        Ring(1024, uneven, tuple(root_of_unity(q, 1024) for q in uneven), (), (), 1)
+    special = primes(59, 1024, 1)[0]
+    with pytest.raises(ValueError, match="must have 60 bits, not 59"):
+        Ring(1024, short.q, short.q_roots, (special,), (root_of_unity(special, 1024),), 2)
 
 
+def spread(n, shift):
+    """Where a factor of which one of 2^shift neighbouring vectors is kept has what each position meets."""
+    return (np.arange(n) // ROWS >> shift) * ROWS + np.arange(n) % ROWS
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("shift", [0, 2, 4])
 @pytest.mark.parametrize("kind", KINDS)
-def test_centred_residues(kind):
-    ring_ = ring()
-    q = ring_.q[0]
-    values = residues(kind, (q,), 1024)[0]
-    values[:2] = (q - 1) // 2, (q + 1) // 2
-    x = aligned_copy(values.astype(float))
-    ring_.workers.run(bases.centre, 2, x, 512, float(q), 1 / float(q))
-    assert [int(v) for v in x] == [v - q if v > q // 2 else v for v in values]
-
-
-def addresses(arrays):
-    return np.array([[array.ctypes.data for array in row] for row in arrays])
-
-
-def in_planes(values):
-    """As plaintexts are kept modulo small primes."""
-    integers = values.astype(np.uint64)
-    return aligned_copy((integers & 0xFFFFFFFF).astype(np.uint32)), aligned_copy((integers >> 32).astype(np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("large", "shift"),
-    [(False, None), (False, 0), (False, 2), (True, 0), (True, 2)],
-    ids=["small", "small plaintexts", "short small plaintexts", "large plaintexts", "short large plaintexts"],
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_sums_of_products(kind, shift, large):
-    ring_ = ring()
-    _, _, moduli, _ = transforms(ring_, large)
-    tables, dtype = (ring_.forward_p, np.uint64) if large else (ring_.forward_q, np.float64)
-    n, counts, plaintexts = ring_.dimension, [3, 40], shift is not None
-    shift = shift or 0
+@pytest.mark.parametrize("automorphism", [1, 5])
+def test_sums_of_products(kind, shift, large, automorphism):
+    ring_ = ring(bits=29)
+    polynomials, n = side(ring_, large), ring_.dimension
+    counts = [3, 8, 9, 40]
+    moduli = polynomials.primes
     xs = [residues(kind, moduli, n, seed) for seed in range(3)]
     ms = [residues(kind, moduli, n >> shift, 10 + seed) for seed in range(3)]
-    kept_x = [aligned_copy(v.astype(dtype)) for v in xs]
-    kept_m = [in_planes(m) if plaintexts and not large else (aligned_copy(m.astype(dtype)),) for m in ms]
-    kernel = elementwise.large_sums if large else elementwise.small_sums
-    if len(kept_m[0]) == 2:
-        kernel = elementwise.small_plaintext_sums
-    terms = [[j % 3 for j in range(40)] for _ in counts]
-    out = aligned(2, len(moduli), n, dtype=dtype)
-    factors = [addresses([[planes[j] for j in row] for row in terms]) for planes in zip(*kept_m, strict=True)]
-    shifts = [shift] if plaintexts else []
-    ring_.workers.run(kernel, len(moduli) * (n // elementwise.PIECE), out.reshape(-1),
-                      addresses([[kept_x[j] for j in row] for row in terms]), *factors, np.array(counts), n, *shifts,
-                      tables.modulus, tables.inverse)  # fmt: skip
-    spread = (np.arange(n) // 8 >> shift) * 8 + np.arange(n) % 8
+    kept_x = [stored(x, polynomials.dtype) for x in xs]
+    kept_m = factors(np.stack([stored(m, polynomials.dtype) for m in ms]), shift)
+    products = [[(kept_x[j % 3], kept_m[j % 3]) for j in range(count)] for count in counts]
+    if large and automorphism != 1:
+        products, counts = products[:3], counts[:3]  # as many digits as there can be
+    out = aligned(len(counts), len(moduli), n, dtype=polynomials.dtype)
+    polynomials.sum_of_products(out, products, ring_.permutation(automorphism))
+    place = ring_.automorphism(automorphism)
     for i, count in enumerate(counts):
         for t, modulus in enumerate(moduli):
-            expected = sum(xs[terms[i][j]][t] * ms[terms[i][j]][t][spread] for j in range(count)) % modulus
-            assert [int(v) for v in out[i, t]] == list(expected)
+            expected = sum(xs[j % 3][t] * ms[j % 3][t][spread(n, shift)] for j in range(count)) % modulus
+            assert (integers(out[i, t]) == expected[place]).all()
 
 
-def test_longest_sum_of_small_products():
-    ring_, count = ring(), 1 << 12
-    x = aligned_copy(residues("largest", ring_.q, 1024).astype(float))
-    out = aligned(1, len(ring_.q), 1024)
-    ring_.workers.run(elementwise.small_sums, len(ring_.q), out.reshape(-1), addresses([[x] * count]),
-                      addresses([[x] * count]), np.array([count]), 1024, ring_.forward_q.modulus,
-                      ring_.forward_q.inverse)  # fmt: skip
-    assert (out == count).all()
+def test_sums_of_many_terms():
+    """Sums of any length are settled in time."""
+    ring_, count = ring(bits=29), 1000
+    for polynomials in both(ring_):
+        x = stored(residues("largest", polynomials.primes, 1024), polynomials.dtype)
+        out = aligned(1, len(polynomials.primes), 1024, dtype=polynomials.dtype)
+        polynomials.sum_of_products(out, [[(x, x)] * count])
+        assert (out == count).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_combinations_and_constants_differ_by_half(kind):
+def test_a_sum_may_take_the_place_of_a_term():
     ring_ = ring()
-    n, towers = ring_.dimension, len(ring_.q)
-    x = residues(kind, ring_.q, n)
-    factors = residues(kind, ring_.q, 2, 5).reshape(towers, 1, 2)
-    kept, tables = aligned_copy(x.astype(float)), ring_.forward_q
-    out, added = aligned(1, towers, n), aligned(towers, n)
-    ring_.workers.run(elementwise.small_combinations, towers, out.reshape(-1), addresses([[kept, kept]]),
-                      np.repeat(factors, 2, axis=1).astype(float), n, tables.modulus, tables.inverse)  # fmt: skip
-    ring_.workers.run(elementwise.add_constants, towers, added.reshape(-1), kept.reshape(-1),
-                      factors.reshape(-1).astype(float), n, tables.modulus, tables.inverse)  # fmt: skip
-    half = np.arange(n) * 2 // n
-    for t, q in enumerate(ring_.q):
-        assert [int(v) for v in out[0, t]] == list(2 * x[t] * factors[t, 0][half] % q)
-        assert [int(v) for v in added[t]] == list((x[t] + factors[t, 0][half]) % q)
+    for polynomials in both(ring_):
+        values = residues("random", polynomials.primes, 1024)
+        x = stored(values, polynomials.dtype)
+        polynomials.sum_of_products(x[None], [[(x, polynomials.whole(3, len(x))), (polynomials.ones, x)]])
+        assert (integers(x) == 4 * values % np.array(polynomials.primes, object)[:, None]).all()
 
 
-@pytest.mark.parametrize("automorphism", [1, 5])
-@pytest.mark.parametrize("kind", KINDS)
-def test_inner_products_with_a_key(kind, automorphism):
-    """At 3 of 5 towers, whose second digit is short, with a key that is longer."""
-    ring_ = ring()
-    n, towers, alpha, k = ring_.dimension, 3, ring_.digit_towers, len(ring_.p)
-    own = residues(kind, ring_.q[:towers], n)
-    digits = [residues(kind, ring_.q[:towers], n, 20 + g) for g in range(2)]
-    large = [residues(kind, ring_.p, n, 30 + g) for g in range(2)]
-    key = [[residues(kind, ring_.q, n, 40 + 3 * h + g) for g in range(3)] for h in range(2)]
-    special = [[residues(kind, ring_.p, n, 50 + 3 * h + g) for g in range(3)] for h in range(2)]
-    planes = np.array(key).astype(np.uint64)
-    low, high = aligned_copy(planes & np.uint64(0xFFFFFFFF), np.uint32), aligned_copy(planes >> np.uint64(32), np.uint8)
-    out, out_large = aligned(2, towers, n), aligned(2, k, n, dtype=np.uint64)
-    permutation = ring_.permutation(automorphism)
-    place = permutation if automorphism != 1 else np.arange(n)
-    pieces, q, p = n // elementwise.PIECE, ring_.forward_q, ring_.forward_p
-    ring_.workers.run(elementwise.small_key_sums, towers * pieces, out.reshape(-1),
-                      aligned_copy(own.astype(float)).reshape(-1),
-                      aligned_copy(np.array(digits).astype(float)).reshape(-1), alpha, n, towers, 2,
-                      low.reshape(-1), high.reshape(-1), (3, 5),
-                      aligned_copy(own.astype(float)).reshape(-1), ring_.lowering.p, permutation, q.modulus,
-                      q.inverse)  # fmt: skip
-    ring_.workers.run(elementwise.large_key_sums, k * pieces, out_large.reshape(-1),
-                      aligned_copy(np.array(large).astype(np.uint64)).reshape(-1), n, k, 2,
-                      aligned_copy(np.array(special).astype(np.uint64)).reshape(-1), (3, 5),
-                      aligned_copy(large[1].astype(np.uint64)).reshape(-1), permutation, p.modulus,
-                      p.inverse)  # fmt: skip
-    for h in range(2):
-        for t in range(towers):
-            total = sum((own if t // alpha == g else digits[g])[t][place] * key[h][g][t] for g in range(2))
-            total = total + (own[t][place] * prod(ring_.p) if h == 0 else 0)
-            assert [int(v) % ring_.q[t] for v in out[h, t]] == list(total % ring_.q[t])
-            assert abs(out[h, t]).max() < 3 * (0.5 + 1 / 128) * ring_.q[t]
-        for j in range(k):
-            total = sum(large[g][j][place] * special[h][g][j] for g in range(2))
-            total = total + (large[1][j][place] if h == 0 else 0)
-            assert [int(v) for v in out_large[h, j]] == list(total % ring_.p[j])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_sums_modulo_special_primes(kind):
-    ring_ = ring()
-    x = residues(kind, ring_.p, 1024)
-    kept, out = aligned_copy(x.astype(np.uint64)), aligned(1, len(ring_.p), 1024, dtype=np.uint64)
-    ring_.workers.run(elementwise.large_additions, len(ring_.p), out.reshape(-1), addresses([[kept] * 5]), 1024,
-                      ring_.forward_p.modulus, ring_.forward_p.inverse)  # fmt: skip
-    for j, p in enumerate(ring_.p):
-        assert [int(v) for v in out[0, j]] == list(5 * x[j] % p)
+def test_constants_differ_by_half_and_towers_may_lie_anywhere():
+    ring_ = ring(bits=29)
+    for polynomials in both(ring_):
+        moduli, n = polynomials.primes, ring_.dimension
+        towers = len(moduli)
+        values = residues("random", moduli, 2, 5)
+        x = residues("random", moduli, n)
+        kept = [stored(row, polynomials.dtype) for row in x]
+        scattered = Factor(np.array([row.ctypes.data for row in kept]), 0, kept)
+        out = aligned(1, towers, n, dtype=polynomials.dtype)
+        polynomials.sum_of_products(out, [[(scattered, polynomials.constant(values))]])
+        half = np.arange(n) * 2 // n
+        for t, modulus in enumerate(moduli):
+            assert (integers(out[0, t]) == x[t] * values[t][half] % modulus).all()
 
 
 def test_arrays_start_on_cache_lines():
     assert all(
-        aligned(3, 5, dtype=dtype).ctypes.data % CACHE_LINE == 0 for dtype in (np.uint8, np.float64) for _ in range(9)
+        aligned(3, 5, dtype=dtype).ctypes.data % CACHE_LINE == 0 for dtype in (np.uint8, np.uint32) for _ in range(9)
     )
+
+
+def test_conversion_factors_are_as_many_as_sources():
+    table = bases.factors([(3, 5), (7,)], (11, 13), np.uint64)
+    assert table.tolist() == [[[5, 3], [5, 3]], [[1, 0], [1, 0]]]

@@ -102,7 +102,7 @@ def test_what_is_written_at_another_level_decrypts(small):
         found.form, low.residues, slots=SLOTS, level=8, noise_degree=1, scale=small.chain.scaling_factors()[8]
     )
     values = small.decrypt(openfhe.DeserializeCiphertextString(data, BINARY))
-    assert np.abs(values + VALUES).max() < 1e-6
+    assert np.abs(values + VALUES).max() < 1e-4
     with pytest.raises(ValueError, match="at level 7"):
         write_ciphertext(found.form, low.residues, slots=SLOTS, level=7, noise_degree=1, scale=1.0)
 
@@ -115,7 +115,7 @@ def test_scaling_factors_are_openfhes(small):
 def test_the_relinearisation_key_is_read(small):
     key = read_relinearisation_key(small.relinearisation.read_bytes(), small.chain)
     (held,) = small.context.GetEvalMultKeyVector(small.pair.secretKey.GetKeyTag())
-    towers = len(small.chain.q) + 4
+    towers = len(small.chain.q) + 3
     assert (key.digits, len(key.primes), key.primes[: DEPTH + 1]) == (2, towers, small.chain.q)
     assert key.tag == held.GetKeyTag()
     halves = [[[key.residues(half, d, t) for t in range(towers)] for d in range(2)] for half in "ab"]

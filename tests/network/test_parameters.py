@@ -11,6 +11,7 @@ from lowmem_resnet20.native.keyplan import key_plan
 from lowmem_resnet20.native.openfhe_files import read_chain
 from lowmem_resnet20.native.refreshplan import PLANS
 from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, WIDE_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh, series_levels
 from lowmem_resnet20.network.relu import FIT_CHOICES, relu_fourier
@@ -21,7 +22,7 @@ from lowmem_resnet20.openfhe.context import (
     new_context,
     write_relinearisation_key,
 )
-from miniature import ARCHITECTURE, INSECURE_NATIVE_SET, INSECURE_SET
+from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET
 
 SETS = pytest.mark.parametrize(
     "set_", [*PARAMETER_SETS.values(), *WIDE_SETS.values()], ids=lambda s: f"set {s.number} {s.engine} 2^{s.log2_ring}"
@@ -113,9 +114,9 @@ def test_log2_qp_is_no_less_than_the_primes(set_):
 @pytest.mark.parametrize(("bits", "alpha", "special"), [(28, 4, 2), (29, 4, 3), (38, 3, 2), (39, 3, 3), (36, 5, 4)])
 def test_special_primes_are_as_many_as_openfhe_takes(bits, alpha, special, tmp_path):
     """Where a digit comes near a multiple of 60 bits, OpenFHE takes one more."""
-    towers = INSECURE_NATIVE_SET.multiplicative_depth + 1
+    towers = INSECURE_FUNCTIONAL_SET.multiplicative_depth + 1
     set_ = replace(
-        INSECURE_NATIVE_SET, scaling_bits=bits, first_modulus_bits=bits + 1, large_digits=-(-towers // alpha)
+        INSECURE_FUNCTIONAL_SET, scaling_bits=bits, first_modulus_bits=bits + 1, large_digits=-(-towers // alpha)
     )
     assert (set_.digit_towers, set_.special_towers) == (alpha, special)
     context = new_context(set_)
@@ -156,9 +157,9 @@ def test_series_deeper_than_any_set():
 
 
 def test_fingerprints_differ():
-    """Of what is computed; keys that are made for the same ring and primes have one, as the native sets 5 and 7."""
+    """Of what is computed; keys that are made for the same ring and primes have one, as OpenFHE's sets 6 and 7."""
     assert len({computation(s) for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS)
-    assert len({s.keys_fingerprint for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS) - 2
+    assert len({s.keys_fingerprint for s in PARAMETER_SETS.values()}) == len(PARAMETER_SETS) - 1
 
 
 #: Of keys and of what is computed, as users' folders and files have them.
@@ -212,3 +213,10 @@ def test_how_series_are_fitted_is_in_the_fingerprint(monkeypatch):
     before = {computation(s) for s in PARAMETER_SETS.values()}
     monkeypatch.setitem(FIT_CHOICES, "version", FIT_CHOICES["version"] + 1)
     assert before.isdisjoint({computation(s) for s in PARAMETER_SETS.values()})
+
+
+@pytest.mark.parametrize("bits", [(31, 29), (30, 30), (37, 36)])
+def test_primes_longer_than_the_native_evaluator_takes_are_refused(bits):
+    native = parameter_set(6, NATIVE)
+    with pytest.raises(PlanError, match=r"takes primes of \(30, 29\) bits at most"):
+        replace(native, first_modulus_bits=bits[0], scaling_bits=bits[1])

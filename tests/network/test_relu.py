@@ -7,10 +7,10 @@ from lowmem_resnet20.network.relu import (
     FIT_CHOICES,
     FOURIER_REACH,
     IDENTITY_REACH,
-    _least_squares,
     evaluate_fourier,
     evaluate_series,
     identity_fourier,
+    least_squares,
     relu_fourier,
     relu_series,
 )
@@ -88,7 +88,7 @@ def test_least_squares_are_the_least():
     random = np.random.default_rng(0)
     basis, target = random.normal(size=(60, 7)), random.normal(size=60)
     for ridge in (0.0, 1e-3):
-        found = _least_squares(basis.astype(np.longdouble), target.astype(np.longdouble), ridge)
+        found = least_squares(basis.astype(np.longdouble), target.astype(np.longdouble), ridge)
         penalty = ridge * (basis**2).sum() / 7
         assert np.abs(basis.T @ (basis @ found - target) + penalty * found).max() < 1e-12
         assert found.dtype == np.float64

@@ -41,7 +41,7 @@ def test_all_kinds_of_keys_are_made_and_nothing_else_is_left(context, tmp_path):
     assert sorted(names) == sorted(plan)
     assert {path.name for path in tmp_path.iterdir()} == {CHAIN, *(key_path(tmp_path, name).name for name in plan)}
     assert read_chain_file(tmp_path / CHAIN) == chain
-    assert (len(chain.q), len(chain.p), chain.digits) == (DEPTH + 1, 4, 2)
+    assert (len(chain.q), len(chain.p), chain.digits) == (DEPTH + 1, 3, 2)
     for name, towers in plan.items():
         key = open_key(key_path(tmp_path, name), name, chain, towers, "openfhe")
         assert key.header.towers == towers and key.header.digits == chain.digits_at(towers)

@@ -11,7 +11,6 @@ import numpy as np
 import openfhe
 import pytest
 
-import openfhe
 from lowmem_resnet20.native import openfhe_files
 from lowmem_resnet20.native.archive import Reader
 from lowmem_resnet20.native.chain import Chain

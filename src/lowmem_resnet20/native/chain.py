@@ -18,8 +18,8 @@ from ..errors import KeyFolderError
 #: A key folder's file of it.
 CHAIN = "chain.json"
 SMALLEST_DIMENSION, LARGEST_DIMENSION = 8, 1 << 17
-#: Bits of the primes that the packed form of keys holds: of Q in 40, of P in 64.
-Q_BITS, P_BITS = 40, 61
+#: Bits of the primes that key files hold, at most: of Q in words of 32, of P in words of 64.
+Q_BITS, P_BITS = 30, 61
 MOST_PRIMES = 64
 _FORMAT = 2
 _LONGEST_FILE = 1 << 16

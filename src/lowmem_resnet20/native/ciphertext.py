@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PlanError
-from . import elementwise
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
-from .encoding import Plaintexts
 from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SwitchingKey
 from .memory import aligned, aligned_copy
+from .polynomials import Factor
 from .ring import Ring
 from .slottransform import SlotTransform
 
@@ -36,21 +34,21 @@ class Ciphertext:
     scale: what values were multiplied with; slots: the period with which they repeat.
     """
 
-    residues: NDArray[np.float64]
+    residues: NDArray[np.uint32]
     towers: int
     scale: float
     slots: int
 
-    def polynomial(self, i: int) -> NDArray[np.float64]:
-        """(1, towers, N), contiguous."""
-        return self.residues[i : i + 1, : self.towers]
+    def polynomial(self, i: int) -> NDArray[np.uint32]:
+        """(towers, N)."""
+        return self.residues[i, : self.towers]
 
 
 class NativeArithmetic:
     """:class:`.arithmetic.Arithmetic` on :class:`Ciphertext`.
 
-    keys: by OpenFHE's automorphism index, RELINEARISATION_INDEX for products, 2N - 1 for conjugation.
-    Plaintexts of transforms are kept until :meth:`forget_plaintexts`."""
+    keys: by OpenFHE's automorphism index, RELINEARISATION_INDEX for products, 2N - 1 for conjugation.  Plaintexts of
+    transforms are kept until :meth:`forget_plaintexts`."""
 
     def __init__(self, chain: Chain, keys: Mapping[int, SwitchingKey], threads: int = 0) -> None:
         self.ring = Ring.of(chain, threads)
@@ -98,13 +96,11 @@ class NativeArithmetic:
         return self._linear([x, y], [(1, 0), (1, 0)], x.scale)
 
     def add_constant(self, x: Ciphertext, constant: complex) -> Ciphertext:
-        constants = self._constants([_rounded(constant, x.scale)], x.towers)
-        return self._with_first(x, elementwise.add_constants, constants.reshape(-1))
+        return self._with_first(x, self._constant(_rounded(constant, x.scale), x.towers))
 
     def add_vector(self, x: Ciphertext, vector: NDArray) -> Ciphertext:
-        plaintext = self._encoder.encode([vector], [x.scale], x.towers)
-        planes = plaintext.low.reshape(-1), plaintext.high.reshape(-1)
-        return self._with_first(x, elementwise.add_plaintext, *planes, plaintext.shift)
+        (plaintext,) = self._encoder.encode([vector], [x.scale], x.towers).factors
+        return self._with_first(x, plaintext)
 
     def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
         return self._linear([x], [(factor, 0)], x.scale)
@@ -120,8 +116,7 @@ class NativeArithmetic:
             some = xs[first : first + _ENCODED_AT_ONCE]
             vectors = [vector_of(first + j) for j in range(len(some))]
             plaintexts = self._encoder.encode(vectors, [scale / x.scale for x in some], towers)
-            residues = self._products(some, plaintexts, towers)
-            parts.append(replace(xs[0], residues=residues, towers=towers, scale=scale))
+            parts.append(self._sum(some, plaintexts.factors, towers, scale))
             parts = [parts[0] if len(parts) == 1 else self.add(*parts)]
         return parts[0]
 
@@ -132,19 +127,19 @@ class NativeArithmetic:
         scales = [x.scale * y.scale for x, y in pairs]
         _check_alike(scales)
         towers = min(min(x.towers, y.towers) for x, y in pairs)
-        tensor = self._tensor(pairs, towers)
-        residues = self._switcher.switch(tensor[2], self._key(RELINEARISATION_INDEX), tensor[:2])
+        first, second, third = self._tensor(pairs, towers)
+        residues = self._switcher.switch(third, self._key(RELINEARISATION_INDEX), [first, second])
         return replace(pairs[0][0], residues=residues, towers=towers, scale=scales[0])
 
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
-        indices = [self.ring.rotation(step) for step in steps]
+        switcher, indices = self._switcher, [self.ring.rotation(step) for step in steps]
         keys = {index: self._key(index) for index in indices if index != 1}
         rotated = {1: x}
         if keys:
-            raised = self._switcher.mod_up(x.polynomial(1)[0])
+            raised = switcher.mod_up(x.polynomial(1))
         for index, key in keys.items():
-            products = self._switcher.extended("products", x.towers)
-            residues = self._switcher.mod_down(self._switcher.inner_products(raised, key, x.polynomial(0), products))
+            products = switcher.extended("products", x.towers)
+            residues = switcher.mod_down(switcher.inner_products(raised, key, products, [x.polynomial(0)]))
             rotated[index] = replace(x, residues=residues)
         return [rotated[index] for index in indices]
 
@@ -177,8 +172,7 @@ class NativeArithmetic:
 
     def raise_modulus(self, x: Ciphertext) -> Ciphertext:
         towers = len(self.moduli)
-        residues = self._switcher.raise_modulus(np.ascontiguousarray(x.residues[:, :1]), towers)
-        return replace(x, residues=residues, towers=towers)
+        return replace(x, residues=self._switcher.raise_modulus(x.residues, towers), towers=towers)
 
     # How -------------------------------------------------------------------------------------------------------------
 
@@ -189,68 +183,40 @@ class NativeArithmetic:
             raise PlanError(f"the key of automorphism {index} is missing") from None
 
     def _switched(self, x: Ciphertext, index: int) -> Ciphertext:
-        return replace(x, residues=self._switcher.switch(x.polynomial(1)[0], self._key(index), x.polynomial(0)))
+        return replace(x, residues=self._switcher.switch(x.polynomial(1), self._key(index), [x.polynomial(0)]))
 
-    def _run(self, kernel: Callable[..., None], towers: int, *arguments: Any) -> None:
-        """A kernel of :mod:`.elementwise` modulo the first small primes."""
-        tables, pieces = self.ring.forward_q, self.ring.dimension // elementwise.PIECE
-        self.ring.workers.run(kernel, towers * pieces, *arguments, tables.modulus[:towers], tables.inverse[:towers])
+    def _constant(self, constant: tuple[int, int], towers: int) -> Factor:
+        """real + imaginary X^(N/2), modulo each prime."""
+        (a, b), units = constant, self.ring.imaginary_units
+        pairs = zip(self.moduli[:towers], units, strict=False)
+        return self.ring.mod_q.constant([[(a + b * u) % q, (a - b * u) % q] for q, u in pairs])
 
-    def _run_large(self, kernel: Callable[..., None], *arguments: Any) -> None:
-        tables, pieces = self.ring.forward_p, self.ring.dimension // elementwise.PIECE
-        self.ring.workers.run(kernel, len(self.ring.p) * pieces, *arguments, tables.modulus, tables.inverse)
-
-    def _constants(self, constants: Sequence[tuple[int, int]], towers: int) -> NDArray[np.float64]:
-        """(towers, constants, 2): real + imaginary X^(N/2) in the two halves of evaluation form, modulo each
-        prime."""
-        units = [(int(unit), q) for unit, q in zip(self.ring.imaginary_units, self.moduli[:towers], strict=False)]
-        values = [[[(a + b * u) % q, (a - b * u) % q] for a, b in constants] for u, q in units]
-        return np.array(values, np.float64)
+    def _sum(self, xs: Sequence[Ciphertext], factors: Sequence[Factor], towers: int, scale: float) -> Ciphertext:
+        """sum_j xs[j] factors[j]."""
+        residues = aligned(2, towers, self.ring_dimension, dtype=np.uint32)
+        products = [[(x.residues[i], factor) for x, factor in zip(xs, factors, strict=True)] for i in range(2)]
+        self.ring.mod_q.sum_of_products(residues, products)
+        return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
     def _linear(self, xs: Sequence[Ciphertext], constants: Sequence[tuple[int, int]], scale: float) -> Ciphertext:
         towers = min(x.towers for x in xs)
-        residues = aligned(2, towers, self.ring_dimension)
-        addresses = _addresses(xs)
-        self._run(elementwise.small_combinations, towers, residues.reshape(-1), addresses,
-                  self._constants(constants, towers), self.ring_dimension)  # fmt: skip
-        return replace(xs[0], residues=residues, towers=towers, scale=scale)
+        return self._sum(xs, [self._constant(constant, towers) for constant in constants], towers, scale)
 
-    def _with_first(self, x: Ciphertext, kernel: Callable[..., None], *arguments: Any) -> Ciphertext:
-        """``x`` with another first polynomial: kernel(out, first polynomial, *arguments)."""
-        residues = aligned(2, x.towers, self.ring_dimension)
+    def _with_first(self, x: Ciphertext, added: Factor) -> Ciphertext:
+        """``x`` with its first polynomial more by ``added``."""
+        residues = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32)
         residues[1] = x.residues[1, : x.towers]
-        first, n = x.polynomial(0).reshape(-1), self.ring_dimension
-        self._run(kernel, x.towers, residues[0].reshape(-1), first, *arguments, n)
+        mod_q = self.ring.mod_q
+        one = mod_q.whole(1, x.towers)
+        mod_q.sum_of_products(residues[:1], [[(x.residues[0], one), (mod_q.ones, added)]])
         return replace(x, residues=residues)
 
-    def _products(self, xs: Sequence[Ciphertext], plaintexts: Plaintexts, towers: int) -> NDArray[np.float64]:
-        """(2, towers, N) sum_j xs[j] plaintexts[j]."""
-        out = aligned(2, towers, self.ring_dimension)
-        self._small_sums(out, _addresses(xs), plaintexts)
-        return out
-
-    def _small_sums(self, out: NDArray[np.float64], xs: NDArray[np.int64], plaintexts: Plaintexts) -> None:
-        """out = sum_j of the polynomials at addresses xs[:, j] times plaintext j."""
-        factors = _plaintext_addresses(plaintexts.low, len(xs)), _plaintext_addresses(plaintexts.high, len(xs))
-        counts = np.full(len(xs), xs.shape[1])
-        self._run(elementwise.small_plaintext_sums, out.shape[1], out.reshape(-1), xs, *factors, counts,
-                  self.ring_dimension, plaintexts.shift)  # fmt: skip
-
-    def _large_sums(self, out: NDArray[np.uint64], xs: NDArray[np.int64], plaintexts: Plaintexts) -> None:
-        """The same modulo the special primes."""
-        factors = _plaintext_addresses(plaintexts.large_part, len(xs))
-        counts = np.full(len(xs), xs.shape[1])
-        self._run_large(elementwise.large_sums, out.reshape(-1), xs, factors, counts, self.ring_dimension,
-                        plaintexts.shift)  # fmt: skip
-
-    def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.float64]:
+    def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.uint32]:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
-        a, b = (_addresses([pair[i] for pair in pairs]) for i in range(2))
-        xs = np.array([[*a[0], *a[0]], [*a[0], *a[1]], [*a[1], *a[1]]])
-        ys = np.array([[*b[0], *b[0]], [*b[1], *b[0]], [*b[1], *b[1]]])
-        out = self._switcher.room("tensor", 3, towers, self.ring_dimension)
-        counts = np.array([1, 2, 1]) * len(pairs)
-        self._run(elementwise.small_sums, towers, out.reshape(-1), xs, ys, counts, self.ring_dimension)
+        out = self._switcher.room("tensor", 3, towers)
+        places = [[(0, 0)], [(0, 1), (1, 0)], [(1, 1)]]
+        products = [[(x.residues[i], y.residues[j]) for x, y in pairs for i, j in sums] for sums in places]
+        self.ring.mod_q.sum_of_products(out, products)
         return out
 
     # Transforms, modulo QP -------------------------------------------------------------------------------------------
@@ -262,19 +228,14 @@ class NativeArithmetic:
             room = switcher.extended(f"baby {j}", x.towers)
             index = self.ring.rotation(step)
             if index == 1:
-                self._times_p(x, room)
+                p = self.ring.lowering.p
+                self.ring.mod_q.sum_of_products(room.small, [[(x.residues[i], p)] for i in range(2)])
+                room.large[...] = 0
             else:
-                raised = raised or switcher.mod_up(x.polynomial(1)[0])
-                switcher.inner_products(raised, self._key(index), x.polynomial(0), room)
+                raised = raised or switcher.mod_up(x.polynomial(1))
+                switcher.inner_products(raised, self._key(index), room, [x.polynomial(0)])
             babies.append(room)
         return babies
-
-    def _times_p(self, x: Ciphertext, out: Extended) -> None:
-        factors = np.repeat(self.ring.lowering.p[: x.towers, None, None], 2, axis=2)
-        addresses = _addresses([x])
-        n = self.ring_dimension
-        self._run(elementwise.small_combinations, x.towers, out.small.reshape(-1), addresses, factors, n)
-        out.large[...] = 0
 
     def _inner_sum(
         self, transform: SlotTransform, giant: int, babies: Sequence[Extended], scale: float, out: Extended
@@ -283,51 +244,32 @@ class NativeArithmetic:
         places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
         vectors = [transform.vectors[giant, j] for j in places]
         plaintexts = self._encoder.encode(vectors, [scale] * len(places), out.towers, extended=True)
-        small, large = _extended_addresses([babies[j] for j in places])
-        self._small_sums(out.small, small, plaintexts)
-        self._large_sums(out.large, large, plaintexts)
+        some = [babies[j] for j in places]
+        small = [[(x.small[i], m) for x, m in zip(some, plaintexts.factors, strict=True)] for i in range(2)]
+        large = [[(x.large[i], m) for x, m in zip(some, plaintexts.large_factors, strict=True)] for i in range(2)]
+        self.ring.mod_q.sum_of_products(out.small, small)
+        self.ring.mod_p.sum_of_products(out.large, large)
         return out
 
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""
-        small, large = _extended_addresses([total, other])
-        ones, n = np.ones((total.towers, 2, 2)), self.ring_dimension
-        self._run(elementwise.small_combinations, total.towers, total.small.reshape(-1), small, ones, n)
-        self._run_large(elementwise.large_additions, total.large.reshape(-1), large, n)
+        one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, len(self.ring.p))
+        both = range(2)
+        self.ring.mod_q.sum_of_products(total.small, [[(x.small[i], one) for x in (total, other)] for i in both])
+        self.ring.mod_p.sum_of_products(total.large, [[(x.large[i], large_one) for x in (total, other)] for i in both])
 
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
         switches the key."""
         switcher, result = self._switcher, inner
         if index != 1:
-            second = switcher.mod_down(inner, slice(1, 2))
+            (second,) = switcher.mod_down(inner, slice(1, 2))
             result = switcher.extended("sum of giants" if total is None else "giant", inner.towers)
-            raised = switcher.mod_up(second[0])
-            switcher.extended_inner_products(raised, self._key(index), inner, result)
+            switcher.extended_inner_products(switcher.mod_up(second), self._key(index), result, inner)
         if total is None:
             return result
         self._accumulate(total, result)
         return total
-
-
-def _addresses(ciphertexts: Sequence[Ciphertext]) -> NDArray[np.int64]:
-    """(2, ciphertexts) of polynomials' first towers."""
-    return np.array([[x.residues[i].ctypes.data for x in ciphertexts] for i in range(2)])
-
-
-def _plaintext_addresses(vectors: NDArray, polynomials: int) -> NDArray[np.int64]:
-    """(polynomials, vectors) of plaintexts' first towers, the same for each polynomial."""
-    return np.array([[vector.ctypes.data for vector in vectors]] * polynomials)
-
-
-def _extended_addresses(xs: Sequence[Extended]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both (2, xs): modulo small primes, and modulo large ones."""
-    small, large = ([[half[i].ctypes.data for half in halves] for i in range(2)] for halves in _halves(xs))
-    return np.array(small), np.array(large)
-
-
-def _halves(xs: Sequence[Extended]) -> tuple[list[NDArray], list[NDArray]]:
-    return [x.small for x in xs], [x.large for x in xs]
 
 
 def _rounded(constant: complex, factor: float) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Kernels compiled once for this machine, and what the processor must be able to do.
+"""Kernels compiled once for this machine, and what they are compiled for.
 
 A kernel is compiled when it is first called, and kept in the user's cache folder: in a folder for each state of the
 files with kernels, of numba and of the processor.  Where nothing can be kept, every process compiles anew.
@@ -7,7 +7,6 @@ files with kernels, of numba and of the processor.  Where nothing can be kept, e
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,20 +24,15 @@ from .kernelcache import KeptKernel, KernelFolder
 config: Any = numba.config
 _DONE = "complete"
 #: The files of this wing that compiled code comes from.
-SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "residues")
+SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "order", "residues")
 #: A processor without AVX-512.
 _HASWELL = "haswell", "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"
 
 
-def has_fused_multiply_add() -> bool:
-    """Whether the processor multiplies and adds with one rounding, which the arithmetic of float64 residues rests on.
-
-    Without, LLVM would call a function for each, and an evaluation would take a hundred times as long.  x86-64: FMA3,
-    since 2013."""
-    cpu, features = _processor()
-    if cpu.startswith("generic") or not features:  # not x86-64, or unknown: AArch64 has it always
-        return os.uname().machine in ("aarch64", "arm64")
-    return "+fma" in features.split(",")
+def register_bytes() -> int:
+    """Of the vector registers that are compiled for: 64 with AVX-512, 32 else, for LLVM to split where they have
+    less."""
+    return 64 if "+avx512f" in _processor()[1].split(",") else 32
 
 
 def _processor() -> tuple[str, str]:

@@ -6,12 +6,12 @@ transform is done in OpenFHE's order of operations, so that rounding agrees; its
 
 The polynomial in Y is transformed as a ring element of dimension 2n, with psi^(N/2n) for psi.  In the ring of
 dimension N its value at position i of OpenFHE's order is the one at position i >> shift, 2^shift = N/2n: equal
-vectors are neighbours in memory, and one of them is kept."""
+vectors are neighbours in memory, and one of them is kept (:mod:`.elementwise`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -20,51 +20,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PlanError
-from . import ntt
 from .compilation import compiled
-from .intrinsics import LANES, fma, rint, take, vectorised
+from .intrinsics import take
 from .memory import aligned
-from .order import bit_reversed
-from .residues import LargeModulus, SmallModulus, float_to_integer, rounded_to_integer
+from .order import ROWS, SMALLEST, bit_reversed, memory_order
+from .polynomials import INTEGERS, UNPERMUTED, Factor, Polynomials, factors
 from .ring import Ring
 
-#: The transform's smallest ring; fewer slots are spread out in it.
-_SMALLEST = 1 << 10
+#: Of the positions in a vector all are different in a ring of this part of the whole, and no smaller.
+_SMALLEST_PART = 16
 #: Scaled coefficients stay below, as in OpenFHE.
 _LIMIT = float(1 << 62)
-_CUT = 26
 
 
 class Plaintexts(NamedTuple):
-    """Encoded vectors.  low, high: (vectors, towers, N >> shift) the low 32 bits and the rest of the residues modulo
-    q_0 .., as in keys; large: (vectors, k, N >> shift) modulo P, or None."""
+    """Encoded vectors.  small: (vectors, towers, N >> shift) residues modulo q_0 ..; large: (vectors, k, N >> shift)
+    modulo P, or None."""
 
-    low: NDArray[np.uint32]
-    high: NDArray[np.uint8]
+    small: NDArray[np.uint32]
     large: NDArray[np.uint64] | None
     shift: int
 
     @property
-    def large_part(self) -> NDArray[np.uint64]:
-        """``large`` of what was encoded modulo P as well."""
+    def factors(self) -> list[Factor]:
+        """Of each vector, modulo Q."""
+        return factors(self.small, self.shift)
+
+    @property
+    def large_factors(self) -> list[Factor]:
+        """Modulo P, of what was encoded so as well."""
         if self.large is None:
             raise ValueError("a plaintext modulo Q alone")
-        return self.large
+        return factors(self.large, self.shift)
 
 
 @compiled
-def slots_to_coefficients(counter, jobs, scratch, out, real, imaginary, roots, reversed_order, scales, places, stride):
+def slots_to_coefficients(counter, jobs, scratch, out, fit, real, imaginary, roots, reversed_order, scales):
     """Rounded coefficients of vectors of n slots.
 
     real, imaginary: (vectors, n); roots: (2, n) of the layers of n, n/2, .. 2 slots one after the other, real parts
-    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: vectors ``stride`` apart, the coefficient of
-    Y^i at places[i]."""
+    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: int64 (vectors, D), every D / 2n-th is written;
+    fit: uint8 (vectors,), whether all absolute values are below _LIMIT: else out is undefined."""
     n = len(reversed_order)
-    re, im = scratch[:n], scratch[n : 2 * n]
+    re, im, step = scratch[:n], scratch[n : 2 * n], out.shape[1] // (2 * n)
     job = take(counter)
     while job < jobs:
-        re[:] = real[job]
-        im[:] = imaginary[job]
+        for i in range(n):
+            re[i], im[i] = real[job, i], imaginary[job, i]
         length, root = n, 0
         while length > 1:
             half = length // 2
@@ -76,10 +78,13 @@ def slots_to_coefficients(counter, jobs, scratch, out, real, imaginary, roots, r
                     c, s = roots[0, root + j], roots[1, root + j]
                     re[b], im[b] = u * c - v * s, u * s + v * c
             length, root = half, root + half
+        below = True
         for i in range(n):
             at = reversed_order[i]
-            out[job * stride + places[i]] = _rounded(re[at] / n * scales[job])
-            out[job * stride + places[n + i]] = _rounded(im[at] / n * scales[job])
+            a, b = _rounded(re[at] / n * scales[job]), _rounded(im[at] / n * scales[job])
+            below = below and abs(a) < _LIMIT and abs(b) < _LIMIT  # not NaN
+            out[job, i * step], out[job, (n + i) * step] = np.int64(a), np.int64(b)
+        fit[job] = below
         job = take(counter)
 
 
@@ -88,71 +93,6 @@ def _rounded(x):
     """The nearest integer, halves away from zero."""
     whole = np.trunc(x)
     return whole + np.copysign(1.0, x) if abs(x - whole) >= 0.5 else whole
-
-
-@vectorised
-def _reduce(dst, d0, src, s0, p, inverse):
-    """Integers of less than 2^62, modulo a prime as the transform takes it: |.| < 2^39 modulo small, below 16 p
-    modulo large."""
-    value = src.load(s0)
-    high = rint(value * 2.0**-_CUT)
-    low = fma(high, high.like(-(2.0**_CUT)), value)
-    if dst.is_float:
-        dst.store(d0, SmallModulus(p, inverse).multiply(high, high.like(2.0**_CUT)) + low)
-    else:
-        integer = (rounded_to_integer(high) << _CUT) + rounded_to_integer(low)
-        dst.store(d0, integer + LargeModulus(p, inverse).multiple[8])
-
-
-@compiled
-def _transformed(tiles, coefficients, c0, stride, tile_stride, gather, t, tower):
-    """One vector's coefficients modulo one prime, in evaluation form: where in ``tiles``, which is scratch, they
-    begin."""
-    size = t.rows * t.columns
-    for e in range(0, stride, LANES):
-        _reduce(tiles, e, coefficients, c0 + e, t.modulus[tower], t.inverse[tower])
-    ntt.forward(tiles, stride, tiles, 0, tile_stride, tiles[stride + size :], t, tower)
-    if not len(gather):
-        return stride
-    for e in range(size):
-        tiles[stride + size + e] = tiles[stride + gather[e]]
-    return stride + size
-
-
-@vectorised
-def _store_planes(low, high, o0, residues, r0):
-    integer = float_to_integer(residues.load(r0))
-    low.store(o0, integer)
-    high.store(o0, integer >> 32)
-
-
-@compiled
-def small_residues(counter, jobs, scratch, low, high, coefficients, stride, tile_stride, gather, towers, t):
-    """Evaluation form of vectors' coefficients modulo ``towers`` small primes.  A job: a tower of a vector.
-
-    low, high: planes (vectors, towers, 2n); coefficients: integers in tiles, vectors ``stride`` apart; element i is
-    from place gather[i] of the transform, or i where gather is empty."""
-    size = t.rows * t.columns
-    job = take(counter)
-    while job < jobs:
-        vector, tower = job // towers, job % towers
-        at = _transformed(scratch, coefficients, vector * stride, stride, tile_stride, gather, t, tower)
-        for e in range(0, size, LANES):
-            _store_planes(low, high, job * size + e, scratch, at + e)
-        job = take(counter)
-
-
-@compiled
-def large_residues(counter, jobs, scratch, out, coefficients, stride, tile_stride, gather, towers, t):
-    """The same modulo the special primes.  out: (vectors, towers, 2n)."""
-    size = t.rows * t.columns
-    tiles = scratch.view(out.dtype)
-    job = take(counter)
-    while job < jobs:
-        vector, tower = job // towers, job % towers
-        at = _transformed(tiles, coefficients, vector * stride, stride, tile_stride, gather, t, tower)
-        out[job * size : (job + 1) * size] = tiles[at : at + size]
-        job = take(counter)
 
 
 @cache
@@ -177,12 +117,11 @@ def _fourier_roots(n: int) -> NDArray[np.float64]:
 class _Subring:
     """Polynomials in Y, of 2n or more coefficients.
 
-    ring: of that dimension, with as many rows as the whole ring's where it can: then its order is the one wanted, and
-    gather is empty; places: (2n,) of coefficients in its tiles; gather: (2n,), see small_residues."""
+    mod_q, mod_p: operations on them; order: (their dimension,) where in their evaluation form what is kept stands."""
 
-    ring: Ring
-    places: NDArray[np.int64]
-    gather: NDArray[np.uint32]
+    mod_q: Polynomials
+    mod_p: Polynomials
+    order: NDArray[np.uint32]
     shift: int
 
 
@@ -202,46 +141,34 @@ class Encoder:
         values that scales make too large."""
         n = max(map(len, vectors))
         subring = self._subring(n)
-        coefficients = self._coefficients(
-            np.stack([np.resize(vector, n) for vector in vectors]), np.array(scales), subring
-        )
-        low, high = self._residues(coefficients, subring, small_residues, towers, np.uint32, np.uint8)
+        dimension = subring.mod_q.dimension
+        stacked = np.stack([np.resize(vector, n) for vector in vectors])
+        coefficients = self._coefficients(stacked, np.array(scales, np.float64), dimension)[:, None]
+        small = aligned(len(vectors), towers, dimension, dtype=np.uint32)
+        subring.mod_q.to_evaluation(small, coefficients, kind=INTEGERS, order=subring.order)
         large = None
         if extended:
-            (large,) = self._residues(coefficients, subring, large_residues, len(self.ring.p), np.uint64)
-        return Plaintexts(low, high, large, subring.shift)
+            large = aligned(len(vectors), len(self.ring.p), dimension, dtype=np.uint64)
+            subring.mod_p.to_evaluation(large, coefficients, kind=INTEGERS, order=subring.order)
+        return Plaintexts(small, large, subring.shift)
 
     def coefficients(self, vector: NDArray, scale: float) -> NDArray[np.int64]:
         """(2n,) the integers that residues are of."""
-        subring = self._subring(len(vector))
-        return self._coefficients(vector[None], np.array([scale]), subring)[0, subring.places].astype(np.int64)
+        return self._coefficients(np.asarray(vector)[None], np.array([scale]), 2 * len(vector))[0]
 
-    def _coefficients(self, vectors: NDArray, scales: NDArray[np.float64], subring: _Subring) -> NDArray[np.float64]:
-        """(vectors, stride) in the subring's tiles, zero elsewhere."""
+    def _coefficients(self, vectors: NDArray, scales: NDArray[np.float64], dimension: int) -> NDArray[np.int64]:
+        """(vectors, dimension), zero but for every ``dimension`` / 2n-th."""
         count, n = vectors.shape
-        stride = subring.ring.tiles * subring.ring.tile_stride
-        out = aligned(count, stride)
+        out, fit = aligned(count, dimension, dtype=np.int64), np.empty(count, np.uint8)
         out[...] = 0
         # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
         real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
-        self.ring.workers.run(slots_to_coefficients, count, out.reshape(-1), real, imaginary, _fourier_roots(n),
-                              bit_reversed(n), scales, subring.places, stride)  # fmt: skip
-        if not np.abs(out).max() < _LIMIT:  # NaN as well
+        self.ring.workers.run(
+            slots_to_coefficients, count, out, fit, real, imaginary, _fourier_roots(n), bit_reversed(n), scales
+        )
+        if not fit.all():
             raise PlanError("a plaintext's values are too large for its scale")
         return out
-
-    def _residues(
-        self, coefficients: NDArray, subring: _Subring, kernel: Callable[..., None], towers: int, *dtypes: type
-    ) -> list[NDArray]:
-        """Of each type the array, or plane, that the kernel writes."""
-        count, stride = coefficients.shape
-        ring = subring.ring
-        tables = ring.forward_p if kernel is large_residues else ring.forward_q
-        planes = [aligned(count, towers, ring.dimension, dtype=dtype) for dtype in dtypes]
-        self.ring.workers.run(kernel, count * towers, *(plane.reshape(-1) for plane in planes),
-                              coefficients.reshape(-1), stride, ring.tile_stride, subring.gather,
-                              towers, tables)  # fmt: skip
-        return planes
 
     def _subring(self, n: int) -> _Subring:
         if n not in self._subrings:
@@ -250,18 +177,14 @@ class Encoder:
 
     def _make_subring(self, n: int) -> _Subring:
         ring = self.ring
-        dimension = max(2 * n, _SMALLEST)
+        dimension = max(2 * n, ring.dimension // _SMALLEST_PART, SMALLEST)
         if n & (n - 1) or dimension > ring.dimension:
             raise PlanError(f"{n} slots cannot be encoded in a ring of dimension {ring.dimension}")
         shift = (ring.dimension // dimension).bit_length() - 1
-        q_roots = tuple(pow(root, 1 << shift, q) for root, q in zip(ring.q_roots, ring.q, strict=True))
-        p_roots = tuple(pow(root, 1 << shift, p) for root, p in zip(ring.p_roots, ring.p, strict=True))
-        columns = ring.shape[1] >> shift if ring.shape[1] >> shift >= ntt.FEWEST_COLUMNS else 0
-        smaller = Ring(dimension, ring.q, q_roots, ring.p, p_roots, ring.digit_towers, columns=columns)
+        if not shift:
+            return _Subring(ring.mod_q, ring.mod_p, UNPERMUTED, 0)
+        mod_q, mod_p = (whole.subring(dimension) for whole in (ring.mod_q, ring.mod_p))
         position = np.empty(ring.dimension, np.int64)  # by place in memory
         position[ring.order] = np.arange(ring.dimension)
-        kept = position.reshape(-1, LANES)[:: 1 << shift].reshape(-1)
-        gather = smaller.order[kept >> shift].astype(np.uint32)
-        if (gather == np.arange(dimension)).all():
-            gather = gather[:0]
-        return _Subring(smaller, smaller.tile_order[:: dimension // (2 * n)].copy(), gather, shift)
+        kept = position.reshape(-1, ROWS)[:: 1 << shift].reshape(-1)
+        return _Subring(mod_q, mod_p, memory_order(dimension)[kept >> shift].astype(np.uint32), shift)

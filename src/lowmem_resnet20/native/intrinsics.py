@@ -1,18 +1,18 @@
-"""Vectors of eight lanes, traced into LLVM: all that is generated.
+"""Vectors of unsigned integers, traced into LLVM: all that is generated.
 
 numba leaves it to LLVM whether a loop becomes vector instructions.  Where it must be certain, a body is written once
 over symbolic values and traced: ``@vectorised`` calls it while numba compiles, each operation on a :class:`Value`
-emits one LLVM instruction, and Python loops and conditions in the body are unrolled.  Eight lanes of 64 bits are one
-register with AVX-512; LLVM splits them in two for AVX2, in four without.
+emits one LLVM instruction, and Python loops and conditions in the body are unrolled.  A vector fills a register of the
+processor that is compiled for: 64 bytes with AVX-512, else 32; what comes out is the same.
 
-A vectorised function takes arrays (of which it sees only the first element's address) and int64 or float64 numbers,
-and returns nothing."""
+A vectorised function takes arrays (of which it sees only the first element's address) and int64 numbers, and returns
+nothing.  Memory without a numpy array is an address and becomes an :class:`Array` by :func:`at_address`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -20,120 +20,95 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
+from .compilation import register_bytes
 
-_DOUBLE, _INT64, _INT32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
-_DOUBLES, _INT64S = ir.VectorType(_DOUBLE, LANES), ir.VectorType(_INT64, LANES)
-#: How the elements of an array lie in memory.
-_ELEMENTS = {
-    types.float64: _DOUBLE,
-    types.uint64: _INT64,
-    types.int64: _INT64,
-    types.uint32: _INT32,
-    types.uint8: ir.IntType(8),
-}
+_INT64, _INT32 = ir.IntType(64), ir.IntType(32)
+
+
+def _lanes_of(bits: int) -> int:
+    return 8 * register_bytes() // bits
 
 
 class Value:
-    """A number, or eight: of float64, or of 64 bits that are unsigned unless a function says otherwise.
-
-    A scalar that meets a vector counts in every lane.
-    """
+    """An unsigned number of 32 or 64 bits, or a vector of them.  A scalar that meets a vector counts in every lane."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
     @property
-    def is_vector(self) -> bool:
-        return isinstance(self.value.type, ir.VectorType)
+    def lanes(self) -> int:
+        """0 for a scalar."""
+        return self.value.type.count if isinstance(self.value.type, ir.VectorType) else 0
 
     @property
-    def is_float(self) -> bool:
-        return self.value.type in (_DOUBLE, _DOUBLES)
+    def bits(self) -> int:
+        """Of each number."""
+        return (self.value.type.element if self.lanes else self.value.type).width
 
-    def spread(self) -> Value:
-        """In every lane."""
-        if self.is_vector:
-            return self
-        undefined = ir.Constant(ir.VectorType(self.value.type, LANES), ir.Undefined)
+    def spread(self, lanes: int) -> Value:
+        """In every lane of a vector."""
+        undefined = ir.Constant(ir.VectorType(self.value.type, lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, self.value, ir.Constant(_INT32, 0))
-        zeros = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+        zeros = ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes)
         return Value(self.builder, self.builder.shuffle_vector(first, undefined, zeros))
 
-    def like(self, number: float) -> Value:
+    def like(self, number: int) -> Value:
         """A constant of the same type."""
-        if self.is_vector:
-            return Value(self.builder, ir.Constant(self.value.type, [number] * LANES))
-        return Value(self.builder, ir.Constant(self.value.type, number))
+        return Value(self.builder, ir.Constant(self.value.type, [number] * self.lanes if self.lanes else number))
 
-    def _both(self, other: Value | float) -> tuple[ir.Value, ir.Value]:
+    def _operate(self, name: str, other: Value | int) -> Value:
         other = other if isinstance(other, Value) else self.like(other)
-        if self.is_vector or other.is_vector:
-            return self.spread().value, other.spread().value
-        return self.value, other.value
+        lanes = max(self.lanes, other.lanes)
+        operands = [x.value if x.lanes == lanes else x.spread(lanes).value for x in (self, other)]
+        return Value(self.builder, getattr(self.builder, name)(*operands))
 
-    def _operate(self, float_name: str, integer_name: str, other: Value | float) -> Value:
-        name = float_name if self.is_float else integer_name
-        return Value(self.builder, getattr(self.builder, name)(*self._both(other)))
+    def __add__(self, other: Value | int) -> Value:
+        return self._operate("add", other)
 
-    def __add__(self, other: Value | float) -> Value:
-        return self._operate("fadd", "add", other)
+    def __sub__(self, other: Value | int) -> Value:
+        return self._operate("sub", other)
 
-    def __sub__(self, other: Value | float) -> Value:
-        return self._operate("fsub", "sub", other)
-
-    def __mul__(self, other: Value | float) -> Value:
-        return self._operate("fmul", "mul", other)
+    def __mul__(self, other: Value | int) -> Value:
+        return self._operate("mul", other)
 
     def __and__(self, other: Value | int) -> Value:
-        return self._operate("", "and_", other)
+        return self._operate("and_", other)
 
     def __or__(self, other: Value | int) -> Value:
-        return self._operate("", "or_", other)
+        return self._operate("or_", other)
 
-    def __lshift__(self, other: int) -> Value:
-        return self._operate("", "shl", other)
+    def __lshift__(self, other: Value | int) -> Value:
+        return self._operate("shl", other)
 
     def __rshift__(self, other: Value | int) -> Value:
-        return self._operate("", "lshr", other)
+        return self._operate("lshr", other)
 
-    def __neg__(self) -> Value:
-        return Value(self.builder, self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
+    def __lt__(self, other: Value) -> Value:
+        """A mask for :func:`select`."""
+        return Value(self.builder, self.builder.icmp_unsigned("<", self.value, other.value))
 
-    def __lt__(self, other: Value | float) -> Value:
-        """A mask for :func:`select`; integers compare unsigned."""
-        compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_unsigned
-        return Value(self.builder, compare("<", *self._both(other)))
+    def extended(self) -> Value:
+        """A scalar of 32 bits in 64."""
+        return self if self.bits == 64 else Value(self.builder, self.builder.zext(self.value, _INT64))
 
-    def is_negative(self) -> Value:
-        """Integers: the mask of lanes that are negative when read as signed."""
-        return Value(self.builder, self.builder.icmp_signed("<", *self._both(0)))
+    def narrowed(self) -> Value:
+        """The lowest 32 bits of a scalar."""
+        return Value(self.builder, self.builder.trunc(self.value, _INT32))
 
+    def even(self) -> Value:
+        """Lanes 0, 2, 4 .. of 32 bits in half as many of 64."""
+        return self._pairs() & 0xFFFFFFFF
 
-def _call(name: str, *operands: Value) -> Value:
-    """An LLVM function of doubles, for scalars or vectors alike."""
-    vector = any(operand.is_vector for operand in operands)
-    values = [operand.spread().value if vector else operand.value for operand in operands]
-    suffix, kind = ("v8f64", _DOUBLES) if vector else ("f64", _DOUBLE)
-    builder = operands[0].builder
-    function = ir.FunctionType(kind, [kind] * len(values))
-    return Value(
-        builder, builder.call(cgutils.get_or_insert_function(builder.module, function, f"{name}.{suffix}"), values)
-    )
+    def odd(self) -> Value:
+        """Lanes 1, 3, 5 .. of 32 bits in half as many of 64."""
+        return self._pairs() >> 32
 
+    def _pairs(self) -> Value:
+        return Value(self.builder, self.builder.bitcast(self.value, ir.VectorType(_INT64, self.lanes // 2)))
 
-def fma(a: Value, b: Value, c: Value) -> Value:
-    """a * b + c, rounded once."""
-    return _call("llvm.fma", a, b, c)
-
-
-def rint(a: Value) -> Value:
-    """The nearest integer, of two the even one."""
-    return _call("llvm.rint", a)
-
-
-def floor(a: Value) -> Value:
-    return _call("llvm.floor", a)
+    def halves(self) -> Value:
+        """Lanes of 64 bits as twice as many of 32, lower halves first."""
+        return Value(self.builder, self.builder.bitcast(self.value, ir.VectorType(_INT32, 2 * self.lanes)))
 
 
 def select(mask: Value, a: Value, b: Value) -> Value:
@@ -142,83 +117,75 @@ def select(mask: Value, a: Value, b: Value) -> Value:
 
 
 def minimum(a: Value, b: Value) -> Value:
-    """The lesser of two unsigned integers."""
+    """The lesser."""
     return select(a < b, a, b)
 
 
-def unsigned_to_float(a: Value) -> Value:
-    """The nearest float64."""
-    return Value(a.builder, a.builder.uitofp(a.value, _DOUBLES if a.is_vector else _DOUBLE))
-
-
-def signed_to_float(a: Value) -> Value:
-    """The nearest float64."""
-    return Value(a.builder, a.builder.sitofp(a.value, _DOUBLES if a.is_vector else _DOUBLE))
-
-
-def float_bits(a: Value) -> Value:
-    """The representation of a float64, as an integer."""
-    return Value(a.builder, a.builder.bitcast(a.value, _INT64S if a.is_vector else _INT64))
-
-
-def float_of_bits(a: Value) -> Value:
-    """The float64 of a representation."""
-    return Value(a.builder, a.builder.bitcast(a.value, _DOUBLES if a.is_vector else _DOUBLE))
+def upper_halves(even: Value, odd: Value) -> Value:
+    """The upper 32 bits of lanes of 64: those of ``even`` in lanes 0, 2, 4 .., those of ``odd`` in lanes 1, 3, 5 .."""
+    lanes = 2 * even.lanes
+    chosen = [lane + 1 if lane % 2 == 0 else lane + lanes for lane in range(lanes)]
+    indices = ir.Constant(ir.VectorType(_INT32, lanes), chosen)
+    builder = even.builder
+    return Value(builder, builder.shuffle_vector(even.halves().value, odd.halves().value, indices))
 
 
 class Array:
-    """An array argument, seen as its first element's address."""
+    """An array, seen as its first element's address; elements are unsigned, or signed ones read as unsigned."""
 
-    def __init__(self, builder: ir.IRBuilder, address: ir.Value, element: Any) -> None:
-        self.builder, self.address, self.element = builder, address, element
+    def __init__(self, builder: ir.IRBuilder, address: ir.Value, bits: int) -> None:
+        self.builder, self.address, self.bits = builder, address, bits
 
     @property
-    def is_float(self) -> bool:
-        return self.element == types.float64
+    def lanes(self) -> int:
+        """Elements of a vector."""
+        return _lanes_of(self.bits)
 
     def _at(self, offset: Value) -> ir.Value:
         return self.builder.gep(self.address, [offset.value])
 
-    def _pointer(self, offset: Value) -> ir.Value:
-        return self.builder.bitcast(self._at(offset), ir.VectorType(_ELEMENTS[self.element], LANES).as_pointer())
+    def _pointer(self, offset: Value, lanes: int) -> ir.Value:
+        return self.builder.bitcast(self._at(offset), ir.VectorType(ir.IntType(self.bits), lanes).as_pointer())
 
     def load(self, offset: Value) -> Value:
-        """Eight consecutive elements; integers of fewer bits are extended by zeros."""
-        loaded = self.builder.load(self._pointer(offset))
-        loaded.align = self.element.bitwidth // 8
-        narrow = self.element.bitwidth < 64
-        return Value(self.builder, self.builder.zext(loaded, _INT64S) if narrow else loaded)
+        """Consecutive elements that fill a register."""
+        return self._load(offset, self.lanes)
+
+    def load_extended(self, offset: Value) -> Value:
+        """Consecutive elements of 32 bits that fill a register once they have 64."""
+        narrow = self._load(offset, _lanes_of(64))
+        return Value(self.builder, self.builder.zext(narrow.value, ir.VectorType(_INT64, narrow.lanes)))
+
+    def _load(self, offset: Value, lanes: int) -> Value:
+        loaded = self.builder.load(self._pointer(offset, lanes))
+        loaded.align = self.bits // 8
+        return Value(self.builder, loaded)
 
     def store(self, offset: Value, value: Value) -> None:
-        """Eight consecutive elements; integers of fewer bits take the lowest."""
-        vector, narrow = value.spread().value, self.element.bitwidth < 64
-        if narrow:
-            vector = self.builder.trunc(vector, ir.VectorType(_ELEMENTS[self.element], LANES))
-        stored = self.builder.store(vector, self._pointer(offset))
-        stored.align = self.element.bitwidth // 8
-
-    def prefetch(self, offset: Value) -> None:
-        """Ask for the cache line of an element; past the array's end nothing happens."""
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        read, near, data = (ir.Constant(_INT32, number) for number in (0, 2, 1))
-        self.builder.call(function, [self.builder.bitcast(self._at(offset), byte), read, near, data])
+        """A number, or a vector's lanes one after the other, of 64 bits the lowest 32 where elements have no more."""
+        if not value.lanes:
+            self.builder.store(value.value, self._at(offset))
+            return
+        if value.bits > self.bits:
+            kind = ir.VectorType(ir.IntType(self.bits), value.lanes)
+            value = Value(self.builder, self.builder.trunc(value.value, kind))
+        stored = self.builder.store(value.value, self._pointer(offset, value.lanes))
+        stored.align = self.bits // 8
 
     def scalar(self, offset: Value) -> Value:
         """One element."""
         return Value(self.builder, self.builder.load(self._at(offset)))
 
-    def constant(self, number: float) -> Value:
-        """A number in every lane, of the elements' type."""
-        return Value(self.builder, ir.Constant(_DOUBLES if self.is_float else _INT64S, [number] * LANES))
+    def constant(self, number: int, bits: int) -> Value:
+        """A number of so many bits in every lane of a register."""
+        return Value(
+            self.builder, ir.Constant(ir.VectorType(ir.IntType(bits), _lanes_of(bits)), [number] * _lanes_of(bits))
+        )
 
 
-def at_address(address: Value, kind: str) -> Array:
-    """The array of float64, uint64, uint32 or uint8 that begins at an address."""
-    element = getattr(types, kind)
-    pointer = address.builder.inttoptr(address.value, _ELEMENTS[element].as_pointer())
-    return Array(address.builder, pointer, element)
+def at_address(address: Value, bits: int) -> Array:
+    """The array of elements of so many bits that begins at an address."""
+    return Array(address.builder, address.builder.inttoptr(address.value, ir.IntType(bits).as_pointer()), bits)
 
 
 class Accumulator:
@@ -246,19 +213,27 @@ def repeated(count: Value) -> Iterator[Value]:
         yield Value(count.builder, loop.index)
 
 
+def either(mask: Value, a: Any, b: Any) -> Iterator[tuple[AbstractContextManager, Any]]:
+    """Two bodies, of which one runs: where a scalar condition holds that of ``a``, else that of ``b``.  Gives for each
+    the context to emit it in."""
+    with mask.builder.if_else(mask.value) as (then, otherwise):
+        yield then, a
+        yield otherwise, b
+
+
 def transpose(rows: list[Value]) -> list[Value]:
-    """Eight vectors as an 8 x 8 matrix, transposed in three steps of exchanges between rows 1, 2 and 4 apart."""
-    builder = rows[0].builder
+    """Vectors as a square matrix, transposed in steps of exchanges between rows 1, 2, 4 .. apart."""
+    builder, lanes = rows[0].builder, len(rows)
 
     def exchange(a: ir.Value, b: ir.Value, width: int) -> tuple[ir.Value, ir.Value]:
-        low = [lane if not lane & width else lane - width + LANES for lane in range(LANES)]
-        high = [lane + width if not lane & width else lane + LANES for lane in range(LANES)]
-        indices = [ir.Constant(ir.VectorType(_INT32, LANES), chosen) for chosen in (low, high)]
+        low = [lane if not lane & width else lane - width + lanes for lane in range(lanes)]
+        high = [lane + width if not lane & width else lane + lanes for lane in range(lanes)]
+        indices = [ir.Constant(ir.VectorType(_INT32, lanes), chosen) for chosen in (low, high)]
         return builder.shuffle_vector(a, b, indices[0]), builder.shuffle_vector(a, b, indices[1])
 
     values = [row.value for row in rows]
-    for width in (1, 2, 4):
-        for i in range(LANES):
+    for width in (1 << k for k in range(lanes.bit_length() - 1)):
+        for i in range(lanes):
             if not i & width:
                 values[i], values[i + width] = exchange(values[i], values[i + width], width)
     return [Value(builder, value) for value in values]
@@ -266,12 +241,8 @@ def transpose(rows: list[Value]) -> list[Value]:
 
 def _symbolic(context: Any, builder: ir.IRBuilder, kind: types.Type, value: ir.Value) -> Value | Array:
     if isinstance(kind, types.Array):
-        return Array(builder, context.make_array(kind)(context, builder, value).data, kind.dtype)
-    return Value(builder, context.cast(builder, value, kind, _number_type(kind)))
-
-
-def _number_type(kind: types.Type) -> types.Type:
-    return types.float64 if isinstance(kind, types.Float) else types.int64
+        return Array(builder, context.make_array(kind)(context, builder, value).data, kind.dtype.bitwidth)
+    return Value(builder, context.cast(builder, value, kind, types.int64))
 
 
 def vectorised(body: Callable[..., None]) -> Any:

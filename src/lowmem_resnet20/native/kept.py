@@ -36,7 +36,7 @@ class KeepingEncoder(Encoder):
     def bytes(self) -> int:
         """Memory of the plaintexts kept."""
         kept = [plaintexts for _, plaintexts in self._kept.values()]
-        return sum(part.nbytes for each in kept for part in (each.low, each.high, each.large_part))
+        return sum(part.nbytes for each in kept for part in (each.small, each.large) if part is not None)
 
     def forget(self) -> None:
         """Give their memory back."""

@@ -63,4 +63,4 @@ def key_size(set_: ParameterSet) -> str:
 def key_bytes(set_: ParameterSet, towers: int) -> int:
     """Of a key's file, its header a page."""
     digits = -(-towers // set_.digit_towers)
-    return HEADER_BYTES + 2 * digits * (5 * towers + 8 * set_.special_towers) * set_.ring_dimension
+    return HEADER_BYTES + 2 * digits * (4 * towers + 8 * set_.special_towers) * set_.ring_dimension

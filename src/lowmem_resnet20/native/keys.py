@@ -4,14 +4,11 @@ A key is a pair (b, a) a digit, modulo QP.  Used on polynomials of l towers it n
 each, the first l towers of Q and all of P: cutting a key is leaving out rows.  One file a key:
 
 * a header of 4096 bytes: magic line, then JSON, then zeros;
-* low: uint32 (2, digits, towers, N), the lower 32 bits of residues modulo Q, b before a;
-* high: uint8 (2, digits, towers, N), their upper 8 bits;
+* small: uint32 (2, digits, towers, N), residues modulo Q, b before a;
 * special: uint64 (2, digits, k, N), residues modulo P.
 
 All little endian, each row on a cache line.  Where residue i of OpenFHE's evaluation form stands is the kernels'
-choice; the header names their order.  A rotation's key is stored as its automorphism permutes it: key switching
-multiplies it with permuted digits and permutes no results.  Residues modulo P are not packed: 60 bits leave little to
-gain.
+choice; the header names their order.
 
 A file's size follows from its header, and the header from the chain: nothing else is mapped.  That residues are below
 their primes is checked when a key is converted; afterwards the manifest's digest vouches for the file.
@@ -28,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +33,9 @@ from numpy.typing import NDArray
 from ..errors import KeyFolderError
 from .chain import Chain
 from .openfhe_files import FileKey
-from .order import permutation
 from .threads import available_processors
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".key"
 RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
 _ROTATION = "rotation-"
@@ -84,10 +80,11 @@ class Order(NamedTuple):
     name: str
     order: NDArray[np.int64]
 
-    def sources(self, g: int) -> NDArray[np.int64]:
-        """By position, OpenFHE's residue that stands there once X -> X^g has permuted them."""
+    @property
+    def sources(self) -> NDArray[np.int64]:
+        """By position, OpenFHE's residue that stands there."""
         sources = np.empty_like(self.order)
-        sources[self.order] = permutation(g, len(self.order))
+        sources[self.order] = np.arange(len(self.order))
         return sources
 
 
@@ -117,12 +114,8 @@ class Header:
         return 2 * self.digits * self.towers
 
     @property
-    def high_at(self) -> int:
-        return HEADER_BYTES + 4 * self.rows * self.dimension
-
-    @property
     def special_at(self) -> int:
-        return self.high_at + self.rows * self.dimension
+        return HEADER_BYTES + 4 * self.rows * self.dimension
 
     @property
     def file_bytes(self) -> int:
@@ -136,18 +129,17 @@ class Header:
 class NativeKey:
     """A key mapped into memory; arrays of :mod:`.keys`' layout, read from disk as they are touched.
 
-    low: uint32 (2, digits, towers, N); high: uint8 of the same shape; special: uint64 (2, digits, k, N); b is first.
+    small: uint32 (2, digits, towers, N); special: uint64 (2, digits, k, N); b is first.
     """
 
     header: Header
-    low: NDArray[np.uint32]
-    high: NDArray[np.uint8]
+    small: NDArray[np.uint32]
     special: NDArray[np.uint64]
     _map: mmap.mmap
 
     @property
     def automorphism(self) -> int:
-        """g of the automorphism X -> X^g that the key is permuted by."""
+        """g of the automorphism X -> X^g that the key is for."""
         return automorphism(self.header.name, self.header.dimension)
 
     def release(self) -> None:
@@ -189,7 +181,7 @@ def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Ord
     Errors: KeyFolderError if the key does not fit the header, or has residues above their primes; OSError.
     """
     _check_source(key, header, chain)
-    sources = order.sources(automorphism(header.name, header.dimension))
+    sources = order.sources
     first_special = len(key.primes) - header.special
     towers = [*range(header.towers), *range(first_special, len(key.primes))]
     rows = [(half, digit, i) for half in range(2) for digit in range(header.digits) for i in range(len(towers))]
@@ -200,22 +192,18 @@ def write_key(path: Path, key: FileKey, header: Header, chain: Chain, order: Ord
         def convert(row: tuple[int, int, int]) -> None:
             half, digit, i = row
             values = key.residues(_HALVES[half], digit, towers[i])[sources]
-            for at, part in _parts(header, half * header.digits + digit, i, values):
-                _write_at(file.fileno(), at, part)
+            _write_at(file.fileno(), *_placed(header, half * header.digits + digit, i, values))
 
         for _ in pool.map(convert, rows):
             pass
 
 
-def _parts(header: Header, digit: int, i: int, values: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray]]:
+def _placed(header: Header, digit: int, i: int, values: NDArray[np.uint64]) -> tuple[int, NDArray]:
     """Where in the file the values of tower ``i`` of a half's digit go, and as what."""
     n = header.dimension
-    if i >= header.towers:
-        yield header.special_at + 8 * n * (digit * header.special + i - header.towers), values.astype("<u8", copy=False)
-        return
-    row = digit * header.towers + i
-    yield HEADER_BYTES + 4 * n * row, values.astype("<u4")
-    yield header.high_at + n * row, (values >> np.uint64(32)).astype(np.uint8)
+    if i < header.towers:
+        return HEADER_BYTES + 4 * n * (digit * header.towers + i), values.astype("<u4")
+    return header.special_at + 8 * n * (digit * header.special + i - header.towers), values.astype("<u8", copy=False)
 
 
 def _write_at(descriptor: int, at: int, values: NDArray) -> None:
@@ -245,18 +233,14 @@ def open_key(path: Path, name: str, chain: Chain, towers: int, order: str) -> Na
             raise KeyFolderError(f"{path} serves {header.towers} towers, not {towers}")
         if os.fstat(file.fileno()).st_size != header.file_bytes:
             raise KeyFolderError(f"{path} has not {header.file_bytes} bytes")
-        # A private map: arrays on it count as writable, for which alone the kernels are compiled.
-        mapped = mmap.mmap(file.fileno(), header.file_bytes, access=mmap.ACCESS_COPY)
-    return NativeKey(header, *_planes(mapped, header), mapped)
+        mapped = mmap.mmap(file.fileno(), header.file_bytes, access=mmap.ACCESS_READ)
 
-
-def _planes(mapped: mmap.mmap, header: Header) -> tuple[NDArray, NDArray, NDArray]:
-    def plane(dtype: Any, at: int, rows: int) -> NDArray:
+    def part(dtype: str, at: int, rows: int) -> NDArray:
         shape = (2, header.digits, rows, header.dimension)
         return np.frombuffer(mapped, dtype, int(np.prod(shape)), at).reshape(shape)
 
-    low, high = plane("<u4", HEADER_BYTES, header.towers), plane(np.uint8, header.high_at, header.towers)
-    return low, high, plane("<u8", header.special_at, header.special)
+    small, special = part("<u4", HEADER_BYTES, header.towers), part("<u8", header.special_at, header.special)
+    return NativeKey(header, small, special, mapped)
 
 
 def _read_header(data: bytes, path: Path) -> Header:

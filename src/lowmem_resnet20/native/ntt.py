@@ -1,29 +1,28 @@
 """The negacyclic number-theoretic transform, in passes that stay in cache.
 
-As OpenFHE's, position i of the result holds the value at psi^(2 bitrev(i) + 1), psi a root of unity of order 2N.
+As OpenFHE's, position i of the result holds the value at psi^(2 bitrev(i) + 1), psi a root of unity of order 2N; its
+butterflies are Cooley and Tukey's (u, v) -> (u + w v, u - w v), log2 N layers of them, of which layer l has 2^l roots:
+w = psi^(N / 2^(l + 1) (2 bitrev_l(i) + 1)) for block i.
 
-A polynomial of N = A B coefficients is transformed as a matrix of A rows and B columns, in four passes whose data
-stay in cache.  X^N + 1 is split by the Cooley-Tukey butterflies (u, v) -> (u + w v, u - w v), log2 N layers of them:
+1. All but the last eight layers combine vectors that are far apart, two or three layers a pass over memory.  After the
+first pass what is left is done part by part.
+2. What remains are blocks of 256 coefficients, 16 rows of 16.  Four layers combine rows, with the same root for all
+of a row.
+3. Rows become lanes: the block is transposed, in registers where they suffice.
+4. In the last four layers each lane has roots of its own.  Those of row 16 b + r are psi^((8 / 2^k) e) and turns of
+it, e = 2 bitrev(16 b + r) + 1 = (2 bitrev(b) + 1) + 2 N / 256 bitrev_4(r): without the first term they are the same
+for all blocks.  The substitution X = psi^(2 bitrev(b) + 1) Y takes it away, a product of coefficient j of each row
+with psi^(j (2 bitrev(b) + 1)): multiplied into the roots of the first layer of step 2, it costs half a layer more.
 
-1. the first log2 A layers combine whole rows.  Eight columns at a time are read, in two passes (radix A/16, then 16),
-all with the same roots;
-2. row r is then a polynomial modulo X^B - psi^(B e), e = 2 bitrev_A(r) + 1.  Eight rows at a time are transposed, so
-   that lanes are rows, and go through a pass of radix 16 with roots of their own;
-3. what is left are blocks of B/16 coefficients whose roots depend on the row only through psi^e: the substitution X =
-   psi^e Y, a product of coefficient j of each block with psi^(e j), makes them the same for all rows, for a last pass
-   of radix B/16.
+So of N roots N/16 + N/8 and 240 must be stored.  The inverse does the same backwards, with Gentleman and Sande's
+butterflies (u, v) -> (u + v, w (u - v)), and multiplies by a constant in its last layer.
 
-So of N roots only N/16 + 17 A and a few must be stored.  The inverse does the same backwards, with Gentleman and
-Sande's butterflies (u, v) -> (u + v, w (u - v)), and multiplies by a constant at last.
+Order in memory.  Coefficients lie as they are.  Of evaluation form blocks of 256 positions are transposed as 16 x 16
+matrices (:mod:`.order`).
 
-Order in memory.  Evaluation form: row r, position j stands at (r // 8) 8 B + 8 j + r % 8.  Coefficients lie in B/8
-tiles of eight columns; within a tile rows 16 i + k stand at (k A/16 + i) 8, so that the first pass reads on.  Neither
-is OpenFHE's order; :mod:`.ring` converts.
-
-Lazy ranges.  Modulo small primes each layer adds less than p (residues.SmallModulus: |w v| < p/2 + p/128) to the
-result of the forward transform: 4 passes of at most 4 layers stay below 2^41; sums of the inverse double at each
-layer: those of the first pass reach 2^44, and those of the other 12 layers between two multiplications 2^12 (p/2 +
-p/128) < 2^49; both within what products take.  Modulo special primes values are in [0, 16 p): see _LargeButterflies.
+Lazy ranges.  Bounds of each value, in multiples of p, are followed while a pass is traced; ROOM is what a word holds.
+Forward: u is brought below ROOM / 2 where u + w v could leave the room, and to u - w v the bound of products is added.
+Inverse: all values are below ROOM / 2 before a butterfly, and the bound of v is added to u - v.
 """
 
 from __future__ import annotations
@@ -35,514 +34,391 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled
-from .intrinsics import LANES, Array, Value, take, transpose, vectorised
-from .memory import aligned_copy
-from .order import bit_reversed, shape
-from .residues import LargeModulus, SmallModulus
+from .intrinsics import Array, Value, at_address, either, repeated, select, take, transpose, vectorised
+from .memory import aligned, aligned_copy
+from .order import BLOCK, ROWS, bit_reversed
+from .residues import constants, modulus, with_quotient
 
-RADIX = 16
-#: What two passes divide, the second at least by 2.
-FEWEST_COLUMNS = 2 * RADIX
-#: Elements by which coefficient tiles are longer than what they hold: rows a power of two apart share cache sets.
-PADDING = 64
+_LAYERS_OF_ROWS = 4
+_VECTORS = 2 * ROWS  # a vector of 16 factors and one of their quotients
 
 
 class Tables(NamedTuple):
-    """What the transform modulo several primes needs, in either direction; arrays (primes, ...), float64 or uint64.
+    """What the transform modulo several primes needs, in one direction; a factor's quotient lies behind it.
 
-    rows, columns: A and B.  modulus, inverse: p, and 1/p as float64.  first: the roots of the first pass (16);
-    blocks: of the second, A/16 blocks of 16; rows_own: of the third, by eight rows 16 vectors of eight; twist: psi^(e
-    j), by eight rows B/16 vectors; last: 16 blocks of 16.  scale: the inverse's final factor.  ..._quotient:
-    floor(2^64 w / p) beside each w, for uint64; for float64 the same again."""
+    passes: int64 (passes, 2), the radix of each over what blocks of 256 are parts of, and the number of parts before;
+    constants: (primes, 8) of :func:`.residues.constants`; roots: (primes, N/16, 2), of block i of layer l at 2^l + i;
+    twist: (primes, N/256, 2, 2, 16), by block: of u and of v; lanes: (primes, 16, 2, 16) of the last layers, one more
+    than there are; scales: (primes, 2, 2), the inverse's final factors of u and of v."""
 
-    rows: int
-    columns: int
-    modulus: NDArray
-    inverse: NDArray
-    first: NDArray
-    first_quotient: NDArray
-    blocks: NDArray
-    blocks_quotient: NDArray
-    rows_own: NDArray
-    rows_own_quotient: NDArray
+    passes: NDArray[np.int64]
+    constants: NDArray
+    roots: NDArray
     twist: NDArray
-    twist_quotient: NDArray
-    last: NDArray
-    last_quotient: NDArray
-    scale: NDArray
-    scale_quotient: NDArray
+    lanes: NDArray
+    scales: NDArray
+
+
+# Butterflies ------------------------------------------------------------------------------------------------------
+
+
+def _layers(radix: int) -> list[list[tuple[int, int, int]]]:
+    """The layers of a forward pass, of butterflies: positions of u and v, and the number of the root, 2^layer - 1 +
+    block."""
+    layers, half, blocks = [], radix // 2, 1
+    while half:
+        starts = [(2 * half * block, blocks - 1 + block) for block in range(blocks)]
+        layers.append([(a, a + half, root) for start, root in starts for a in range(start, start + half)])
+        half, blocks = half // 2, 2 * blocks
+    return layers
+
+
+Root = Callable[[int], Any]
+#: Factors of u and of v, in place of the root.
+Turn = tuple[Any, Any]
+
+
+def _forward(m: Any, x: list[Value], root: Root, turn: Turn | None = None) -> None:
+    """All layers of values below ROOM p, results too; ``turn`` in the first."""
+    bound = [m.ROOM] * len(x)
+    for i, layer in enumerate(_layers(len(x))):
+        for a, b, k in layer:
+            if i == 0 and turn:
+                x[a], bound[a] = m.multiply(x[a], turn[0]), m.PRODUCT
+            elif bound[a] > m.ROOM - m.PRODUCT:
+                x[a], bound[a] = m.lower(x[a], m.ROOM // 2), m.ROOM // 2
+            product = m.multiply(x[b], turn[1] if i == 0 and turn else root(k))
+            x[a], x[b] = x[a] + product, x[a] + m.multiple(m.PRODUCT) - product
+            bound[a] = bound[b] = bound[a] + m.PRODUCT
+
+
+def _inverse(m: Any, x: list[Value], root: Root, turn: Turn | None = None) -> None:
+    """All layers backwards of values below PRODUCT p, results too; ``turn`` in the last."""
+    bound = [m.PRODUCT] * len(x)
+    layers = _layers(len(x))
+    for i, layer in reversed(list(enumerate(layers))):
+        for a, b, k in layer:
+            difference = x[a] + m.multiple(bound[b]) - x[b]
+            x[a], bound[a] = x[a] + x[b], bound[a] + bound[b]
+            if i == 0 and turn:
+                x[a], bound[a] = m.multiply(x[a], turn[0]), m.PRODUCT
+            elif bound[a] > m.ROOM // 2:
+                x[a], bound[a] = m.lower(x[a], m.ROOM // 2), m.ROOM // 2
+            x[b], bound[b] = m.multiply(difference, turn[1] if i == 0 and turn else root(k)), m.PRODUCT
+    for i in range(len(x)):
+        while bound[i] > m.PRODUCT:
+            bound[i] //= 2
+            x[i] = m.lower(x[i], bound[i])
+
+
+def _once(read: Callable[[int], Any]) -> Root:
+    """Reads each root when it is first asked for."""
+    known: dict[int, Any] = {}
+    return lambda k: known[k] if k in known else known.setdefault(k, read(k))
+
+
+def _shared_roots(m: Any, roots: Array, r0: Value, node: Value) -> Root:
+    """Roots for all lanes, of a part that begins at ``node`` = 2^layer + block of the tree."""
+
+    def read(k: int) -> Any:
+        layer = (k + 1).bit_length() - 1
+        return m.factor(roots, r0 + (((node << layer) + (k + 1 - (1 << layer))) << 1))
+
+    return _once(read)
+
+
+def _lane_roots(m: Any, lanes: Array, l0: Value) -> Root:
+    return _once(lambda k: m.factors(lanes, l0 + _VECTORS * k, ROWS))
+
+
+def _turn(m: Any, twist: Array, t0: Value) -> Turn:
+    return m.factors(twist, t0, ROWS), m.factors(twist, t0 + _VECTORS, ROWS)
 
 
 # Passes -----------------------------------------------------------------------------------------------------------
 
 
-def _layers(radix: int) -> list[tuple[int, int, int]]:
-    """The butterflies of a forward pass: positions of u and v, and the number of the root, 2^layer - 1 + block."""
-    butterflies, half, blocks = [], radix // 2, 1
-    while half:
-        for block in range(blocks):
-            start = 2 * half * block
-            butterflies += [(a, a + half, blocks - 1 + block) for a in range(start, start + half)]
-        half, blocks = half // 2, 2 * blocks
-    return butterflies
+def _pass(butterflies: Callable[..., None], *, last: bool = False) -> Any:
+    """dst[size] from src[size], addresses: the layers of a pass of radix 4 or 8 over a part that begins at ``node``.
+
+    The inverse's last pass multiplies by the scales, and its results are canonical."""
+
+    def layers(radix, dst, src, size, roots, r0, node, scales, constants, i):
+        for chosen, log2_radix in either(radix < radix.like(8), 2, 3):
+            with chosen:
+                body(1 << log2_radix, dst, src, size >> log2_radix, roots, r0, node, scales, constants, i)
+
+    def body(radix, dst, src, stride, roots, r0, node, scales, constants, i):
+        source, target, m = at_address(src, constants.bits), at_address(dst, constants.bits), modulus(constants, i)
+        root = _shared_roots(m, roots, r0, node)
+        turn = (m.factor(scales, i * 4), m.factor(scales, i * 4 + 2)) if last else None
+        for k in range(1 if last else 0, radix - 1):
+            root(k)  # before the loop
+        with repeated(stride >> (source.lanes.bit_length() - 1)) as vector:
+            places = [stride * j + vector * source.lanes for j in range(radix)]
+            x = [source.load(at) for at in places]
+            butterflies(m, x, root, turn)
+            for at, value in zip(places, x, strict=True):
+                target.store(at, m.canonical(value, m.PRODUCT) if last else value)
+
+    return vectorised(layers)
 
 
-def _inverse_layers(radix: int) -> list[tuple[int, int, int]]:
-    """The butterflies of an inverse pass: the forward pass's layers backwards."""
-    by_layer: dict[int, list] = {}
-    for butterfly in _layers(radix):
-        by_layer.setdefault((butterfly[2] + 1).bit_length(), []).append(butterfly)
-    return [butterfly for layer in sorted(by_layer, reverse=True) for butterfly in by_layer[layer]]
-
-
-class _SmallButterflies:
-    """Butterflies modulo a small prime: nothing is reduced but by products."""
-
-    def __init__(self, p: Value, inverse: Value) -> None:
-        self.modulus = SmallModulus(p, inverse)
-        self.multiply = self.modulus.multiply
-
-    def forward(self, x: list[Value], root: Callable[[int], tuple[Value, Value]]) -> None:
-        for a, b, k in _layers(len(x)):
-            product = self.multiply(x[b], *root(k))
-            x[a], x[b] = x[a] + product, x[a] - product
-
-    def inverse(self, x: list[Value], root: Callable[[int], tuple[Value, Value]]) -> None:
-        for a, b, k in _inverse_layers(len(x)):
-            x[a], x[b] = x[a] + x[b], self.multiply(x[a] - x[b], *root(k))
-
-    def settle(self, x: list[Value]) -> None:
-        """Nothing: products take what sums have become."""
-
-    def finish_forward(self, x: list[Value]) -> None:
-        x[:] = [self.modulus.canonical(value) for value in x]
-
-    finish_inverse = finish_forward
-
-
-class _LargeButterflies:
-    """Butterflies modulo a special prime, on values in [0, 16 p).
-
-    Bounds of each value are followed while a pass is traced.  Forward: a product is in [0, 4p); u is brought below 8p
-    where it could be above 12p, so u + w v and u - w v + 4p are below 16 p.  Inverse: all values are below 4p or 8p;
-    a sum of more is brought below 8p."""
-
-    def __init__(self, p: Value, inverse: Value) -> None:
-        self.modulus = LargeModulus(p, inverse)
-        self.multiply = self.modulus.multiply
-
-    def forward(self, x: list[Value], root: Callable[[int], tuple[Value, Value]]) -> None:
-        four = self.modulus.multiple[4]
-        bound = [16] * len(x)
-        for a, b, k in _layers(len(x)):
-            if bound[a] > 12:
-                x[a], bound[a] = self.modulus.lower(x[a], 8), 8
-            product = self.multiply(x[b], *root(k))
-            x[a], x[b] = x[a] + product, x[a] - product + four
-            bound[a] = bound[b] = bound[a] + 4
-
-    def inverse(self, x: list[Value], root: Callable[[int], tuple[Value, Value]]) -> None:
-        bound = [4] * len(x)
-        for a, b, k in _inverse_layers(len(x)):
-            difference = x[a] - x[b] + self.modulus.multiple[bound[b]]
-            x[a], x[b] = x[a] + x[b], self.multiply(difference, *root(k))
-            bound[a], bound[b] = bound[a] + bound[b], 4
-            if bound[a] not in (4, 8):
-                self._lower(x, bound, a)
-        self._bound = bound
-
-    def _lower(self, x: list[Value], bound: list[int], i: int) -> None:
-        k = 8 if bound[i] > 8 else 4
-        x[i], bound[i] = self.modulus.lower(x[i], k), k
-
-    def settle(self, x: list[Value]) -> None:
-        """After an inverse pass: below 4p, which the next begins with."""
-        for i in range(len(x)):
-            while self._bound[i] > 4:
-                self._lower(x, self._bound, i)
-
-    def finish_forward(self, x: list[Value]) -> None:
-        x[:] = [self.modulus.canonical(value, 16) for value in x]
-
-    def finish_inverse(self, x: list[Value]) -> None:
-        """After the product with the scale: canonical."""
-        x[:] = [self.modulus.canonical(value, 4) for value in x]
-
-
-def _butterflies(array: Array, p: Value, inverse: Value) -> Any:
-    return _SmallButterflies(p, inverse) if array.is_float else _LargeButterflies(p, inverse)
-
-
-def _roots(w: Array, quotients: Array, offset: Value, by_lane: bool) -> Callable[[int], tuple[Value, Value]]:
-    """Root k of a pass, read when first asked for: the same for all lanes, or one for each."""
-    known: dict[int, tuple[Value, Value]] = {}
-
-    def root(k: int) -> tuple[Value, Value]:
-        if k not in known:
-            known[k] = _factor(w, quotients, offset + (LANES * k if by_lane else k), by_lane)
-        return known[k]
-
-    return root
-
-
-def _factor(w: Array, quotients: Array, offset: Value, by_lane: bool) -> tuple[Value, Value]:
-    """A factor and its quotient; modulo small primes there is none to read."""
-    factor = w.load(offset) if by_lane else w.scalar(offset).spread()
-    if w.is_float:
-        return factor, factor
-    return factor, quotients.load(offset) if by_lane else quotients.scalar(offset).spread()
-
-
-def _strided(start: Value, stride: Value, count: int) -> list[Value]:
-    return [start + stride * i for i in range(count)]
-
-
-def _tiled(start: Value, row_block: Value, count: int) -> list[Value]:
-    """Rows of an 8 x 8 tile each, in blocks of eight rows."""
-    return [start + row_block * (i // LANES) + LANES * (i % LANES) for i in range(count)]
-
-
-def _forward_pass(radix: int) -> Any:
-    """dst[d0 + i ds] from src[s0 + i ss], i < radix, vectors of eight: all layers of a pass, unreduced."""
-
-    def forward(dst, d0, ds, src, s0, ss, w, quotients, w0, p, inverse):
-        x = [src.load(at) for at in _strided(s0, ss, radix)]
-        _butterflies(src, p, inverse).forward(x, _roots(w, quotients, w0, by_lane=False))
-        for at, value in zip(_strided(d0, ds, radix), x, strict=True):
-            dst.store(at, value)
-
-    return vectorised(forward)
-
-
-def _forward_last_pass(radix: int) -> Any:
-    """The same, results canonical."""
-
-    def forward_last(dst, d0, ds, src, s0, ss, w, quotients, w0, p, inverse):
-        x = [src.load(at) for at in _strided(s0, ss, radix)]
-        butterflies = _butterflies(src, p, inverse)
-        butterflies.forward(x, _roots(w, quotients, w0, by_lane=False))
-        butterflies.finish_forward(x)
-        for at, value in zip(_strided(d0, ds, radix), x, strict=True):
-            dst.store(at, value)
-
-    return vectorised(forward_last)
+_forward_pass, _inverse_pass, _last_pass = _pass(_forward), _pass(_inverse), _pass(_inverse, last=True)
 
 
 @vectorised
-def _forward_to_tiles(dst, d0, row_block, src, s0, ss, w, quotients, w0, p, inverse):
-    """A pass of radix 16 over rows, which are stored as the rows of 8 x 8 tiles."""
-    x = [src.load(at) for at in _strided(s0, ss, RADIX)]
-    _butterflies(src, p, inverse).forward(x, _roots(w, quotients, w0, by_lane=False))
-    for at, value in zip(_tiled(d0, row_block, RADIX), x, strict=True):
-        dst.store(at, value)
+def _forward_block(data, buffer, roots, r0, node, twist, t0, lanes, l0, constants, i):
+    """Steps 2 to 4 of a block at an address, in place; results canonical.  buffer: address of room for a block."""
+    x, between = at_address(data, constants.bits), at_address(buffer, constants.bits)
+    m, width, start = modulus(constants, i), x.lanes, data.like(0)
+    root = _shared_roots(m, roots, r0, node)
+    for column in range(0, ROWS, width):
+        rows = [x.load(start + (ROWS * row + column)) for row in range(ROWS)]
+        _forward(m, rows, root, _turn(m, twist, t0 + column))
+        if width < ROWS:
+            _store_rows(between, start, rows, column)
+    for row in range(0, ROWS, width):
+        if width < ROWS:
+            squares = [
+                [between.load(start + (ROWS * (row + j) + c)) for j in range(width)] for c in range(0, ROWS, width)
+            ]
+        else:
+            squares = [rows]
+        columns = [column for square in squares for column in transpose(square)]
+        _forward(m, columns, _lane_roots(m, lanes, l0 + row))
+        _store_rows(x, start, [m.canonical(column, m.ROOM) for column in columns], row)
 
 
 @vectorised
-def _forward_own_roots(buffer, d0, ds, w, quotients, w0, twist, twist_quotients, t0, p, inverse):
-    """In place: a pass of radix 16 in which each lane is a row with roots of its own, then the row's twist."""
-    places = _strided(d0, ds, RADIX)
-    x = [buffer.load(at) for at in places]
-    butterflies = _butterflies(buffer, p, inverse)
-    butterflies.forward(x, _roots(w, quotients, w0, by_lane=True))
-    factor = _factor(twist, twist_quotients, t0, by_lane=True)
-    for at, value in zip(places, x, strict=True):
-        buffer.store(at, butterflies.multiply(value, *factor))
+def _inverse_block(dst, src, buffer, roots, r0, node, twist, t0, lanes, l0, constants, i):
+    """The reverse, from one address to another; results below PRODUCT p."""
+    source, target, between = (at_address(address, constants.bits) for address in (src, dst, buffer))
+    m, width, start = modulus(constants, i), source.lanes, src.like(0)
+    root = _shared_roots(m, roots, r0, node)
+    for row in range(0, ROWS, width):
+        columns = [source.load(start + (ROWS * column + row)) for column in range(ROWS)]
+        _inverse(m, columns, _lane_roots(m, lanes, l0 + row))
+        squares = [transpose(columns[c : c + width]) for c in range(0, ROWS, width)]
+        if width < ROWS:
+            for c, square in zip(range(0, ROWS, width), squares, strict=True):
+                for j, value in enumerate(square):
+                    between.store(start + (ROWS * (row + j) + c), value)
+    for column in range(0, ROWS, width):
+        places = [start + (ROWS * row + column) for row in range(ROWS)]
+        rows = [between.load(at) for at in places] if width < ROWS else squares[0]
+        _inverse(m, rows, root, _turn(m, twist, t0 + column))
+        _store_rows(target, start, rows, column)
 
 
-def _inverse_pass(radix: int) -> Any:
-    """dst[d0 + i ds] from src[s0 + i ss], i < radix, vectors of eight: all layers of a pass, below 4p modulo special
-    primes."""
-
-    def inverse(dst, d0, ds, src, s0, ss, w, quotients, w0, p, inverse):
-        x = [src.load(at) for at in _strided(s0, ss, radix)]
-        butterflies = _butterflies(src, p, inverse)
-        butterflies.inverse(x, _roots(w, quotients, w0, by_lane=False))
-        butterflies.settle(x)
-        for at, value in zip(_strided(d0, ds, radix), x, strict=True):
-            dst.store(at, value)
-
-    return vectorised(inverse)
+def _store_rows(array: Array, start: Value, rows: Sequence[Value], column: int) -> None:
+    for row, value in enumerate(rows):
+        array.store(start + (ROWS * row + column), value)
 
 
-def _inverse_last_pass(radix: int) -> Any:
-    """The same, times a constant, results canonical."""
-
-    def inverse_last(dst, d0, ds, src, s0, ss, w, quotients, w0, scale, scale_quotients, c0, p, inverse):
-        x = [src.load(at) for at in _strided(s0, ss, radix)]
-        butterflies = _butterflies(src, p, inverse)
-        butterflies.inverse(x, _roots(w, quotients, w0, by_lane=False))
-        factor = _factor(scale, scale_quotients, c0, by_lane=False)
-        x = [butterflies.multiply(value, *factor) for value in x]
-        butterflies.finish_inverse(x)
-        for at, value in zip(_strided(d0, ds, radix), x, strict=True):
-            dst.store(at, value)
-
-    return vectorised(inverse_last)
+# What goes before and comes after ---------------------------------------------------------------------------------
 
 
 @vectorised
-def _inverse_own_roots(buffer, d0, ds, w, quotients, w0, twist, twist_quotients, t0, p, inverse):
-    """In place: the twist undone, then a pass of radix 16 in which each lane is a row with roots of its own."""
-    places = _strided(d0, ds, RADIX)
-    butterflies = _butterflies(buffer, p, inverse)
-    factor = _factor(twist, twist_quotients, t0, by_lane=True)
-    x = [butterflies.multiply(buffer.load(at), *factor) for at in places]
-    butterflies.inverse(x, _roots(w, quotients, w0, by_lane=True))
-    butterflies.settle(x)
-    for at, value in zip(places, x, strict=True):
-        buffer.store(at, value)
+def _reduce(dst, src, n, constants, i):
+    """Of n integers below 2^62, of 64 bits with signs, residues below ROOM p; addresses."""
+    source, target, m = at_address(src, 64), at_address(dst, constants.bits), modulus(constants, i)
+    lanes = source.lanes
+    with repeated(n >> (lanes.bit_length() - 1)) as vector:
+        at = vector * lanes
+        target.store(at, m.of_integers(source.load(at)))
 
 
 @vectorised
-def _inverse_from_tiles(dst, d0, ds, src, s0, row_block, w, quotients, w0, p, inverse):
-    """A pass of radix 16 over rows, which are read from the rows of 8 x 8 tiles."""
-    x = [src.load(at) for at in _tiled(s0, row_block, RADIX)]
-    butterflies = _butterflies(src, p, inverse)
-    butterflies.inverse(x, _roots(w, quotients, w0, by_lane=False))
-    butterflies.settle(x)
-    for at, value in zip(_strided(d0, ds, RADIX), x, strict=True):
-        dst.store(at, value)
+def _centre(dst, src, n, prime, constants, i):
+    """Of n residues modulo a prime below 4 p those of the representatives nearest to 0, below ROOM p, modulo small
+    p."""
+    if constants.bits > 32:
+        return
+    source, target, m = at_address(src, 32), at_address(dst, 32), modulus(constants, i)
+    half, change = ((number).narrowed().spread(source.lanes) for number in (prime >> 1, prime.like(0) - prime))
+    with repeated(n >> (source.lanes.bit_length() - 1)) as vector:
+        y = source.load(vector * source.lanes)
+        target.store(vector * source.lanes, select(half < y, y + (change + m.multiple(2)), y))
 
 
 @vectorised
-def _fetch(x, x0):
-    """Ask for the 16 cache lines from x0 on, which the next tile's first pass reads."""
-    for i in range(RADIX):
-        x.prefetch(x0 + LANES * i)
+def _subtract(out, minuend, n, factors, constants, i):
+    """out = (minuend - out) times factor i, all canonical."""
+    x, y = at_address(minuend, constants.bits), at_address(out, constants.bits)
+    m = modulus(constants, i)
+    factor = m.factor(factors, i * 2)
+    with repeated(n >> (x.lanes.bit_length() - 1)) as vector:
+        at = vector * x.lanes
+        y.store(at, m.canonical(m.multiply(x.load(at) + m.p - y.load(at), factor), m.PRODUCT))
 
 
 @vectorised
-def _transpose(dst, d0, src, s0):
-    """64 consecutive elements as an 8 x 8 matrix, transposed."""
-    rows = transpose([src.load(s0 + LANES * i) for i in range(LANES)])
-    for i, row in enumerate(rows):
-        dst.store(d0 + LANES * i, row)
+def gather(dst, src, places, p0, n, constants):
+    """dst[e] = src[places[p0 + e]], e < n, addresses of residues."""
+    source, target = at_address(src, constants.bits), at_address(dst, constants.bits)
+    with repeated(n) as e:
+        target.store(e, source.scalar(places.scalar(p0 + e).extended()))
 
 
-_forward_2, _forward_4, _forward_8, _forward_16 = (_forward_pass(radix) for radix in (2, 4, 8, 16))
-_forward_last_2, _forward_last_4, _forward_last_8, _forward_last_16 = (_forward_last_pass(r) for r in (2, 4, 8, 16))
-_inverse_2, _inverse_4, _inverse_8, _inverse_16 = (_inverse_pass(radix) for radix in (2, 4, 8, 16))
-_inverse_last_2, _inverse_last_4, _inverse_last_8, _inverse_last_16 = (_inverse_last_pass(r) for r in (2, 4, 8, 16))
+@vectorised
+def _halve(dst, src, n):
+    """n residues of 60 bits as n lower and then n upper halves, of 30 bits in 32."""
+    source, target = at_address(src, 64), at_address(dst, 32)
+    with repeated(n >> (source.lanes.bit_length() - 1)) as vector:
+        y = source.load(vector * source.lanes)
+        target.store(vector * source.lanes, y & ((1 << 30) - 1))
+        target.store(vector * source.lanes + n, y >> 30)
 
 
-@compiled
-def _forward_rows(radix, d, d0, ds, s, s0, ss, w, wq, w0, p, inverse):
-    if radix == 16:
-        _forward_16(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 8:
-        _forward_8(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 4:
-        _forward_4(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    else:
-        _forward_2(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
+#: What the transform is given, beside the value of another prime, whose residues are centred.
+RESIDUES, INTEGERS = 0, 1
 
 
 @compiled
-def _forward_last(radix, d, d0, ds, s, s0, ss, w, wq, w0, p, inverse):
-    if radix == 16:
-        _forward_last_16(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 8:
-        _forward_last_8(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 4:
-        _forward_last_4(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    else:
-        _forward_last_2(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
+def to_evaluation(counter, jobs, scratch, places, order, factors, n, t):
+    """Forward transforms, of coefficients below ROOM p; results canonical.
+
+    places: int64 (jobs, 5): addresses of the result and of the coefficients, which may be the same; the number of the
+    prime in t; RESIDUES, INTEGERS below 2^62, or a prime modulo which they are residues to be centred; the address of
+    what the result is subtracted from, 0 for none: the difference is multiplied by the prime's of factors (primes, 2).
+    order: of the result's places in the transform's, empty for its own."""
+    size, blocks, parts, twist = t.constants.itemsize, n // BLOCK, t.passes[0, 0], 2 * _VECTORS
+    buffer = scratch.ctypes.data
+    coefficients = buffer + BLOCK * size
+    job = take(counter)
+    while job < jobs:
+        out, x, i, kind, minuend = places[job]
+        if kind == INTEGERS:
+            _reduce(coefficients, x, n, t.constants, i)
+            x = coefficients
+        elif kind != RESIDUES:
+            _centre(coefficients, x, n, kind, t.constants, i)
+            x = coefficients
+        y = coefficients + n * size if len(order) else out
+        r0, l0 = 2 * i * (n // ROWS), i * ROWS * _VECTORS
+        for part in range(parts):
+            for level in range(min(part, 1), len(t.passes)):  # the first once
+                radix, nodes = t.passes[level]
+                first = part * nodes // parts
+                for node in range(first, max(first + 1, (part + 1) * nodes // parts)):
+                    at = node * (n // nodes) * size
+                    _forward_pass(radix, y + at, (y if level else x) + at, n // nodes, t.roots, r0, nodes + node,
+                                  t.scales, t.constants, i)  # fmt: skip
+            for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+                _forward_block(y + block * BLOCK * size, buffer, t.roots, r0, blocks + block, t.twist,
+                               twist * (i * blocks + block), t.lanes, l0, t.constants, i)  # fmt: skip
+        if len(order):
+            gather(out, y, order, 0, n, t.constants)
+        if minuend:
+            _subtract(out, minuend, n, factors, t.constants, i)
+        job = take(counter)
 
 
 @compiled
-def _inverse_rows(radix, d, d0, ds, s, s0, ss, w, wq, w0, p, inverse):
-    if radix == 16:
-        _inverse_16(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 8:
-        _inverse_8(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    elif radix == 4:
-        _inverse_4(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
-    else:
-        _inverse_2(d, d0, ds, s, s0, ss, w, wq, w0, p, inverse)
+def to_coefficients(counter, jobs, scratch, places, n, t):
+    """Inverse transforms, with tables of the inverse, of evaluation form below PRODUCT p; results times the tables'
+    scale, canonical, in halves modulo special primes.
 
-
-@compiled
-def _inverse_last(radix, d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, inverse):
-    if radix == 16:
-        _inverse_last_16(d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, inverse)
-    elif radix == 8:
-        _inverse_last_8(d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, inverse)
-    elif radix == 4:
-        _inverse_last_4(d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, inverse)
-    else:
-        _inverse_last_2(d, d0, ds, s, s0, ss, w, wq, w0, scale, scaleq, c0, p, inverse)
-
-
-# The transform ----------------------------------------------------------------------------------------------------
-
-
-@compiled
-def forward(y, y0, x, x0, tile_stride, scratch, t, i):
-    """Evaluation form y[y0:y0 + N], canonical, of coefficients in tiles at x[x0], tile_stride apart, modulo prime i
-    of tables t.
-
-    x: canonical, or |x| <= 2^40 modulo small, x < 16 p modulo special primes.  scratch: scratch_elements(N) of y's
-    type."""
-    rows, columns = t.rows, t.columns
-    outer, inner, row_block = rows // RADIX, columns // RADIX, LANES * columns
-    p, inverse = t.modulus[i], t.inverse[i]
-    w, b, v, buffer = i * RADIX, i * outer * RADIX, i * RADIX * RADIX, rows * columns + PADDING
-    for tile in range(columns // LANES):
-        source = x0 + tile * tile_stride
-        for r in range(RADIX):
-            _fetch(x, source + tile_stride + r * outer * LANES)
-            _forward_rows(outer, scratch, buffer + r * LANES, RADIX * LANES, x, source + r * outer * LANES, LANES,
-                          t.first, t.first_quotient, w, p, inverse)  # fmt: skip
-        for k in range(outer):
-            _forward_to_tiles(scratch, 2 * k * row_block + tile * LANES * LANES, row_block, scratch,
-                              buffer + k * RADIX * LANES, LANES, t.blocks, t.blocks_quotient, b + k * RADIX,
-                              p, inverse)  # fmt: skip
-    for block in range(rows // LANES):
-        own = (i * (rows // LANES) + block) * RADIX * LANES
-        twist = (i * (rows // LANES) + block) * inner * LANES
-        for j in range(0, row_block, LANES * LANES):
-            _transpose(scratch, buffer + j, scratch, block * row_block + j)
-        for j in range(inner):
-            _forward_own_roots(scratch, buffer + j * LANES, inner * LANES, t.rows_own, t.rows_own_quotient, own,
-                               t.twist, t.twist_quotient, twist + j * LANES, p, inverse)  # fmt: skip
-        for k in range(RADIX):
-            _forward_last(inner, y, y0 + block * row_block + k * inner * LANES, LANES, scratch,
-                          buffer + k * inner * LANES, LANES, t.last, t.last_quotient, v + k * RADIX, p,
-                          inverse)  # fmt: skip
-
-
-@compiled
-def backward(x, x0, tile_stride, y, y0, scratch, t, i):
-    """Coefficients of y[y0:y0 + N] times the tables' scale, canonical, in tiles at x[x0]: forward's inverse, with
-    tables of the inverse.
-
-    y: canonical, or |y| <= 2^40 modulo small, y < 4p modulo special primes.  x may not be y.
-    """
-    rows, columns = t.rows, t.columns
-    outer, inner, row_block = rows // RADIX, columns // RADIX, LANES * columns
-    p, inverse = t.modulus[i], t.inverse[i]
-    w, b, v, buffer = i * RADIX, i * outer * RADIX, i * RADIX * RADIX, rows * columns + PADDING
-    for block in range(rows // LANES):
-        own = (i * (rows // LANES) + block) * RADIX * LANES
-        twist = (i * (rows // LANES) + block) * inner * LANES
-        for k in range(RADIX):
-            _inverse_rows(inner, scratch, buffer + k * inner * LANES, LANES, y,
-                          y0 + block * row_block + k * inner * LANES, LANES, t.last, t.last_quotient,
-                          v + k * RADIX, p, inverse)  # fmt: skip
-        for j in range(inner):
-            _inverse_own_roots(scratch, buffer + j * LANES, inner * LANES, t.rows_own, t.rows_own_quotient, own,
-                               t.twist, t.twist_quotient, twist + j * LANES, p, inverse)  # fmt: skip
-        for j in range(0, row_block, LANES * LANES):
-            _transpose(scratch, block * row_block + j, scratch, buffer + j)
-    for tile in range(columns // LANES):
-        target = x0 + tile * tile_stride
-        for k in range(outer):
-            _inverse_from_tiles(scratch, buffer + k * RADIX * LANES, LANES, scratch,
-                                2 * k * row_block + tile * LANES * LANES, row_block,
-                                t.blocks, t.blocks_quotient, b + k * RADIX, p, inverse)  # fmt: skip
-        for r in range(RADIX):
-            _inverse_last(outer, x, target + r * outer * LANES, LANES, scratch, buffer + r * LANES, RADIX * LANES,
-                          t.first, t.first_quotient, w, t.scale, t.scale_quotient, i, p, inverse)  # fmt: skip
+    places: int64 (jobs, 3): addresses of the result and of evaluation form, the number of the prime in t."""
+    size, blocks, parts, twist = t.constants.itemsize, n // BLOCK, t.passes[0, 0], 2 * _VECTORS
+    buffer = scratch.ctypes.data
+    job = take(counter)
+    while job < jobs:
+        out, y, i = places[job]
+        x = buffer + BLOCK * size if size == 8 else out
+        r0, l0 = 2 * i * (n // ROWS), i * ROWS * _VECTORS
+        for part in range(parts):
+            for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+                at = block * BLOCK * size
+                _inverse_block(x + at, y + at, buffer, t.roots, r0, blocks + block, t.twist,
+                               twist * (i * blocks + block), t.lanes, l0, t.constants, i)  # fmt: skip
+            for level in range(len(t.passes) - 1, 0, -1):
+                radix, nodes = t.passes[level]
+                for node in range(part * nodes // parts, (part + 1) * nodes // parts):
+                    at = x + node * (n // nodes) * size
+                    _inverse_pass(radix, at, at, n // nodes, t.roots, r0, nodes + node, t.scales, t.constants, i)
+        _last_pass(parts, x, x, n, t.roots, r0, 1, t.scales, t.constants, i)
+        if size == 8:
+            _halve(out, x, n)
+        job = take(counter)
 
 
 def scratch_elements(n: int) -> int:
-    """What a transform needs of scratch."""
-    return n + PADDING + LANES * max(shape(n))
-
-
-@compiled
-def to_evaluation(counter, jobs, scratch, y, x, tile_stride, places, t):
-    """Forward transforms.  places: int64 (jobs, 3), each where in y, where in x, and number of the prime in t."""
-    job = take(counter)
-    while job < jobs:
-        forward(y, places[job, 0], x, places[job, 1], tile_stride, scratch.view(y.dtype), t, places[job, 2])
-        job = take(counter)
-
-
-@compiled
-def to_coefficients(counter, jobs, scratch, x, y, tile_stride, places, t):
-    """Inverse transforms.  places: int64 (jobs, 3), each where in x, where in y, and number of the prime in t."""
-    job = take(counter)
-    while job < jobs:
-        backward(x, places[job, 0], tile_stride, y, places[job, 1], scratch.view(y.dtype), t, places[job, 2])
-        job = take(counter)
+    """What either needs of scratch."""
+    return 2 * n + BLOCK
 
 
 # Tables -----------------------------------------------------------------------------------------------------------
 
 
-class _PowersOf:
-    """psi^e modulo p for arrays of exponents, as Python integers: of two small tables, since few of 2n powers are
-    needed."""
+def passes(n: int) -> NDArray[np.int64]:
+    """(passes, 2): as few as can be, each of two or three layers: their radix, and of how many parts before."""
+    layers = (n // BLOCK).bit_length() - 1
+    count = -(-layers // 3)
+    fours = 3 * count - layers
+    radices = [8] * (count - fours) + [4] * fours
+    return np.array([radices, np.cumprod([1, *radices[:-1]])], np.int64).T.copy()
+
+
+class _Powers:
+    """psi^e modulo p for arrays of exponents: of two small tables, since few of 2n powers are needed."""
 
     def __init__(self, psi: int, order: int, p: int) -> None:
-        self.order, self.p = order, p
-        self.low = np.array([pow(psi, e, p) for e in range(256)], object)
-        self.high = np.array([pow(psi, 256 * e, p) for e in range(-(-order // 256))], object)
+        kind = np.uint64 if p < 1 << 32 else object  # whose products stay exact
+        self.order, self.p, self.bits = order, np.array(p, kind), np.array(32 if p < 1 << 32 else 64, kind)
+        self.low = np.array([pow(psi, e, p) for e in range(256)], kind)
+        self.high = np.array([pow(psi, 256 * e, p) for e in range(-(-order // 256))], kind)
 
     def __call__(self, exponents: NDArray[np.int64]) -> NDArray:
         high, low = np.divmod(exponents % self.order, 256)
         return self.high[high] * self.low[low] % self.p
 
-
-def _roots_of_prime(rows: int, columns: int, p: int, psi: int) -> dict[str, NDArray]:
-    """One prime's part of the tables, as Python integers; psi: a primitive root of unity of order 2n."""
-    outer, inner, n = rows // RADIX, columns // RADIX, rows * columns
-    power, node = _PowersOf(psi, 2 * n, p), bit_reversed(n)  # psi^node[m + i] splits block i of m in OpenFHE's tree
-    layers = [(m, i) for m in (1, 2, 4, 8) for i in range(m)]
-    ms, places = np.array(layers).T
-    block, lane = np.arange(RADIX)[:, None], np.arange(rows).reshape(-1, 1, LANES)
-    first = node[[m + i for m, i in layers if m < outer]]
-    blocks = node[outer * ms + np.arange(outer)[:, None] * ms + places]
-    own = node[rows * ms[:, None] + lane * ms[:, None] + places[:, None]]
-    twist = (2 * bit_reversed(rows).reshape(-1, 1, LANES) + 1) * np.arange(inner)[:, None]
-    m, i = ms[ms < inner], places[ms < inner]
-    last = node[rows * RADIX * m + block * m + i] - inner // (2 * m)  # of row 0, whose e is 1, after its twist
-    return {
-        "first": _padded(power(first)),
-        "blocks": _padded(power(blocks)),
-        "rows_own": np.concatenate([power(own), np.zeros((len(own), 1, LANES), object)], axis=1),
-        "twist": power(twist),
-        "last": _padded(power(last)),
-    }
+    def quotients(self, factors: NDArray) -> NDArray:
+        """floor(2^32 w / p) or floor(2^64 w / p) of each."""
+        return (factors << self.bits) // self.p
 
 
-def _padded(values: NDArray) -> NDArray:
-    """Rows of RADIX, filled up by zeros."""
-    return np.concatenate([values, np.zeros((*values.shape[:-1], RADIX - values.shape[-1]), object)], axis=-1)
-
-
-def make_tables(rows: int, columns: int, primes: Sequence[int], roots: Sequence[int], dtype: Any) -> Tables:
+def make_tables(n: int, primes: Sequence[int], roots: Sequence[int], dtype: Any) -> Tables:
     """Tables of the transform with ``roots`` for psi, or of the inverse of the one whose roots are their inverses."""
-    parts = [_roots_of_prime(rows, columns, p, psi) for p, psi in zip(primes, roots, strict=True)]
-    fields: dict[str, Any] = {}
-    for name in parts[0]:
-        values = np.stack([part[name].reshape(-1) for part in parts])
-        fields[name], fields[f"{name}_quotient"] = _with_quotients(values, primes, dtype)
-    factors = np.array([pow(rows * columns, -1, p) for p in primes], object)
-    fields["scale"], fields["scale_quotient"] = _with_quotients(factors, primes, dtype)
-    moduli = np.array(primes, dtype)
-    return Tables(rows=rows, columns=columns, modulus=moduli, inverse=1 / moduli.astype(np.float64), **fields)
+    nodes, reversed_rows = n // BLOCK, bit_reversed(ROWS)
+    layers = [1 << k for k in range((n // ROWS).bit_length() - 1)]
+    exponents = np.concatenate([[0], *(n // (2 * m) * (2 * bit_reversed(m) + 1) for m in layers)])
+    columns = np.arange(ROWS) * (2 * bit_reversed(nodes)[:, None] + 1)
+    twist = np.stack([columns, columns + exponents[nodes : 2 * nodes, None]], axis=1)
+    lanes = np.zeros((ROWS, ROWS), np.int64)
+    for k in range(_LAYERS_OF_ROWS):
+        for i in range(1 << k):  # of block 0, without the 1
+            inner = (reversed_rows + (ROWS * bit_reversed(1 << k)[i])) * nodes
+            lanes[(1 << k) - 1 + i] = (8 >> k) * 2 * inner
+    tables = Tables(
+        passes(n),
+        constants(primes, dtype),
+        aligned(len(primes), n // ROWS, 2, dtype=dtype),
+        aligned(len(primes), nodes, 2, 2, ROWS, dtype=dtype),
+        aligned(len(primes), ROWS, 2, ROWS, dtype=dtype),
+        aligned(len(primes), 2, 2, dtype=dtype),
+    )
+    for i, (p, psi) in enumerate(zip(primes, roots, strict=True)):
+        power = _Powers(psi, 2 * n, p)
+        for table, exponents_of in ((tables.twist, twist), (tables.lanes, lanes)):
+            factors = power(exponents_of)
+            table[i, ..., 0, :], table[i, ..., 1, :] = factors, power.quotients(factors)
+        factors = power(exponents)
+        tables.roots[i, :, 0], tables.roots[i, :, 1] = factors, power.quotients(factors)
+    return with_scales(tables, primes, [1] * len(primes))
 
 
 def with_scales(tables: Tables, primes: Sequence[int], scales: Sequence[int]) -> Tables:
-    """The inverse's tables with other factors, scales / n."""
-    n = tables.rows * tables.columns
-    factors = np.array([scale * pow(n, -1, p) % p for p, scale in zip(primes, scales, strict=True)], object)
-    scale, quotient = _with_quotients(factors, primes, tables.modulus.dtype)
-    return tables._replace(scale=scale, scale_quotient=quotient)
+    """The inverse's tables with other factors, scales / n, modulo the first primes."""
+    n = tables.roots.shape[1] * ROWS
+    factors = [scale * pow(n, -1, p) for p, scale in zip(primes, scales, strict=False)]
+    turned = [factor * int(root) for factor, root in zip(factors, tables.roots[:, 1, 0], strict=False)]
+    pairs = [with_quotients(values, primes, tables.scales.dtype.type) for values in (factors, turned)]
+    return tables._replace(scales=aligned_copy(np.stack(pairs, axis=1)))
 
 
-def some_primes(tables: Tables, first: int, end: int) -> Tables:
-    """The tables of consecutive primes among several."""
-    arrays = {name: getattr(tables, name)[first:end] for name in Tables._fields[2:]}
-    return tables._replace(**arrays)
-
-
-def _with_quotients(values: NDArray, primes: Sequence[int], dtype: Any) -> tuple[NDArray, NDArray]:
-    """Factors as they are stored, and floor(2^64 w / p) beside them where the arithmetic wants it."""
-    stored = aligned_copy(values.astype(dtype))
-    if dtype == np.float64:
-        return stored, stored
-    moduli = np.array(primes, object).reshape((-1,) + (1,) * (values.ndim - 1))
-    return stored, aligned_copy(((values << 64) // moduli).astype(dtype))
+def with_quotients(factors: Sequence[int], primes: Sequence[int], dtype: Any) -> NDArray:
+    """(factors, 2) factors modulo the first primes and their quotients, as they are stored."""
+    pairs = [with_quotient(factor, p, dtype) for factor, p in zip(factors, primes, strict=False)]
+    return np.array(pairs, dtype).reshape(-1, 2)

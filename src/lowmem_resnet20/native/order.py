@@ -9,23 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Names the order in files: another order gets another name.
-ORDER = "blocks of eight rows"
-_ROWS = 8
+ORDER = "blocks of 256, transposed"
+#: Blocks of so many positions are matrices of as many rows as columns.
+BLOCK, ROWS = 256, 16
+#: Dimensions of rings.
+SMALLEST, LARGEST = 1 << 10, 1 << 16
 
 
-def shape(n: int) -> tuple[int, int]:
-    """Rows A and columns B of the matrix of n = A B coefficients, both from 32 to 256."""
-    log2_n = n.bit_length() - 1
-    if n != 1 << log2_n or not 10 <= log2_n <= 16:
+def check_dimension(n: int) -> None:
+    """Raise ValueError unless the transform is made for rings of this dimension."""
+    if n.bit_count() != 1 or not SMALLEST <= n <= LARGEST:
         raise ValueError(f"the transform is made for rings of dimension 2^10 to 2^16, not {n}")
-    return 1 << (log2_n + 1) // 2, 1 << log2_n // 2
 
 
-def memory_order(dimension: int, columns: int = 0) -> NDArray[np.int64]:
-    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`); columns: 0 for :func:`shape`'s."""
-    columns = columns or shape(dimension)[1]
-    row, position = np.divmod(np.arange(dimension), columns)
-    return row // _ROWS * _ROWS * columns + position * _ROWS + row % _ROWS
+def memory_order(dimension: int) -> NDArray[np.int64]:
+    """(N,) where OpenFHE's position i of evaluation form stands (:mod:`.ntt`)."""
+    block, place = np.divmod(np.arange(dimension), BLOCK)
+    row, column = np.divmod(place, ROWS)
+    return block * BLOCK + column * ROWS + row
 
 
 def bit_reversed(size: int) -> NDArray[np.int64]:

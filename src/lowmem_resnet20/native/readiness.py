@@ -1,4 +1,4 @@
-"""Getting ready: whether the processor will do, and every kernel compiled before work begins."""
+"""Getting ready: every kernel compiled before work begins."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EnvironmentFault
-from ..network.engines import WITH_OPENFHE
 from .chain import Chain, Prime
 from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
-from .compilation import compile_once, has_fused_multiply_add, is_compiled
+from .compilation import compile_once, is_compiled
 from .memory import aligned
 from .slottransform import SlotTransform
 
@@ -20,7 +18,7 @@ from .slottransform import SlotTransform
 _CHAIN = Chain(
     1024,
     1,
-    q=(Prime(137438939137, 14246899), Prime(68719306753, 27247919)),
+    q=(Prime(536856577, 127625803), Prime(268369921, 135902522)),
     p=(Prime(1152921504606830593, 340790403141058),),
 )
 
@@ -30,19 +28,13 @@ class _Key:
     """A :class:`.keyswitch.SwitchingKey` of zeros."""
 
     automorphism: int
-    low: NDArray[np.uint32]
-    high: NDArray[np.uint8]
+    small: NDArray[np.uint32]
     special: NDArray[np.uint64]
 
 
 def make_ready(compiling: Callable[[], None]) -> None:
     """Compile what no process has compiled before on this machine; ``compiling`` is called first if that takes its
-    time (some 20 seconds).
-
-    Errors: EnvironmentFault if the processor lacks fused multiply-add.
-    """
-    if not has_fused_multiply_add():
-        raise EnvironmentFault("the native evaluator needs a processor with fused multiply-add", WITH_OPENFHE)
+    time (some 20 seconds)."""
     if not is_compiled():
         compiling()
     compile_once(_exercise)
@@ -54,7 +46,7 @@ def _exercise() -> None:
     rotation, conjugation = 5, 2 * n - 1
     keys = {index: _key(index) for index in (RELINEARISATION_INDEX, rotation, conjugation)}
     native = NativeArithmetic(_CHAIN, keys, threads=1)
-    residues, vector = aligned(2, 2, n), np.zeros(n // 2)
+    residues, vector = aligned(2, 2, n, dtype=np.uint32), np.zeros(n // 2)
     residues[...] = 0
     x = Ciphertext(residues, 2, 1.0, n // 2)
     native.rotate(x, [1])
@@ -67,8 +59,10 @@ def _exercise() -> None:
 
 
 def _key(automorphism: int) -> _Key:
-    planes = [aligned(2, 1, rows, _CHAIN.dimension, dtype=dtype)
-              for rows, dtype in ((2, np.uint32), (2, np.uint8), (1, np.uint64))]  # fmt: skip
-    for plane in planes:
-        plane[...] = 0
-    return _Key(automorphism, *planes)
+    small, special = (
+        aligned(2, 1, len(primes), _CHAIN.dimension, dtype=dtype)
+        for primes, dtype in ((_CHAIN.q, np.uint32), (_CHAIN.p, np.uint64))
+    )
+    for part in (small, special):
+        part[...] = 0
+    return _Key(automorphism, small, special)

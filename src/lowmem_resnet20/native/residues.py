@@ -1,103 +1,191 @@
 """Arithmetic modulo one prime, on symbolic vectors (:mod:`.intrinsics`).
 
-Primes of Q have at most 37 bits and a little (``SMALL_LIMIT``); their residues are float64 that hold integers,
-canonical in [0, p) unless said to be lazy.  The special primes of P have at most 60 bits; their residues are uint64.
+Primes of Q lie below 2^30 and their residues are uint32; the special primes of P lie between 2^59 and 2^60 and theirs
+are uint64.  Residues are canonical, in [0, p), unless said to be lazy: a word has room for 4 p, and for 16 p.
 
-Sources: products modulo p by fused multiply-add: van der Hoeven, Lecerf, Quintin, "Modular SIMD arithmetic in
-Mathemagix" (ACM TOMS 2016), section 3; products with a stored quotient: Shoup's NTL, as in Harvey, "Faster arithmetic
-for number-theoretic transforms" (2014)."""
+Products with a stored factor w have its quotient floor(2^32 w / p), or floor(2^64 w / p), stored beside it (Shoup's
+NTL, as in Harvey, "Faster arithmetic for number-theoretic transforms", 2014).  Sums of products are exact and reduced
+once: in 64 bits by Montgomery's method ("Modular multiplication without trial division", 1985), or in three sums of
+30-bit parts."""
 
 from __future__ import annotations
 
-from .intrinsics import (
-    Value,
-    float_bits,
-    float_of_bits,
-    fma,
-    minimum,
-    rint,
-    select,
-    signed_to_float,
-)
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-#: Primes of Q lie below; all bounds of lazy ranges count on it.
-SMALL_LIMIT = (1 << 37) + (1 << 32)
-#: Special primes lie below, so that 16 of them fit in 64 bits.
-LARGE_LIMIT = 1 << 60
+import numpy as np
+from numpy.typing import NDArray
 
-_MAGIC = float(1 << 52)
-_MAGIC_BITS = 0x4330000000000000  # the representation of 2^52, whose last bits count in ones
-_ROUNDING = 1.5 * (1 << 52)
+from .intrinsics import Accumulator, Array, Value, minimum, upper_halves
+from .memory import aligned
+
+#: Primes of Q lie below, special primes between the others.
+SMALL_LIMIT = 1 << 30
+LARGE_RANGE = 1 << 59, 1 << 60
+#: Numbers that are kept of each prime: see :func:`constants`.
+CONSTANTS = 8
+#: Products that a sum takes before it is settled.
+TERMS = 8
+#: Products modulo a special prime that a sum takes in all.
+MOST_LARGE_TERMS = 15
+
 _HALF = 30
 _LOW_HALF = (1 << _HALF) - 1
-_WORD = 32
-_LOW_WORD = (1 << _WORD) - 1
+_LOW_WORD = (1 << 32) - 1
 
 
-def integer_to_float(a: Value) -> Value:
-    """Exact, for integers in [0, 2^52)."""
-    return float_of_bits(a | _MAGIC_BITS) - _MAGIC
+class Small(NamedTuple):
+    """A stored factor modulo a small prime, and the quotients of its even lanes and of its odd ones."""
 
-
-def float_to_integer(a: Value) -> Value:
-    """Exact, for floats that hold integers in [0, 2^52)."""
-    return float_bits(a + _MAGIC) & ((1 << 52) - 1)
-
-
-def rounded_to_integer(a: Value) -> Value:
-    """The nearest integer of a float in (-2^51, 2^51), as 64 bits in two's complement."""
-    return float_bits(a + _ROUNDING) - float_bits(a.like(_ROUNDING))
+    factor: Value
+    even: Value
+    odd: Value
 
 
 class SmallModulus:
-    """p < SMALL_LIMIT, and 1/p rounded.
+    """p < 2^30, residues in lanes of 32 bits."""
 
-    A product x w, |x| <= 2^49, 0 <= w < p, rounded to h, has an error l = x w - h of at most 2^-53 |x| p <= p/16,
-    which one fma gives exactly.  q = rint(h fl(1/p)) is at most 2^49, so two roundings move it from h/p by less than
-    1/2 + 2^-3.  Then h - q p is an integer of at most (1/2 + 2^-3) p, which the second fma gives exactly as well, and
-    |x w - q p| < 0.7 p.  For |x| <= 2^44 it is below p/2 + p/128."""
+    #: Values of a word lie below ROOM p, products below PRODUCT p.
+    ROOM, PRODUCT = 4, 2
 
-    def __init__(self, p: Value, inverse: Value) -> None:
-        self.p, self.inverse = p, inverse
+    def __init__(self, constants: Array, k: Value) -> None:
+        self._at = lambda i: constants.scalar(k * CONSTANTS + i)
+        lanes = constants.lanes
+        self.p, self._constants, self._place = self._at(0).spread(lanes), constants, k * CONSTANTS
 
-    def multiply(self, x: Value, w: Value, _quotient: Value | None = None) -> Value:
-        """x w modulo p, lazy: see above."""
-        high = x * w
-        quotient = rint(high * self.inverse)
-        return fma(-quotient, self.p, high) + fma(x, w, -high)
+    def factor(self, table: Array, at: Value) -> Small:
+        """A factor for all lanes, its quotient one element further."""
+        lanes, quotient = table.lanes, table.scalar(at + 1).extended().spread(table.lanes // 2)
+        return Small(table.scalar(at).spread(lanes), quotient, quotient)
 
-    def reduce(self, x: Value) -> Value:
-        """|x| <= 2^53: congruent, at most p/2 + 2 in absolute value: the quotient is below 2^18, its rounding moves
-        it by less than 2^-34."""
-        return fma(-rint(x * self.inverse), self.p, x)
+    def factors(self, table: Array, at: Value, gap: int) -> Small:
+        """A factor for each lane, their quotients ``gap`` elements further."""
+        quotients = table.load(at + gap)
+        return Small(table.load(at), quotients.even(), quotients.odd())
 
-    def canonical(self, x: Value) -> Value:
-        """|x| <= 2^53: congruent, in [0, p).  Subtracting p floor(x / p) instead could give p itself."""
-        reduced = self.reduce(x)
-        return select(reduced < 0.0, reduced + self.p, reduced)
+    def multiply(self, y: Value, w: Small) -> Value:
+        """y w modulo p in [0, 2p), for any y of 32 bits: the quotient is at most 1 too small."""
+        high = upper_halves(y.even() * w.even, y.odd() * w.odd)
+        return y * w.factor - high * self.p
+
+    def lower(self, y: Value, k: int) -> Value:
+        """y in [0, 2 k p): congruent, in [0, k p).  k: 1 or 2."""
+        return minimum(y, y - self.multiple(k))
+
+    def multiple(self, k: int) -> Value:
+        """k p, k a power of two."""
+        return self.p << (k.bit_length() - 1) if k > 1 else self.p
+
+    def canonical(self, y: Value, below: int) -> Value:
+        """y in [0, below * p): congruent, in [0, p)."""
+        for k in (2, 1):
+            if below > k:
+                y = self.lower(y, k)
+        return y
+
+    def sum(self) -> SmallSum:
+        return SmallSum(self)
+
+    def reduced(self, even: Value, odd: Value) -> Value:
+        """2^-32 times sums below 2 p 2^32 in lanes of 64 bits, in (0, 3p).
+
+        With m = sum p^-1 modulo 2^32, sum - m p is a multiple of 2^32 in (-p 2^32, 2 p 2^32)."""
+        inverse, p = (self._at(i).extended().spread(even.lanes) for i in (1, 0))
+        rest = [x - ((x & _LOW_WORD) * inverse & _LOW_WORD) * p for x in (even, odd)]
+        return upper_halves(*rest) + self.p
+
+    def of_integers(self, v: Value) -> Value:
+        """Of integers below 2^62 in absolute value, in lanes of 64 bits, residues in [0, 4p).
+
+        The multiple of p that makes them positive is below 2^62 + 2^30, so the upper words fit in 32 bits; they count
+        2^32 each."""
+        offset = self._at(4).extended() | self._at(5).extended() << 32
+        unit, quotient, one, p = (self._at(i).extended().spread(v.lanes) for i in (2, 3, 6, 0))
+        v = v + offset
+        low, high = v & _LOW_WORD, v >> 32
+        return high * unit - (high * quotient >> 32) * p + low - (low * one >> 32) * p
+
+    def restored(self, y: Value) -> Value:
+        """2^32 y in [0, 2p), for any y."""
+        return self.multiply(y, self.factor(self._constants, self._place + 2))
+
+
+class SmallSum:
+    """sum_j x_j m_j of residues in lanes of 32 bits, exact in lanes of 64.
+
+    Factors x lie below 2^30, m below p; of any number of terms each TERMS = 8 are settled: 8 2^30 p = 2 p 2^32 is what
+    they add at most, and what was there is below that before."""
+
+    def __init__(self, modulus: SmallModulus) -> None:
+        self.modulus = modulus
+        self._cells = [Accumulator(modulus._constants.constant(0, 64)) for _ in range(2)]
+
+    def add(self, x: Value, m: Value) -> None:
+        self._add(x, m.even(), m.odd())
+
+    def add_short(self, y: Array, at: Value, m: Value) -> None:
+        """The product of y's vector at a place and the scalar m."""
+        x, factor = y.load(at), m.extended().spread(self._cells[0].value.lanes)
+        self._add(x, factor, factor)
+
+    def _add(self, x: Value, even: Value, odd: Value) -> None:
+        for cell, part, factor in zip(self._cells, (x.even(), x.odd()), (even, odd), strict=True):
+            cell.value = cell.value + part * factor
+
+    def settle(self) -> None:
+        """From below 4 p 2^32 < 2^64 to below 2 p 2^32."""
+        bound = self.modulus._at(0).extended() << 33
+        for cell in self._cells:
+            cell.value = minimum(cell.value, cell.value - bound.spread(cell.value.lanes))
+
+    def lazy(self) -> Value:
+        """2^-32 times the sum, in (0, 3p)."""
+        return self.modulus.reduced(*(cell.value for cell in self._cells))
+
+    def canonical(self) -> Value:
+        """The sum in [0, p)."""
+        return self.modulus.lower(self.modulus.restored(self.lazy()), 1)
+
+
+class Large(NamedTuple):
+    """A stored factor modulo a special prime and its quotient."""
+
+    factor: Value
+    quotient: Value
 
 
 class LargeModulus:
-    """p < LARGE_LIMIT: 16 p fits in 64 bits."""
+    """2^59 < p < 2^60, residues in lanes of 64 bits."""
 
-    def __init__(self, p: Value, inverse: Value) -> None:
-        self.p, self.inverse = p.spread(), inverse
-        self.multiple = {k: self.p << (k.bit_length() - 1) for k in (1, 2, 4, 8)}
+    ROOM, PRODUCT = 16, 4
 
-    def multiply(self, y: Value, w: Value, quotient: Value) -> Value:
-        """y w modulo p in [0, 4p), for any y of 64 bits and w < p with quotient = floor(2^64 w / p).
+    def __init__(self, constants: Array, k: Value) -> None:
+        self._constants, self._place = constants, k * CONSTANTS
+        self.p = constants.scalar(self._place).spread(constants.lanes)
+
+    def factor(self, table: Array, at: Value) -> Large:
+        return Large(table.scalar(at).spread(table.lanes), table.scalar(at + 1).spread(table.lanes))
+
+    def factors(self, table: Array, at: Value, gap: int) -> Large:
+        return Large(table.load(at), table.load(at + gap))
+
+    def multiply(self, y: Value, w: Large) -> Value:
+        """y w modulo p in [0, 4p), for any y of 64 bits.
 
         The exact high half of y quotient would leave a remainder in [0, 2p).  Of the four products of 32 bits that it
         consists of the lowest is left out and two are cut off, each less than 1 in it: 0 to 2 multiples of p more.
         """
-        w_low, w_high = quotient & _LOW_WORD, quotient >> _WORD
-        y_low, y_high = y & _LOW_WORD, y >> _WORD
-        high = y_high * w_high + ((y_low * w_high) >> _WORD) + ((y_high * w_low) >> _WORD)
-        return y * w - high * self.p
+        w_low, w_high = w.quotient & _LOW_WORD, w.quotient >> 32
+        y_low, y_high = y & _LOW_WORD, y >> 32
+        high = y_high * w_high + ((y_low * w_high) >> 32) + ((y_high * w_low) >> 32)
+        return y * w.factor - high * self.p
 
     def lower(self, y: Value, k: int) -> Value:
         """y in [0, 2 k p): congruent, in [0, k p).  k: 1, 2, 4 or 8."""
-        return minimum(y, y - self.multiple[k])
+        return minimum(y, y - self.multiple(k))
+
+    def multiple(self, k: int) -> Value:
+        return self.p << (k.bit_length() - 1) if k > 1 else self.p
 
     def canonical(self, y: Value, below: int) -> Value:
         """y in [0, below * p): congruent, in [0, p).  below: at most 16."""
@@ -106,25 +194,82 @@ class LargeModulus:
                 y = self.lower(y, k)
         return y
 
-    def add(self, a: Value, b: Value) -> Value:
-        """Canonical residues' sum, canonical."""
-        return self.lower(a + b, 1)
+    def of_integers(self, v: Value) -> Value:
+        """Of integers below 2^62 in absolute value residues in [0, 16 p): 2^62 <= 8 p."""
+        return v + self.multiple(8)
 
-    def dot_halves(self, low: Value, high: Value, low_estimate: Value, high_estimate: Value) -> Value:
-        """sum_i y_i k_i modulo p, canonical, from the sums with both halves of the k_i = k_i' + 2^30 k_i''.
+    def sum(self) -> LargeSum:
+        return LargeSum(self)
 
-        low, high: sum_i y_i k_i' and sum_i y_i k_i'' modulo 2^64; the estimates: the same sums, of rounded float64.
-        With a sum of the y_i below 16 p and p > 2^50 the quotients are below 2^36, so that rounding moves the
-        estimates of quotients by less than 2^-14: reduced sums are at most p/2 + 2^-14 p in absolute value, and exact
-        modulo 2^64.  Needs no stored quotient, so a key takes half the memory of Shoup's form, and one pair of
-        reductions serves any number of digits."""
-        reduced = high - rounded_to_integer(high_estimate * self.inverse) * self.p
-        estimate = fma(signed_to_float(reduced), low_estimate.like(float(1 << _HALF)), low_estimate)
-        total = (reduced << _HALF) + low
-        total = total - rounded_to_integer(estimate * self.inverse) * self.p
-        return select(total.is_negative(), total + self.p, total)
+    def unit(self, parts: int) -> Large:
+        """2^(30 parts) modulo p."""
+        if parts == 0:
+            return Large(self.p.like(1), self._constants.scalar(self._place + 1).spread(self.p.lanes))
+        return self.factor(self._constants, self._place + 2 * parts)
 
 
-def halves(k: Value) -> tuple[Value, Value]:
-    """A residue of 60 bits as two of 30, low and high."""
-    return k & _LOW_HALF, k >> _HALF
+class LargeSum:
+    """sum_j x_j m_j of residues below 2^60 in lanes of 64 bits, exact in three sums of products of 30-bit halves.
+
+    low + 2^30 middle + 2^60 high.  TERMS = 8 products add at most 8 (2^30 - 1)^2 to low and high, and twice that, 2^64
+    - 2^35 + 16, to middle; settled, low and middle are below 2^30, but for the 2^34 that low carries to middle before
+    it is settled itself.  high takes what 15 products add, and 2^34 carries each time."""
+
+    def __init__(self, modulus: LargeModulus) -> None:
+        self.modulus = modulus
+        self._cells = [Accumulator(modulus._constants.constant(0, 64)) for _ in range(3)]
+
+    def add(self, x: Value, m: Value) -> None:
+        x_low, x_high = x & _LOW_HALF, x >> _HALF
+        m_low, m_high = m & _LOW_HALF, m >> _HALF
+        self._add(0, x_low * m_low)
+        self._add(1, x_low * m_high + x_high * m_low)
+        self._add(2, x_high * m_high)
+
+    def add_short(self, y: Array, at: Value, m: Value) -> None:
+        """The product of elements of y below 2^30, of 32 bits, from a place on, and the scalar m."""
+        x = y.load_extended(at)
+        self._add(0, x * (m & _LOW_HALF))
+        self._add(1, x * (m >> _HALF))
+
+    def _add(self, i: int, product: Value) -> None:
+        self._cells[i].value = self._cells[i].value + product
+
+    def settle(self) -> None:
+        """Carries from each sum to the next."""
+        for low, high in zip(self._cells, self._cells[1:], strict=False):
+            high.value = high.value + (low.value >> _HALF)
+            low.value = low.value & _LOW_HALF
+
+    def lazy(self) -> Value:
+        """In [0, 12 p)."""
+        products = [self.modulus.multiply(cell.value, self.modulus.unit(i)) for i, cell in enumerate(self._cells)]
+        return products[0] + products[1] + products[2]
+
+    def canonical(self) -> Value:
+        return self.modulus.canonical(self.lazy(), 12)
+
+
+def modulus(constants: Array, k: Value) -> Any:
+    """Prime k of those whose constants these are."""
+    return (SmallModulus if constants.bits == 32 else LargeModulus)(constants, k)
+
+
+def constants(primes: Sequence[int], dtype: Any) -> NDArray:
+    """(primes, CONSTANTS).  Small: p, 1/p modulo 2^32, 2^32 modulo p with its quotient, the least multiple of p from
+    2^62 on in two words, floor(2^32 / p); large: p, floor(2^64 / p), 2^30 and 2^60 modulo p with their quotients."""
+    table = aligned(len(primes), CONSTANTS, dtype=dtype)
+    table[...] = 0
+    for row, p in zip(table, primes, strict=True):
+        if dtype == np.uint32:
+            multiple = -(-(1 << 62) // p) * p
+            row[:4] = p, pow(p, -1, 1 << 32), *with_quotient(1 << 32, p, dtype)
+            row[4:7] = multiple & _LOW_WORD, multiple >> 32, (1 << 32) // p
+        else:
+            row[:6] = p, (1 << 64) // p, *with_quotient(1 << 30, p, dtype), *with_quotient(1 << 60, p, dtype)
+    return table
+
+
+def with_quotient(factor: int, p: int, dtype: Any) -> tuple[int, int]:
+    """A factor modulo p and its quotient, as they are stored."""
+    return factor % p, (factor % p << 8 * np.dtype(dtype).itemsize) // p

@@ -32,6 +32,9 @@ SCALING_TECHNIQUE, KEY_SWITCHING = "FLEXIBLEAUTO", "HYBRID"
 LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
 SPECIAL_PRIME_BITS = 60
+#: Bits of the first prime, and of the others, that the native evaluator takes at most: OpenFHE chooses the first below
+#: its power of two and the others around theirs, and all have to lie below 2^30 (:mod:`..native.residues`).
+NATIVE_BITS = 30, 29
 #: Levels that gathering the strided result of a downsampling convolution consumes.
 GATHER_LEVELS = 3
 #: Levels that an encrypted picture needs: one convolution on one copy of its few blocks.
@@ -75,6 +78,9 @@ class ParameterSet:
             raise PlanError(f"{self.pictures} pictures do not make a group that ends in one ciphertext")
         if self.multiplicative_depth + 1 <= self.digit_towers * (self.large_digits - 1):
             raise PlanError(f"{self.large_digits} digits are too many for {self.multiplicative_depth + 1} towers")
+        bits = self.first_modulus_bits, self.scaling_bits
+        if self.engine == NATIVE and any(found > most for found, most in zip(bits, NATIVE_BITS, strict=True)):
+            raise PlanError(f"the native evaluator takes primes of {NATIVE_BITS} bits at most, not {bits}")
         limit = LOG2_QP_LIMIT.get(self.log2_ring, 0)
         if self.security == SECURE and self.log2_qp > limit:
             raise PlanError(

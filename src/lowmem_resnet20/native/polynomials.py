@@ -1,0 +1,218 @@
+"""Operations on polynomials modulo primes of one kind: kernels, with the tables, addresses and threads they need.
+
+Arrays of polynomials are (polynomials, towers, N), or (towers, N) for one, the first towers modulo the first primes;
+rows are contiguous and begin on cache lines.  Methods write into their first argument, all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import bases, elementwise, ntt
+from .memory import aligned
+from .order import ROWS
+from .residues import MOST_LARGE_TERMS, constants
+from .threads import Workers
+
+#: The permutation that does nothing.
+UNPERMUTED: NDArray[np.uint32] = np.empty(0, np.uint32)
+#: For :meth:`Polynomials.to_evaluation`, beside a prime modulo which coefficients are residues to be centred.
+RESIDUES, INTEGERS = ntt.RESIDUES, ntt.INTEGERS
+
+
+class Factor(NamedTuple):
+    """The towers of a polynomial in memory, wherever each lies, of which 2^shift neighbouring vectors are equal and one
+    is kept.  rows: int64 (towers,), addresses; held: what they are in."""
+
+    rows: NDArray[np.int64]
+    shift: int
+    held: Any
+
+
+Operand = NDArray[Any] | Factor
+Products = Sequence[tuple[Operand, Operand]]
+
+
+def rows(array: NDArray) -> NDArray[np.int64]:
+    """Addresses of an array's rows: of its shape without the last axis."""
+    assert array.strides[-1] == array.itemsize, "rows are not contiguous"
+    found = np.full(array.shape[:-1], array.ctypes.data, np.int64)
+    for axis, (size, stride) in enumerate(zip(array.shape[:-1], array.strides[:-1], strict=True)):
+        steps = np.arange(size, dtype=np.int64) * stride
+        found += steps.reshape((size,) + (1,) * (found.ndim - 1 - axis))
+    return found
+
+
+def factors(polynomials: NDArray, shift: int = 0) -> list[Factor]:
+    """Of an array (polynomials, towers, N >> shift) each polynomial as a factor."""
+    return [Factor(towers, shift, polynomials) for towers in rows(polynomials)]
+
+
+def _factor(operand: Operand) -> Factor:
+    return operand if isinstance(operand, Factor) else Factor(rows(operand), 0, operand)
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomials:
+    """dimension: N; primes, roots: and OpenFHE's roots of unity of order 2N; dtype: of residues, uint32 or uint64."""
+
+    dimension: int
+    primes: tuple[int, ...]
+    roots: tuple[int, ...]
+    dtype: type
+    workers: Workers
+
+    @cached_property
+    def forward(self) -> ntt.Tables:
+        """Tables of the transform."""
+        return ntt.make_tables(self.dimension, self.primes, self.roots, self.dtype)
+
+    @cached_property
+    def inverse(self) -> ntt.Tables:
+        """Tables of its inverse."""
+        inverses = [pow(root, -1, p) for root, p in zip(self.roots, self.primes, strict=True)]
+        return ntt.make_tables(self.dimension, self.primes, inverses, self.dtype)
+
+    @cached_property
+    def constants(self) -> NDArray:
+        return constants(self.primes, self.dtype)
+
+    def subring(self, dimension: int) -> Polynomials:
+        """The same for polynomials in X^(N / dimension)."""
+        power = self.dimension // dimension
+        roots = tuple(pow(root, power, p) for root, p in zip(self.roots, self.primes, strict=True))
+        return replace(self, dimension=dimension, roots=roots)
+
+    def inverse_times(self, scales: Sequence[int]) -> ntt.Tables:
+        """Tables of the inverse that multiplies by a scale modulo each of the first primes."""
+        return ntt.with_scales(self.inverse, self.primes, scales)
+
+    def stored(self, factors: Sequence[int]) -> NDArray:
+        """(towers, 2) a factor for each of the first primes, and its quotient."""
+        return ntt.with_quotients(factors, self.primes, self.dtype)
+
+    def constant(self, values: Sequence[Sequence[int]]) -> Factor:
+        """A polynomial whose evaluation form has one value in its first half and one in its second.
+
+        values: (towers, 2), in [0, p).
+        """
+        vectors = aligned(len(values), 2, ROWS, dtype=self.dtype)
+        vectors[...] = np.array(values, self.dtype)[:, :, None]
+        shift = (self.dimension // ROWS // 2).bit_length() - 1
+        return factors(vectors.reshape(1, len(values), 2 * ROWS), shift)[0]
+
+    def whole(self, value: int, towers: int) -> Factor:
+        """The constant of an integer."""
+        return self.constant([[value % p] * 2 for p in self.primes[:towers]])
+
+    @cached_property
+    def ones(self) -> Factor:
+        """The constant 1 as a first operand."""
+        row = aligned(self.dimension, dtype=self.dtype)
+        row[...] = 1
+        return Factor(np.repeat(rows(row[None]), len(self.primes)), 0, row)
+
+    # Transforms -----------------------------------------------------------------------------------------------------
+
+    def to_evaluation(
+        self,
+        out: NDArray,
+        coefficients: NDArray,
+        *,
+        kind: int = RESIDUES,
+        omitted: NDArray[np.bool_] | None = None,
+        minuend: NDArray | None = None,
+        factors: NDArray | None = None,
+        order: NDArray[np.uint32] = UNPERMUTED,
+    ) -> None:
+        """Evaluation form, canonical, of coefficients that are lazy residues, INTEGERS below 2^62 (int64), or residues
+        modulo the prime ``kind``, to be centred.
+
+        coefficients: as ``out``, which they may be, or with one tower for all; omitted: (polynomials, towers) of what
+        is left out; minuend: as out: (minuend - result) times ``factors`` (:meth:`stored`) is the result; order: where
+        in the transform's order a result stands.
+        """
+        polynomials, towers, _ = out.shape
+        places = np.zeros((polynomials, towers, 5), np.int64)
+        places[..., 0], places[..., 1] = rows(out), rows(coefficients)
+        places[..., 2], places[..., 3] = np.arange(towers), kind
+        if minuend is not None:
+            places[..., 4] = rows(minuend)
+        jobs = np.ascontiguousarray(places.reshape(-1, 5) if omitted is None else places[~omitted])
+        if factors is None:
+            factors = self.forward.scales[:, 0]
+        if len(jobs):
+            self.workers.run(
+                ntt.to_evaluation, len(jobs), jobs, order, np.ascontiguousarray(factors), self.dimension, self.forward
+            )
+
+    def to_coefficients(self, out: NDArray, x: NDArray, tables: ntt.Tables | None = None, first: int = 0) -> None:
+        """Coefficients of x, canonical, times the scale of ``tables`` (:meth:`inverse_times`).
+
+        first: of the primes that towers belong to.  Modulo special primes out has (polynomials, 2 towers, N), uint32:
+        of each tower the lower 30 bits, then the upper ones.
+        """
+        polynomials, towers, _ = x.shape
+        places = np.empty((polynomials, towers, 3), np.int64)
+        places[..., 0] = rows(out)[:, :: out.shape[1] // towers]
+        places[..., 1], places[..., 2] = rows(x), first + np.arange(towers)
+        tables = tables or self.inverse
+        self.workers.run(ntt.to_coefficients, polynomials * towers, places.reshape(-1, 3), self.dimension, tables)
+
+    # Other primes ---------------------------------------------------------------------------------------------------
+
+    def convert(
+        self, out: NDArray, sources: Sequence[NDArray], factors: NDArray, omitted: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Polynomials' coefficients modulo other primes, lazy.
+
+        sources: uint32 (primes, N) of each, as :mod:`.bases` has them, with their ``factors``; omitted: as of
+        :meth:`to_evaluation`.
+        """
+        outs = rows(out)
+        if omitted is not None:
+            outs[omitted] = 0
+        addresses = np.zeros((len(out), factors.shape[2]), np.int64)
+        for row, source in zip(addresses, sources, strict=True):
+            row[: len(source)] = rows(source)
+        counts = np.array([len(source) for source in sources])
+        jobs = len(out) * (self.dimension // bases.PIECE)
+        self.workers.run(bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants)
+
+    # Sums of products -----------------------------------------------------------------------------------------------
+
+    def sum_of_products(
+        self, out: NDArray, products: Sequence[Products], permutation: NDArray[np.uint32] = UNPERMUTED
+    ) -> None:
+        """out[i] = the sum of products[i], canonical, permuted.
+
+        Operands are canonical and have out's towers at least; second ones may be :class:`Factor` with a shift.  Without
+        permutation, out may be among them.
+        """
+        if self.dtype is np.uint64 and max(map(len, products)) > MOST_LARGE_TERMS:
+            self.sum_of_products(out, [pairs[:MOST_LARGE_TERMS] for pairs in products])
+            one = self.whole(1, out.shape[1])
+            rest = [[(out[i], one), *pairs[MOST_LARGE_TERMS:]] for i, pairs in enumerate(products)]
+            self.sum_of_products(out, rest, permutation)
+            return
+        polynomials, towers, _ = out.shape
+        most = max(map(len, products))
+        addresses = np.zeros((2, towers, polynomials, most), np.int64)
+        shifts = np.zeros((polynomials, most), np.int64)
+        for i, pairs in enumerate(products):
+            for j, pair in enumerate(pairs):
+                for side, operand in zip(addresses, map(_factor, pair), strict=True):
+                    side[:, i, j] = operand.rows[:towers]
+                    shifts[i, j] = operand.shift
+        counts = np.array([len(pairs) for pairs in products])
+        outs = np.ascontiguousarray(rows(out).T)
+        jobs = towers * (self.dimension // elementwise.PIECE)
+        self.workers.run(
+            elementwise.sums, jobs, outs, *addresses, shifts, counts, self.dimension, permutation, self.constants
+        )
