@@ -231,7 +231,7 @@ def test_files_have_the_sizes_that_are_planned_and_no_other_is_there(kept):
     planned = longest(key_plan(kept.set))
     assert key_names(kept) == sorted(key_path(kept.keys / "server", name).name for name in planned)
     for name, towers in planned.items():
-        assert key_path(kept.keys / "server", name).stat().st_size == key_bytes(kept.set, name, towers), name
+        assert key_path(kept.keys / "server", name).stat().st_size == key_bytes(kept.set, towers), name
 
 
 def test_a_key_that_is_missing_or_damaged_is_refused(kept, tmp_path, monkeypatch):
