@@ -49,7 +49,12 @@ INSECURE_SHORT_SET = replace(
 
 #: For the native evaluator, with each of its ways to do a refresh.
 INSECURE_NATIVE_SET = replace(
-    INSECURE_FUNCTIONAL_SET, refresh=NativeRefresh(15, "least time"), large_digits=2, level_budget=(4, 3)
+    INSECURE_FUNCTIONAL_SET,
+    refresh=NativeRefresh(15, "least time"),
+    scaling_bits=28,
+    first_modulus_bits=29,
+    large_digits=6,
+    level_budget=(4, 3),
 )
 INSECURE_LEAN_SET = replace(
     INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"), level_budget=(3, 3)
