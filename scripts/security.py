@@ -21,14 +21,14 @@ import math
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lowmem_resnet20.native.exponential import OVERFLOW, log2_failure
 from lowmem_resnet20.network.engines import ENGINES, NATIVE, OPENFHE
-from lowmem_resnet20.network.parameters import PARAMETER_SETS, ParameterSet
+from lowmem_resnet20.network.parameters import PARAMETER_SETS, WIDE_SETS, ParameterSet
 from lowmem_resnet20.network.resnet20 import plan
 
 
@@ -47,6 +47,11 @@ MAIN, INNER = Secret(192, 1.0), Secret(32, 3.19)
 INNER_SPECIAL_BITS = 2 * 33
 #: How far beyond a message the raise may bring a coefficient, in units of q_0, and the secret that it is done under.
 RAISES = {NATIVE: (MAIN, OVERFLOW), OPENFHE: (INNER, 16)}
+#: The shipped sets by name; those in a longer ring for networks that do not fit into the set's own are called wide.
+SETS = {
+    **{f"{number} {engine}": set_ for (number, engine), set_ in PARAMETER_SETS.items()},
+    **{f"{set_.number} {set_.engine} wide": set_ for set_ in WIDE_SETS.values()},
+}
 COST_MODELS = ("BDGL16", "MATZOV")
 #: By name, the attack: of the estimator's module LWE, the parameters and how lattice reduction is costed.
 ATTACKS: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -74,14 +79,13 @@ class Instance:
         return estimator.LWE.Parameters(n=n, q=1 << self.log2_modulus, Xs=secret, Xe=error, tag=self.name)
 
 
-def instances(sets: Sequence[ParameterSet]) -> list[Instance]:
+def instances(sets: Mapping[str, ParameterSet]) -> list[Instance]:
     """Those of the sets, the largest first, and of their inner secrets where there are any: of equal ones, one."""
     found: dict[tuple[Secret, int, int], list[str]] = defaultdict(list)
-    for set_ in sets:
-        found[MAIN, set_.log2_ring, set_.log2_qp].append(f"{set_.number} {set_.engine}")
+    for name, set_ in sets.items():
+        found[MAIN, set_.log2_ring, set_.log2_qp].append(name)
         if RAISES[set_.engine][0] is INNER:
-            bits = set_.first_modulus_bits + INNER_SPECIAL_BITS
-            found[INNER, set_.log2_ring, bits].append(f"{set_.number} {set_.engine}")
+            found[INNER, set_.log2_ring, set_.first_modulus_bits + INNER_SPECIAL_BITS].append(name)
     kinds = {MAIN: "set", INNER: "inner secret of set"}
     return [
         Instance(f"{kinds[secret]} {', '.join(names)}", *sizes, secret)
@@ -121,20 +125,17 @@ def table(estimator: Any, found: Sequence[Instance]) -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def failures(sets: Sequence[ParameterSet]) -> Iterator[str]:
-    """By engine, a line on the set that is likeliest to fail."""
-    for engine, (secret, overflow) in RAISES.items():
-        bounds = []
-        for set_ in sets:
-            if set_.engine == engine:
-                once = set_.log2_ring + log2_failure(secret.weight, overflow)
-                refreshes = refreshes_of_a_group(set_)
-                bounds.append((once + math.log2(refreshes), once, refreshes, set_.number))
-        if bounds:
-            all_, once, refreshes, number = max(bounds)
-            yield f"set {number} {engine}: raising the modulus fails with probability 2^{once:.1f}; " + (
-                f"any of {refreshes} refreshes, 2^{all_:.1f}"
-            )
+def failures(sets: Mapping[str, ParameterSet]) -> Iterator[str]:
+    """By engine and ring, a line on the set that is likeliest to fail."""
+    worst: dict[tuple[str, int], tuple[float, str]] = {}
+    for name, set_ in sets.items():
+        secret, overflow = RAISES[set_.engine]
+        once, refreshes = set_.log2_ring + log2_failure(secret.weight, overflow), refreshes_of_a_group(set_)
+        most = once + math.log2(refreshes)
+        line = f"set {name}, N = 2^{set_.log2_ring}: raising the modulus fails with probability 2^{once:.1f}, "
+        kind = set_.engine, set_.log2_ring
+        worst[kind] = max(worst.get(kind, (-math.inf, "")), (most, f"{line}any of {refreshes} with 2^{most:.1f}"))
+    yield from (line for _, line in worst.values())
 
 
 def load_estimator(checkout: Path) -> Any:
@@ -167,11 +168,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--log2-qp", type=int, nargs="+", metavar="BITS", help="these moduli instead of the sets'")
     parser.add_argument("--log2-ring", type=int, default=16, metavar="BITS", help="the ring of these moduli")
     given = parser.parse_args(argv)
-    sets = [
-        set_
-        for (number, engine), set_ in PARAMETER_SETS.items()
-        if number in (given.sets or (number,)) and engine == (given.engine or engine)
-    ]
+    sets = {
+        name: set_
+        for name, set_ in SETS.items()
+        if set_.number in (given.sets or (set_.number,)) and set_.engine == (given.engine or set_.engine)
+    }
     if given.log2_qp:
         found = [Instance("a modulus", given.log2_ring, bits, MAIN) for bits in given.log2_qp]
     else:

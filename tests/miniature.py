@@ -51,9 +51,9 @@ INSECURE_SHORT_SET = replace(
 INSECURE_NATIVE_SET = replace(
     INSECURE_FUNCTIONAL_SET,
     refresh=NativeRefresh(15, "least time"),
-    scaling_bits=29,
-    first_modulus_bits=30,
-    large_digits=2,
+    scaling_bits=28,
+    first_modulus_bits=29,
+    large_digits=6,
     level_budget=(4, 3),
 )
 INSECURE_LEAN_SET = replace(

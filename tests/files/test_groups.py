@@ -100,7 +100,7 @@ def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     assert worst(logits, in_the_clear(eight.set, group)) < NOISE[eight.set.engine]
     filled = [place for place, pixels in enumerate(group) if pixels is not None]
     assert worst(logits[filled], np.stack([forward(WEIGHTS, group[place])["fc"] for place in filled])) < 0.3
-    assert worst(parties.decrypt_logits(eight.keys, eight.set, result, WEIGHTS, ids[5]), logits[5]) < 1e-3
+    assert worst(parties.decrypt_logits(eight.keys, eight.set, result, WEIGHTS, ids[5]), logits[5]) < 1e-2
     listed = client.encryptions(eight.keys, eight.set)
     assert [listed[ids[place]].name for place in filled] == [f"{place}" for place in filled]
     assert ids[3] not in listed

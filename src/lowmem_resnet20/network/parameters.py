@@ -397,9 +397,9 @@ WIDE_SETS: dict[ParameterSet, ParameterSet] = {
 }
 
 
-def parameter_set(number: int, engine: str = "", architecture: Architecture = RESNET20) -> ParameterSet:
-    """The shipped set of that number for networks of ``architecture``, which decides the ring; for ``engine``, or by
-    default the native one where there is one.
+def parameter_set(number: int, engine: str = "", architecture: Architecture | None = None) -> ParameterSet:
+    """The shipped set of that number, for ``engine`` or by default the native one where there is one; for networks of
+    ``architecture``, which decides the ring, or by default for the shipped one.
 
     Errors: UsageError; PlanError where no ring holds the network's layers.
     """
@@ -410,6 +410,7 @@ def parameter_set(number: int, engine: str = "", architecture: Architecture = RE
     if engine not in ("", *found):
         raise UsageError(f"parameter set {number} is not for engine {engine}", f"leave out engine {engine}")
     set_ = found[engine] if engine else found.get(NATIVE, found.get(OPENFHE, next(iter(found.values()))))
-    if architecture.largest_layer > set_.full_slots:
-        set_ = WIDE_SETS.get(set_, set_)
-    return replace(set_, architecture=architecture)
+    if architecture is None:
+        return set_
+    wide = architecture.largest_layer > set_.full_slots
+    return replace(WIDE_SETS.get(set_, set_) if wide else set_, architecture=architecture)
