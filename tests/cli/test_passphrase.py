@@ -22,7 +22,7 @@ from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 ASKING = """
 import sys
 from lowmem_resnet20.machine.interrupt import ends_at_once
-from lowmem_resnet20.terminal.passphrase import new_passphrase
+from lowmem_resnet20.cli.passphrase import new_passphrase
 with ends_at_once():
     try:
         print(new_passphrase().hex())
