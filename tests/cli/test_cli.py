@@ -602,6 +602,56 @@ def test_colour_only_on_a_terminal_that_wants_it(run, faked, server, monkeypatch
         assert "\x1b" not in out.getvalue() + err.getvalue(), name
 
 
+# --- without a word ---------------------------------------------------------------------------------------
+
+
+def test_without_a_word_keys_are_made_for_one_picture(run, faked, server, temporary):
+    """What it takes is said before it begins; the keys go with the run, and the next commands make one's own."""
+    server(WORKS)
+    done = run()
+    assert (done.code, done.out) == (0, RESULT)
+    first, *_ = done.err.splitlines()
+    assert re.fullmatch(
+        r"there are no keys in keys/exp6: making some for this run alone: 1\.\d GB in .*/tmp/lowmem-\S+, some 20 s",
+        first,
+    )
+    (_, number, folder), *rest = [call for call in faked if call[0] in ("generate_keys", "encrypt_picture")]
+    assert (number, folder.parent.parent, folder.name) == (6, temporary, "exp6")
+    assert rest == [("encrypt_picture", folder, 6, (3, 32, 32), "inputs/luis.png")]
+    assert "\nclassifying inputs/luis.png, some 60 s\n" in done.err
+    assert done.err.endswith(
+        "next:  lowmem-resnet20 generate_keys 6\n       lowmem-resnet20 load_keys 6 input inputs/vale.jpg plain\n"
+    )
+    assert list(temporary.iterdir()) == [] and not Path("keys").exists()
+
+
+def test_without_a_word_the_keys_that_are_there_are_taken(run, faked, server, temporary):
+    server(WORKS)
+    Path("keys/exp6").mkdir(parents=True)
+    done = run()
+    assert (done.code, done.out) == (0, RESULT)
+    assert done.err.startswith("classifying inputs/luis.png, some 60 s\n")
+    assert [call[1] for call in faked if call[0] == "encrypt_picture"] == [Path("keys/exp6")]
+    assert not [call for call in faked if call[0] == "generate_keys"]
+    assert done.err.endswith(
+        "next:  lowmem-resnet20 load_keys 6 input inputs/vale.jpg plain\n       lowmem-resnet20 page 6\n"
+    )
+    assert list(temporary.iterdir()) == []
+
+
+def test_without_a_word_what_fails_is_told_and_no_keys_stay(run, faked, server, temporary):
+    server("exit 0")
+    done = run()
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    assert done.err.endswith("lowmem-resnet20: error: the server ended without writing a result\n")
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_commands_that_come_next_are_ones():
+    for example in words.EXAMPLES:
+        assert words.parse(example.split()).command == example.split()[0]
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------
 
 

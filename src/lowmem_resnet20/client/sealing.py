@@ -19,7 +19,7 @@ _KEY_BYTES, _SALT_BYTES, _NONCE_BYTES = 32, 16, 12
 
 
 def sealer(passphrase: bytes) -> Callable[[bytes], bytes]:
-    """Return what seals bytes under ``passphrase``: the key is made at once, so that nothing fails for want of it later.
+    """Return what seals bytes under ``passphrase``.  The key is made at once, so that nothing can fail for want of it.
 
     Errors: ImportError without the package cryptography; MemoryError.
     """
