@@ -76,7 +76,7 @@ def _groups(controller: str) -> Iterator[tuple[int, Path]]:
 
 
 def _upwards(mount_point: str, root: str, group: str) -> Iterator[Path]:
-    """The folders of a group and those it lies in.  root: the group that the mount point shows."""
+    """Return the folders of a group and those it lies in.  root: the group that the mount point shows."""
     top = Path(mount_point.replace("\\040", " "))
     inside = Path(group).relative_to(root) if Path(group).is_relative_to(root) else Path()
     if ".." not in inside.parts:

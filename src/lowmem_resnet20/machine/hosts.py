@@ -23,12 +23,12 @@ def host_and_port(text: str) -> tuple[str, int] | None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether nothing that is sent to a host of that name leaves this machine."""
+    """Return whether nothing that is sent to a host of that name leaves this machine."""
     return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def is_ip(host: str) -> bool:
-    """Whether it is an address, not a name."""
+    """Return whether it is an address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -19,7 +19,7 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory this process has had in RAM.
+    """Return the most memory this process has had in RAM.
 
     Read from VmHWM, where there is one: ``getrusage`` of a new process starts from the peak of the one that started it.
     """

@@ -14,7 +14,7 @@ def labelled(label: str, message: str, hint: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""
+    """Write ``text`` with escapes for what is not printable: line ends, terminal codes, bytes of no letter."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in decoded(text))
 
 
