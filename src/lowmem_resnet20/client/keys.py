@@ -134,7 +134,7 @@ def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: S
 
 
 def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
-    """Return all rotations, by stage, of its layers and bootstrapping, and those of bootstrapping alone, in [1, N/2)."""
+    """Return the rotations, by stage, of layers and bootstrapping, and those of bootstrapping alone, in [1, N/2)."""
     bootstrapping = bootstrapping_rotations(set_)
     layers = {
         stage: frozenset(step % set_.full_slots for step in steps) for stage, steps in plan(set_).rotations.items()

@@ -53,7 +53,7 @@ def web_server(app: Any, *, grace_seconds: int | None = None, log_level: str | N
 
 
 def _connections() -> int:
-    """Let this process open as many files as they need, if the system does, and return how many there may be at once."""
+    """Let this process open as many files as they need, if it may, and return how many there may be at once."""
     wanted = _OWN + _BACKLOG + _EACH * _MOST
     soft, hard = (
         wanted if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
