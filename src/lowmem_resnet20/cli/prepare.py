@@ -17,14 +17,11 @@ _PICTURES_HINT = "give hundreds of pictures, of all classes"
 
 def generate_keys(request: Request, printer: Printer) -> None:
     """Make keys, for the engine that is named."""
-    seconds: dict[str, float] = {}
-    with timed(seconds, "generate"):
-        make_keys(request, printer)
-    print_written(request, printer, "keys", key_folder(request), seconds["generate"])
+    print_written(request, printer, "keys", key_folder(request), make_keys(request, printer))
 
 
-def make_keys(request: Request, printer: Printer) -> None:
-    """Make keys, and say nothing of them on stdout.  This process leaves no core dump from here on."""
+def make_keys(request: Request, printer: Printer) -> float:
+    """Make keys, and return the seconds that it took.  This process leaves no core dump from here on."""
     from ..client import generate_keys
     from ..native.keyplan import key_size
     from ..network.parameters import parameter_set
@@ -36,8 +33,10 @@ def make_keys(request: Request, printer: Printer) -> None:
         printer.say(set_.summary(key_size(set_)))
     forbid_core_dumps()
     passphrase = new_passphrase() if request.passphrase else None
-    with make_progress(request.verbose, printer.stderr) as progress:
+    seconds: dict[str, float] = {}
+    with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "generate"):
         generate_keys(set_, folder, passphrase, progress)
+    return seconds["generate"]
 
 
 def import_weights(request: Request, printer: Printer) -> None:
