@@ -154,7 +154,7 @@ def _text(text: str) -> str:
 
 
 def _job(text: str) -> str:
-    """Such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
+    """Take a name such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
     if not re.fullmatch(r"[0-9]{1,9}-[0-9a-f]{24}", text):
         raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text

@@ -112,7 +112,8 @@ class Client(AbstractContextManager):
         pictures: (colours, width, width) each, floating, in [0, 1], as :func:`.read_picture` gives them;
         names: of each, which its result will repeat; they are kept in the client's folder and go nowhere else.
 
-        Errors: PictureError; EnvironmentFault where the list of encryptions cannot be written.
+        Errors: PictureError; ValueError for more or fewer names than pictures; EnvironmentFault where the list of
+        encryptions cannot be written.
         """
         names = names or [f"picture {number}" for number in range(1, len(pictures) + 1)]
         named = [Named(pixels, name) for pixels, name in zip(pictures, names, strict=True)]

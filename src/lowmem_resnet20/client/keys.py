@@ -108,7 +108,7 @@ def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Se
 
 
 def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
-    """Keys in OpenFHE's form, in files by the stages that use them."""
+    """Make keys in OpenFHE's form, in files by the stages that use them."""
     needed, bootstrapping = _rotations_by_stage(set_)
     shared = power_of_two_rotations(set_)
     files = _divide({stage: steps - shared for stage, steps in needed.items()})

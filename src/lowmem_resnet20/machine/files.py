@@ -192,8 +192,8 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 
 
 def hiding_hint(path: Path, otherwise: str) -> str:
-    """What to do about a secret that others can read: ``otherwise`` where this user cannot change its mode, as of one
-    that is mounted into a container."""
+    """Return what to do about a secret that others can read: ``otherwise`` where this user cannot change its mode, as
+    of one that is mounted into a container."""
     try:
         path.chmod(stat.S_IMODE(path.stat().st_mode))  # which is as it was
     except OSError:
@@ -211,7 +211,7 @@ def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> Envir
 
 @contextmanager
 def os_errors(action: str, path: Path) -> Iterator[None]:
-    """Inside this context an OSError is the error of about to ``action`` ``path``."""
+    """Raise, for an OSError inside, the error of about to ``action`` ``path``."""
     try:
         yield
     except OSError as error:

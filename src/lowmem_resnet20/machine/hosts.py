@@ -7,13 +7,13 @@ import re
 
 
 def is_host_name(text: str) -> bool:
-    """Whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's look-up
-    raises UnicodeError."""
+    """Return whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's
+    look-up raises UnicodeError."""
     return bool(re.fullmatch(r"(?=[a-z0-9])([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{0,62}[a-z0-9]", text))
 
 
 def host_and_port(text: str) -> tuple[str, int] | None:
-    """Of ``HOST:PORT``, of IPv6 ``[HOST]:PORT``, the host without brackets and the port, 0 to 65535; None of others."""
+    """Return host, without brackets, and port, 0 to 65535, of ``HOST:PORT`` or ``[IPV6]:PORT``; None of others."""
     found = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", text)
     if not found or int(found["port"]) > 65535:
         return None

@@ -13,7 +13,7 @@ from .files import os_errors, written_file
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Before any work: that each output can be written, and that none is an input under whatever name.
+    """Check, before any work, that each output can be written, and that none is an input under whatever name.
 
     Errors: UsageError for a device, a pipe, an input, and an output named twice; EnvironmentFault if one cannot be
     written.

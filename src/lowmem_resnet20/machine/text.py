@@ -19,7 +19,7 @@ def one_line(text: str) -> str:
 
 
 def decoded(value: Any) -> Any:
-    """``value`` with the bytes of names that are not UTF-8 written as ``\\xe9``: JSON has no other form for them that
+    """Write the bytes of names in ``value`` that are not UTF-8 as ``\\xe9``: JSON has no other form for them that
     every reader takes."""
     if isinstance(value, str):
         text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in value)

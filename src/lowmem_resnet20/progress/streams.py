@@ -57,7 +57,7 @@ class Results:
         return self._stream is not None and shows_more_than_text(self._stream)
 
     def finish(self) -> None:
-        """Errors: EnvironmentFault if a result could not be written."""
+        """Raise EnvironmentFault if a result could not be written."""
         if self._fault is not None:
             raise self._fault
 
