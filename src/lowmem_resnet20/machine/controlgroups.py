@@ -30,7 +30,7 @@ _MEMORY = {
 
 
 def memory_left() -> Iterator[int]:
-    """Yield bytes, of each limit on this process's group and those it lies in: the limit less what cannot be dropped."""
+    """Yield bytes of each limit on this process's group and those it lies in: the limit less what cannot be dropped."""
     for version, folder in _groups("memory"):
         files = _MEMORY[version]
         with suppress(OSError, ValueError):  # it has no limits

@@ -101,7 +101,7 @@ class _Connection(H11Protocol):
             self._timer = self.loop.call_later(SECONDS, self._watch, awaited)
 
     def _awaited(self) -> object:
-        """Return what the client has to do, and how far it has come; None where it is the server that is waited for.  Of
+        """Return what the client has to do, and how far it has come; None where the server is waited for.  Of
         the head of a request nothing counts but the whole."""
         if unread := self.transport.get_write_buffer_size():
             return "read", unread
