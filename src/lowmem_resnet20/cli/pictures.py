@@ -117,7 +117,12 @@ class Each:
     def __init__(
         self, request: Request, printer: Printer, several: bool, names: Mapping[Path, str] | None = None
     ) -> None:
-        self.request, self.printer, self.several, self._names = request, printer, several, names or {}
+        self.request, self.printer, self.several, self._names = (
+            request,
+            printer,
+            several,
+            {} if names is None else names,
+        )
         self.code = ExitCode.OK
 
     @contextmanager
