@@ -12,7 +12,7 @@ PACKAGE = Path(lowmem_resnet20.__file__).parent
 
 
 def module_names() -> list[str]:
-    """Every module below the package: ``cli``, ``fhe.context`` ..; of a wing, its ``__init__`` by the wing's name."""
+    """Every module below the package: ``cli``, ``openfhe.context`` ..; of a wing, its ``__init__`` by the wing's name."""
     paths = [path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py"))]
     names = [".".join(path.parts).removesuffix("__init__").rstrip(".") for path in paths]
     return [name for name in names if name]

@@ -42,7 +42,7 @@ def test_a_picture_from_its_pixels_to_its_class(keys):
     with client_of(keys) as client, lr.Server(keys, WEIGHTS, set_=SETS[keys.name]) as server:
         sent = client.encrypt(*pictures)
         assert len(sent) == -(-len(pictures) // SETS[keys.name].pictures)
-        answers = parties.evaluate(sent)
+        answers = server.evaluate(sent)
         results = client.decrypt(answers)
     assert [result.name for result in results] == [f"picture {i + 1}" for i in range(len(pictures))]
     for result, pixels in zip(results, pictures, strict=True):

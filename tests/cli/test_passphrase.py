@@ -22,7 +22,7 @@ from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 ASKING = """
 import sys
 from lowmem_resnet20.machine.interrupt import ends_at_once
-from lowmem_resnet20.terminal.passphrase import new_passphrase
+from lowmem_resnet20.cli.passphrase import new_passphrase
 with ends_at_once():
     try:
         print(new_passphrase().hex())
@@ -115,7 +115,6 @@ def file(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "passphrase"
     path.touch(mode=0o600)
     monkeypatch.setenv(FILE_VARIABLE, str(path))
-    passphrase.passphrase_of.cache_clear()
     return path
 
 
@@ -123,13 +122,6 @@ def file(tmp_path, monkeypatch) -> Path:
 def test_a_files_first_line(file, content):
     file.write_bytes(content)
     assert passphrase.new_passphrase() == b"correct horse" == passphrase.passphrase_of(Path("secret.key"))
-
-
-def test_it_is_asked_for_once(file):
-    file.write_bytes(b"one")
-    assert passphrase.passphrase_of(Path("secret.key")) == b"one"
-    file.unlink()
-    assert passphrase.passphrase_of(Path("secret.key")) == b"one"
 
 
 @pytest.mark.parametrize("content", (b"", b"\nsecond", b"x" * 1025))

@@ -3,7 +3,7 @@
 import pytest
 
 from lowmem_resnet20.client import encryptions as registry
-from lowmem_resnet20.client.encryptions import FILE_NAME, Entry, read, record
+from lowmem_resnet20.client.encryptions import FILE_NAME, Entry, read_entries, record
 from lowmem_resnet20.errors import EnvironmentFault
 
 
@@ -12,10 +12,10 @@ def entry(number: int) -> Entry:
 
 
 def test_entries_are_read_back(tmp_path):
-    assert read(tmp_path) == {}
+    assert read_entries(tmp_path) == {}
     for number in range(3):
         record(tmp_path, entry(number))
-    assert read(tmp_path) == {f"id {number}": entry(number) for number in range(3)}
+    assert read_entries(tmp_path) == {f"id {number}": entry(number) for number in range(3)}
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
@@ -28,7 +28,7 @@ def test_a_line_that_was_cut_off_costs_that_one_alone(tmp_path, kept):
     (tmp_path / FILE_NAME).write_bytes(first + second[:kept])
     record(tmp_path, entry(2))
     whole = {0, 2} | ({1} if kept == -1 else set())
-    assert set(read(tmp_path)) == {f"id {number}" for number in whole}
+    assert set(read_entries(tmp_path)) == {f"id {number}" for number in whole}
 
 
 def test_a_disk_that_takes_half_a_line_is_told_of(tmp_path, monkeypatch):
@@ -53,4 +53,4 @@ def test_a_disk_that_takes_half_a_line_is_told_of(tmp_path, monkeypatch):
     with pytest.raises(EnvironmentFault, match="No space left") as caught:
         record(tmp_path, entry(0))
     assert caught.value.hint == "free some disk space"
-    assert read(tmp_path) == {}
+    assert read_entries(tmp_path) == {}

@@ -18,14 +18,12 @@ import numpy as np
 import pytest
 
 import parties
-from lowmem_resnet20.client import client
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
-from lowmem_resnet20.files.belonging import belonging
-from lowmem_resnet20.files.envelope import PICTURE
-from lowmem_resnet20.files.keystore import MANIFEST, check_coverage, largest_bytes
+from lowmem_resnet20.files.envelope import PICTURE, read_envelope
+from lowmem_resnet20.files.keystore import MANIFEST, check_coverage, largest_bytes, open_folder
 from lowmem_resnet20.machine import files
-from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
 from lowmem_resnet20.openfhe.context import (
     checked_context,
     clear_relinearisation_keys,
@@ -60,20 +58,18 @@ def test_the_clients_files_are_its_owners_alone(keys):
 
 
 def test_every_file_under_a_name_that_is_not_utf8(keys):
-    """The client's and the server's; the ciphertext is tried in a process of its own, which is given such a name
-    too."""
+    """The client's, the server's, and the ciphertext's."""
     picture, name = keys.parent / os.fsdecode(b"p\xfe.ct"), os.fsdecode(b"\xfe.png")
     identity = parties.encrypt_picture(keys, INSECURE_SET, PIXELS, WEIGHTS, picture, name)
-    assert client.encryptions(keys, INSECURE_SET)[identity].name == name
-    client.check_decryption(keys, INSECURE_SET)
+    client = opened(keys)
+    assert client.encryptions()[identity].name == name
+    client.unlock()
     context, side = checked_context(keys / "server" / "context.bin", INSECURE_SET), keys / "server"
     load_relinearisation_key(side / "relinearisation.key", context)
     load_rotation_keys(side / "rotations-1.key", context)
     clear_rotation_keys()
     clear_relinearisation_keys()
-    ours = belonging(INSECURE_SET, open_folder(side, INSECURE_SET).keys, WEIGHTS)
-    with Trial(side / "context.bin") as trial:
-        read_ciphertext(picture, PICTURE, ours, trial)
+    read_envelope(picture).expect(PICTURE, client.belonging)
 
 
 def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeypatch):
@@ -98,9 +94,8 @@ def test_what_the_keys_will_take_is_known_before_they_are_made(tmp_path, monkeyp
 SHORT = """
 import resource, signal, sys
 from pathlib import Path
-from lowmem_resnet20 import client
+import parties
 from lowmem_resnet20.errors import EnvironmentFault
-from lowmem_resnet20.terminal.progress import SilentProgress
 from miniature import INSECURE_SET
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -130,10 +125,10 @@ def test_a_disk_that_is_full_before_the_end(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lowmem_resnet20 import client, keygeneration
-from lowmem_resnet20.terminal.progress import SilentProgress
+import parties
+from lowmem_resnet20.client import keys
 from miniature import INSECURE_SET
-keygeneration.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
+keys.clear_rotation_keys = lambda: os.kill(os.getpid(), signal.SIGKILL)
 parties.generate_keys(INSECURE_SET, Path(sys.argv[1]))
 """
 
@@ -156,27 +151,31 @@ def test_where_no_modes_are_kept_no_key_is_made(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def opened(keys: Path) -> Client:
+    return Client(keys, WEIGHTS, set_=INSECURE_SET)
+
+
 def test_what_decrypting_needs_can_be_checked_before_encrypting(keys, tmp_path, monkeypatch):
-    client.check_decryption(keys, INSECURE_SET)
+    opened(keys)
     secret = keys / "client" / "secret.key"
     secret.chmod(0o644)
     try:
         with pytest.raises(KeyFolderError, match="can be read by others") as caught:
-            client.check_decryption(keys, INSECURE_SET)
+            opened(keys)
         assert caught.value.hint == f"chmod 600 {shlex.quote(str(secret))}"
         copy = shutil.copytree(keys, tmp_path / "copy")
         with monkeypatch.context() as patch, pytest.raises(KeyFolderError) as caught:
             patch.setattr(Path, "chmod", lambda path, mode: path.joinpath("x").mkdir())  # as it is mounted read-only
-            client.check_decryption(keys, INSECURE_SET)
+            opened(keys)
         assert caught.value.hint.startswith("copy the key folder to where its files can be 0600")
         (copy / "client" / "secret.key").chmod(0o600)
-        client.check_decryption(copy, INSECURE_SET)
+        opened(copy)
     finally:
         secret.chmod(0o600)
     secret.rename(secret.with_suffix(".away"))
     try:
         with pytest.raises(KeyFolderError, match="is missing"):
-            client.check_decryption(keys, INSECURE_SET)
+            opened(keys)
     finally:
         secret.with_suffix(".away").rename(secret)
 

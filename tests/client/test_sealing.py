@@ -13,12 +13,12 @@ pytest.importorskip("cryptography")
 
 import parties
 from lowmem_resnet20.cli.passphrase import FILE_VARIABLE, passphrase_of
-from lowmem_resnet20.client import client, sealing
+from lowmem_resnet20.client import Client, sealing
+from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.errors import ExitCode, KeyFolderError
 from lowmem_resnet20.files.keystore import CLIENT, SERVER
 from lowmem_resnet20.openfhe.secret import SECRET_KEY
-from lowmem_resnet20.progress.display import SilentProgress
-from lowmem_resnet20.server.request import Job
+from lowmem_resnet20.server.server import Server
 from miniature import INSECURE_SHORT_SET as SET
 from miniature import random_picture, random_weights
 from secretnumbers import needles
@@ -30,7 +30,7 @@ WEIGHTS = random_weights(SET.architecture)
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sealed") / "exp6"
-    parties.generate_keys(SET, folder, SilentProgress(), sealing.sealer(PASSPHRASE))
+    parties.generate_keys(SET, folder, PASSPHRASE)
     return folder
 
 
@@ -43,10 +43,8 @@ def given(tmp_path, monkeypatch):
         path.touch(mode=0o600)
         path.write_bytes(passphrase + b"\n")
         monkeypatch.setenv(FILE_VARIABLE, str(path))
-        passphrase_of.cache_clear()
 
-    yield give
-    passphrase_of.cache_clear()
+    return give
 
 
 def test_what_is_sealed_can_be_opened():
@@ -82,29 +80,24 @@ def test_a_guess_costs_what_it_should(monkeypatch):
     assert asked[0]["length"] == 32
 
 
-def test_the_whole_protocol_under_a_passphrase(keys, given, tmp_path):
+def test_the_whole_protocol_under_a_passphrase(keys, given):
     given(PASSPHRASE)
-    picture, result = tmp_path / "p.ct", tmp_path / "r.ct"
     pixels = random_picture(SET.architecture, np.random.default_rng(3))
-    client.check_decryption(keys, SET)
-    identity = parties.encrypt_picture(keys, SET, pixels, WEIGHTS, picture, "p.png")
-    [outcome] = parties.evaluate(keys, SET, [Job(picture, result)], WEIGHTS, SilentProgress())
-    assert outcome.error is None
-    assert parties.decrypt_logits(keys, SET, result, WEIGHTS, identity).shape == (10,)
+    with Client(keys, WEIGHTS, passphrase_of, SET) as client, Server(keys, WEIGHTS, set_=SET) as server:
+        [result] = client.decrypt(server.evaluate(client.encrypt(pixels)))
+    assert len(result.logits) == 10 and result.warnings == ()
 
 
 def test_a_wrong_passphrase(keys, given):
     given(b"wrong")
     with pytest.raises(KeyFolderError, match="the passphrase is not the one") as caught:
-        client.check_decryption(keys, SET)
+        Client(keys, WEIGHTS, passphrase_of, SET).unlock()
     assert caught.value.exit_code == ExitCode.KEYS
 
 
-def test_encrypting_asks_for_none(keys, monkeypatch, tmp_path):
-    monkeypatch.setattr(client, "passphrase_of", lambda path: pytest.fail("asked"))
-    client.check_encryption(keys, SET)
+def test_encrypting_asks_for_none(keys):
     pixels = random_picture(SET.architecture, np.random.default_rng(3))
-    parties.encrypt_picture(keys, SET, pixels, WEIGHTS, tmp_path / "p.ct", "p.png")
+    assert Client(keys, WEIGHTS, lambda path: pytest.fail("asked"), SET).encrypt(pixels)
 
 
 def test_no_file_holds_the_secret_in_the_clear(keys):
@@ -119,7 +112,7 @@ def test_no_file_holds_the_secret_in_the_clear(keys):
     assert all(some in secret for form, some in forms.items() if form.startswith("values"))
 
 
-def test_it_is_sealed_before_it_is_written(tmp_path):
+def test_it_is_sealed_before_it_is_written(tmp_path, monkeypatch):
     """Not at the end: where making keys is cut short, no key lies in the clear either."""
     seen = []
 
@@ -127,8 +120,9 @@ def test_it_is_sealed_before_it_is_written(tmp_path):
         seen.extend(path.name for path in tmp_path.rglob("*") if SECRET_KEY in path.name)
         raise RuntimeError("cut short")
 
+    monkeypatch.setattr(keygeneration, "sealer", lambda passphrase: seal)
     with pytest.raises(RuntimeError, match="cut short"):
-        parties.generate_keys(SET, tmp_path / "exp6", SilentProgress(), seal)
+        parties.generate_keys(SET, tmp_path / "exp6", PASSPHRASE)
     assert seen == []
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Core dumps: that a process which asked for none leaves none, and when the client asks."""
+"""Core dumps: a process that asked for none leaves none, and the command line asks before there is a secret."""
 
 import ctypes
 import resource
@@ -8,11 +8,11 @@ import sys
 import pytest
 
 import parties
-from lowmem_resnet20.client import client
+from lowmem_resnet20 import client
+from lowmem_resnet20.cli.named import open_client
+from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.client import keys as keygeneration
-from lowmem_resnet20.files.keystore import CLIENT
-from lowmem_resnet20.openfhe.secret import SECRET_KEY
-from miniature import INSECURE_SET
+from miniature import INSECURE_SHORT_SET, random_weights
 
 PR_GET_DUMPABLE = 3
 FORBIDDEN = """
@@ -47,24 +47,17 @@ def allowed():
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
     assert dumpable() == (hard, 1)
+    return hard, 1
 
 
-def test_they_are_off_before_the_secret_is_read(allowed, tmp_path):
-    (tmp_path / CLIENT).mkdir()
-    (tmp_path / CLIENT / SECRET_KEY).touch(mode=0o600)
+def test_the_command_line_forbids_them_before_the_client_is_there(allowed, tmp_path, monkeypatch):
     seen = []
-
-    class Reading(type(tmp_path)):
-        def read_bytes(self):
-            seen.append((self.name, dumpable()))
-            raise OSError(5, "")
-
-    with pytest.raises(Exception, match="cannot read"):
-        client.read_secret_key(Reading(tmp_path))
-    assert seen == [(SECRET_KEY, (0, 0))]
+    monkeypatch.setattr(client, "Client", lambda *_: seen.append(dumpable()))
+    open_client(Request("decrypt", 6, keys=tmp_path))
+    assert seen == [(0, 0)]
 
 
-def test_they_are_off_before_it_is_made(allowed, tmp_path, monkeypatch):
+def test_the_command_line_forbids_them_before_a_key_is_made(allowed, tmp_path, monkeypatch, run):
     seen = []
 
     def stop(set_):
@@ -72,6 +65,13 @@ def test_they_are_off_before_it_is_made(allowed, tmp_path, monkeypatch):
         raise RuntimeError("enough")
 
     monkeypatch.setattr(keygeneration, "new_context", stop)
-    with pytest.raises(RuntimeError, match="enough"):
-        parties.generate_keys(INSECURE_SET, tmp_path / "exp1")
+    assert "enough" in run("generate_keys", "1", "keys", str(tmp_path)).err
     assert seen == [(0, 0)]
+
+
+def test_a_program_that_uses_the_library_keeps_its_own(allowed, tmp_path):
+    parties.generate_keys(INSECURE_SHORT_SET, tmp_path / "exp6")
+    weights = random_weights(INSECURE_SHORT_SET.architecture)
+    with client.Client(tmp_path / "exp6", weights, set_=INSECURE_SHORT_SET) as holder:
+        holder.unlock()
+    assert dumpable() == allowed

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.cli.main import main
-from lowmem_resnet20.cli.output import Printer, one_line
+from lowmem_resnet20.cli.output import Printer
 from lowmem_resnet20.errors import EnvironmentFault
+from lowmem_resnet20.machine.text import one_line
 from lowmem_resnet20.progress.display import LineProgress, RichProgress, SilentProgress, make_progress
 from lowmem_resnet20.progress.streams import reports
 
@@ -26,7 +27,7 @@ TESTS = Path(__file__).parents[1]
 PROGRAM = """
 import sys
 import fakes
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli.main import main
 fakes.install()
 sys.exit(main())
 """

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime
 import http.server
-import importlib
 import ipaddress
 import json
 import ssl
-import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -32,14 +29,7 @@ def service():
 @pytest.fixture
 def client(monkeypatch, tmp_path):
     """A working directory with keys of set 6 that are none, and a token in the environment; what was called."""
-    for name in fakes.MODULES:
-        monkeypatch.setitem(sys.modules, f"lowmem_resnet20.{name}", None)
-        package, _, last = f"lowmem_resnet20.{name}".rpartition(".")
-        monkeypatch.setattr(importlib.import_module(package), last, None, raising=False)
-    fakes.install()
-    weights = importlib.import_module("lowmem_resnet20.network.weights")
-    load = weights.load_weights
-    monkeypatch.setattr(weights, "load_weights", lambda path: SimpleNamespace(**vars(load(path)), fingerprint="w"))
+    fakes.install(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     monkeypatch.setattr(connection, "PATIENCE", connection.Patience(20, 0.01, 0.02))

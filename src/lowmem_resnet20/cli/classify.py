@@ -1,4 +1,4 @@
-"""The whole protocol, as load_keys runs it: the client encrypts, a server evaluates, the client decrypts."""
+"""The word ``load_keys``, all of the protocol: the client encrypts, a server evaluates, the client decrypts."""
 
 from __future__ import annotations
 
@@ -9,160 +9,118 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PROGRAM, Reported, naming, raise_told
+from ..machine.files import private_folder
 from ..machine.memory import peak_resident_bytes
-from ..machine.text import one_line
-from ..model.classification import Classification
 from ..server.request import Job
-from .answers import print_classification, print_precision, report_cost
 from .evaluate import check, run
-from .named import (
-    check_request_outputs,
-    checkpoint_files,
-    checkpoints_of,
-    evaluation,
-    numbered,
-    open_client,
-    output_files,
-)
-from .output import Printer
-from .pictures import (
-    Each,
-    Group,
-    Item,
-    compare,
-    foresee_range,
-    grouped,
-    pictures_named,
-    plain_model,
-    read_pixels,
-    several_inputs,
-)
+from .named import check_request_outputs, checkpoint_files, checkpoints_of, evaluation, numbered, output_files
+from .output import Printer, report_cost
+from .pictures import Group, Item, several_inputs
+from .steps import Steps
 from .words import Request
 
 if TYPE_CHECKING:
     from ..server.process import ServerRun
 
 
-class Protocol:
-    """The three steps of load_keys for all pictures of a request; each picture's failure is its own."""
+def load_keys(request: Request, printer: Printer) -> None:
+    """Classify pictures; each one's failure is its own, and its result is printed whatever becomes of what follows."""
+    steps = Steps(request, printer, several_inputs(request))
+    groups = steps.groups()
+    check(request, steps.set, steps.client.weights, printer)
+    steps.client.unlock()  # what decrypting needs is looked at before minutes go into a result
+    with private_folder(f"{PROGRAM}-") as temporary:
+        encrypted = _encrypt(steps, groups, temporary)
+        if not encrypted:
+            raise Reported(steps.each.code)
+        try:
+            server = run(request, evaluation(request, [job for _, job in encrypted]), printer)
+            _evaluated(steps, encrypted, server)
+            for group, job in encrypted:
+                if job.output.exists():
+                    _decrypt(steps, group, job, server)
+        finally:
+            _keep_untold(steps, encrypted)
+    if request.verbose >= 0:
+        _report(steps, [item for group in groups for item in group.items], server)
+    steps.each.end()
 
-    def __init__(self, request: Request, printer: Printer) -> None:
-        self.request, self.printer = request, printer
-        self.client = open_client(request)
-        self.set = self.client.set
-        self.each = Each(request, printer, several_inputs(request))
-        self.items = pictures_named(request, self.each)
-        self.groups = grouped(request, printer, self.items, self.set)
-        self.plain = plain_model(self.client.weights) if request.plain or request.verbose >= 2 else None
-        self.server: ServerRun | None = None
 
-    def encrypt(self, temporary: Path) -> None:
-        """Pictures into numbered files: the server learns no names.  What decrypting needs, pictures and outputs are
-        looked at first."""
-        check(self.request, self.set, self.client.weights, self.printer)
-        self.client.unlock()
-        names = numbered(len(self.groups))
-        pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))
-        checkpoints = self.request.checkpoints or (temporary / "checkpoints" if self.request.verbose >= 2 else None)
-        for item in self.items:
-            with self.each.trying(item.path):
-                self._look_at(item)
-        jobs = [
-            Job(picture, result, checkpoints_of(checkpoints, result, self.each.several))
-            for picture, result in zip(pictures, results, strict=True)
-        ]
-        work = [(group, job) for group, job in zip(self.groups, jobs, strict=True) if group.readable]
-        outputs = checkpoint_files(self.request, [job for _, job in work])
-        check_request_outputs(self.request, outputs, [item.path for item in self.items])
-        for group, job in work:
-            with self.each.trying(*group.paths):
-                group.encrypt(self.client, job.ciphertext)
-                group.job = job
+def _encrypt(steps: Steps, groups: list[Group], temporary: Path) -> list[tuple[Group, Job]]:
+    """Encrypt what can be read into numbered files: the server learns no names.  Pictures and outputs are looked at
+    first."""
+    request, each, names = steps.request, steps.each, numbered(len(groups))
+    pictures, results = (output_files(temporary / folder, names, True) for folder in ("pictures", "results"))
+    checkpoints = request.checkpoints or (temporary / "checkpoints" if request.verbose >= 2 else None)
+    items = [item for group in groups for item in group.items]
+    for item in items:
+        with each.trying(item.path):
+            steps.look(item)
+    work = [
+        (group, Job(picture, result, checkpoints_of(checkpoints, result, each.several)))
+        for group, picture, result in zip(groups, pictures, results, strict=True)
+        if group.readable
+    ]
+    check_request_outputs(request, checkpoint_files(request, [job for _, job in work]), [item.path for item in items])
+    encrypted = []
+    for group, job in work:
+        with each.trying(*group.paths):
+            steps.encrypt(group, job.ciphertext)
+            group.job = job
+            encrypted.append((group, job))
+    return encrypted
 
-    def _look_at(self, item: Item) -> None:
-        item.pixels = read_pixels(self.request, item.path)
-        if self.plain and self.request.plain:
-            item.plain = Classification.of(self.plain.logits(item.pixels), self.plain.library)
-        foresee_range(self.printer, item, self.client)
 
-    @property
-    def encrypted(self) -> list[Group]:
-        return [group for group in self.groups if group.job]
+def _evaluated(steps: Steps, encrypted: list[tuple[Group, Job]], server: ServerRun) -> None:
+    """Note the server's time for each group, and tell which of them failed."""
+    alone = len(encrypted) == 1 and (steps.set.pictures > 1 or not steps.each.several)
+    for (group, _), line in zip(encrypted, server.pictures, strict=True):
+        group.seconds["evaluate"] = server.seconds if alone else line["seconds"]
+        group.share("evaluate")
+        with steps.each.trying(*group.paths, of_job=True), naming(group.files):
+            raise_told(line)
 
-    @property
-    def jobs(self) -> list[Job]:
-        return [group.job for group in self.groups if group.job]
 
-    def evaluate(self, temporary: Path) -> None:
-        if not self.encrypted:
-            raise Reported(self.each.code)
-        self.server = run(self.request, evaluation(self.request, self.jobs), self.printer)
-        alone = len(self.jobs) == 1 and (self.set.pictures > 1 or not self.each.several)
-        for group, line in zip(self.encrypted, self.server.pictures, strict=True):
-            group.seconds["evaluate"] = self.server.seconds if alone else line["seconds"]
-            group.share("evaluate")
-            with self.each.trying(*group.paths, of_job=True), naming(group.files):
-                raise_told(line)
+def _decrypt(steps: Steps, group: Group, job: Job, server: ServerRun) -> None:
+    """Decrypt a group's result, and tell each picture's."""
+    from ..files.group import group_and_place
 
-    def decrypt(self) -> None:
-        """Each result is printed as soon as it is known, whatever becomes of what follows it."""
-        from ..files.envelope import Ciphertext
-        from ..files.group import group_and_place
+    request, each, numbers = steps.request, steps.each, None
+    identity, _ = group_and_place(group.readable[0].id, steps.set.pictures)
+    with each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
+        numbers = steps.decrypt(job.output, identity)
+    for item in group.readable if numbers is not None else ():
+        with each.trying(item.path), naming({job.output: f"the result of {item.path}"}):
+            place = group.items.index(item)
+            extra: dict[str, Any] = {"seconds": item.seconds, "peak_bytes": _peaks(server)}
+            if steps.set.pictures > 1:
+                extra["group"] = {"pictures": len(group.readable), "place": place + 1, "seconds": group.seconds}
+            checkpoints = job.checkpoints if request.verbose >= 2 else None
+            steps.tell(item, job.output, numbers[place], checkpoints, extra)
 
-        for group in self.encrypted:
-            if group.job is None or not group.job.output.exists():
-                continue
-            output, numbers = group.job.output, None
-            identity, _ = group_and_place(group.readable[0].id, self.set.pictures)
-            with self.each.trying(*group.paths), naming(group.files), group.timed("decrypt"):
-                numbers = self.client.decrypt_group(Ciphertext.load(output), identity)
-            for item in group.readable if numbers is not None else ():
-                with self.each.trying(item.path), naming({output: f"the result of {item.path}"}):
-                    _, place = group_and_place(item.id, self.set.pictures)
-                    item.logits = numbers[place]
-                    self.client.check_logits(output, item.logits)
-                    self._tell(item, group)
 
-    def _tell(self, item: Item, group: Group) -> None:
-        assert self.server is not None and group.job is not None and item.logits is not None
-        compare(self.printer, item, self.client)
-        peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
-        extra: dict[str, Any] = {"seconds": item.seconds, "peak_bytes": peaks}
-        if self.set.pictures > 1:
-            extra["group"] = {"pictures": len(group.readable), "place": group.items.index(item) + 1}
-            extra["group"] |= {"seconds": group.seconds}
-        result = Classification.of(item.logits)
-        print_classification(self.request, self.printer, item, result, extra, self.each.several)
-        item.reported = True
-        if self.request.verbose >= 2 and group.job.checkpoints:
-            if self.each.several:
-                self.printer.say(one_line(str(item.path)))
-            print_precision(self.printer, self.client, group.job.checkpoints, item)
+def _peaks(server: ServerRun) -> dict[str, int]:
+    return {"server": server.peak_bytes, "client": peak_resident_bytes()}
 
-    def report(self) -> None:
-        """What all of it took; and the exit code of the first failure."""
-        assert self.server is not None
-        peaks = {"server": self.server.peak_bytes, "client": peak_resident_bytes()}
-        if self.request.verbose >= 0:
-            seconds = {s: sum(i.seconds.get(s, 0.0) for i in self.items) for s in ("encrypt", "evaluate", "decrypt")}
-            own = [line["seconds"] for line in self.server.pictures if "error" not in line]
-            report_cost(self.printer, seconds | {"evaluate": self.server.seconds}, peaks, own, self._amortised())
-        self.each.end()
 
-    def _amortised(self) -> float | None:
-        """Seconds of the server a picture, where it evaluates several at once."""
-        assert self.server is not None
-        done = sum(item.reported for item in self.items)
-        return self.server.seconds / done if self.set.pictures > 1 and done else None
+def _report(steps: Steps, items: list[Item], server: ServerRun) -> None:
+    """Say what all of it took."""
+    seconds = {step: sum(item.seconds.get(step, 0.0) for item in items) for step in ("encrypt", "evaluate", "decrypt")}
+    own = [line["seconds"] for line in server.pictures if "error" not in line]
+    told = sum(item.told for item in items)
+    amortised = server.seconds / told if steps.set.pictures > 1 and told else None
+    report_cost(steps.printer, seconds | {"evaluate": server.seconds}, _peaks(server), own, amortised)
 
-    def keep_unreported(self) -> None:
-        """Minutes went into a result: where it could not be decrypted or told, it stays, encrypted as it is."""
-        unreported = [group for group in self.encrypted if not all(item.reported for item in group.readable)]
-        lost = [group.job.output for group in unreported if group.job and group.job.output.exists()]
-        if lost:
-            kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
-            for path in lost:
-                shutil.move(path, kept)
-            named = [str(self.request.set_number), str(kept), "keys", str(self.client.folder)]
-            named += ["weights", str(self.request.weights)] if self.request.weights else []
-            self.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")
+
+def _keep_untold(steps: Steps, encrypted: list[tuple[Group, Job]]) -> None:
+    """Keep results that could not be decrypted or told, encrypted as they are: minutes went into them."""
+    request = steps.request
+    untold = [job.output for group, job in encrypted if not all(item.told for item in group.readable)]
+    lost = [path for path in untold if path.exists()]
+    if lost:
+        kept = Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-results-"))
+        for path in lost:
+            shutil.move(path, kept)
+        named = [str(request.set_number), str(kept), "keys", str(steps.client.folder)]
+        named += ["weights", str(request.weights)] if request.weights else []
+        steps.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")

@@ -1,14 +1,25 @@
-"""Where pictures are evaluated: by a server process here, which may have a cluster do it, or by a service."""
+"""The word ``evaluate``; and where the others have pictures evaluated: by a server process here, or by a service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import raise_told
 from ..progress.display import make_progress
 from ..server.request import Evaluation, Job
 from .access import access
-from .named import evaluation
-from .output import Printer
+from .named import (
+    check_request_outputs,
+    checkpoint_files,
+    checkpoints_of,
+    ciphertexts_named,
+    evaluation,
+    into_folder,
+    output_files,
+    several_ciphertexts,
+)
+from .output import Printer, print_written
+from .pictures import Each
 from .words import Request
 
 if TYPE_CHECKING:
@@ -17,8 +28,28 @@ if TYPE_CHECKING:
     from ..server.process import Running, ServerRun
 
 
+def evaluate(request: Request, printer: Printer) -> None:
+    """Run the network on ciphertexts, in a process of its own: what OpenFHE does to it is told in a line."""
+    ciphertexts = ciphertexts_named(request)
+    several = several_ciphertexts(request) or into_folder(request)
+    outputs = output_files(request.output, [path.name for path in ciphertexts], several)
+    jobs = [
+        Job(ciphertext, output, checkpoints_of(request.checkpoints, output, several))
+        for ciphertext, output in zip(ciphertexts, outputs, strict=True)
+    ]
+    check_request_outputs(request, [*outputs, *checkpoint_files(request, jobs)], ciphertexts)
+    server = run(request, evaluation(request, jobs), printer)
+    each = Each(request, printer, several)
+    for job, line in zip(jobs, server.pictures, strict=True):
+        with each.trying(job.ciphertext, of_job=True):
+            raise_told(line)
+            seconds = line["seconds"] if several else server.seconds
+            print_written(request, printer, "ciphertext", job.output, seconds, peak_bytes=server.peak_bytes)
+    each.end()
+
+
 def check(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
-    """Before anything is encrypted: that a service which the request names is there, and computes what is asked.
+    """See, before anything is encrypted, that a service which the request names is there and computes what is asked.
 
     Errors: as :func:`..remote.evaluation.check_service`.
     """

@@ -18,21 +18,20 @@ from .words import Request
 if TYPE_CHECKING:
     from ..client import Client
     from ..network.parameters import ParameterSet
-    from ..network.weights import Weights
 
 #: What a key folder holds.
 _SIDES = ("client", "server")
 
 
 def parameter_set_of_keys(request: Request) -> ParameterSet:
-    """The set that the client's keys are of."""
+    """Return the set that the client's keys are of."""
     from ..files.keystore import CLIENT, keys_set
 
     return keys_set(key_folder(request) / CLIENT, request.set_number)
 
 
 def key_folder(request: Request) -> Path:
-    """``keys`` names the folder in which expN lies; or, as one may think, expN itself."""
+    """Return the folder of the keys: ``keys`` names the one in which expN lies; or, as one may think, expN itself."""
     name = f"exp{request.set_number}"
     within = request.keys / name
     if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
@@ -51,29 +50,23 @@ def open_client(request: Request) -> Client:
     return Client(key_folder(request), request.weights, passphrase_of, request.set_number)
 
 
-def weights_named(request: Request) -> Weights:
-    from ..network.weights import default_weights_path, load_weights
-
-    return load_weights(request.weights or default_weights_path())
-
-
 def several_ciphertexts(request: Request) -> bool:
-    """Whether there may be several, so that each is told by its name: a folder counts, of one too."""
+    """Return whether there may be several, so that each is told by its name: a folder counts, of one too."""
     return len(request.ciphertexts) > 1 or any(map(os.path.isdir, request.ciphertexts))
 
 
 def into_folder(request: Request) -> bool:
-    """Whether the output names a folder: one that is there, or that a slash at the end says is to be made."""
+    """Return whether the output names a folder: one that is there, or that a slash at the end says is to be made."""
     return request.into_folder or os.path.isdir(request.output)
 
 
 def ciphertexts_named(request: Request) -> list[Path]:
-    """The ciphertexts named, folders opened."""
+    """Return the ciphertexts named, folders opened."""
     return [path for named in request.ciphertexts for path in _ciphertexts_in(named)]
 
 
 def _ciphertexts_in(named: Path) -> list[Path]:
-    """The ciphertexts in a folder, without hidden files; or the one that is named."""
+    """Return the ciphertexts in a folder, without hidden files; or the one that is named."""
     if not os.path.isdir(named):
         return [named]
     with os_errors("read", named):
@@ -84,7 +77,7 @@ def _ciphertexts_in(named: Path) -> list[Path]:
 
 
 def output_files(output: Path, names: list[str], several: bool) -> list[Path]:
-    """Where the results go: of one to ``output`` itself, of several into it as a folder, by these names."""
+    """Return where the results go: of one to ``output`` itself, of several into it as a folder, by these names."""
     if not several:
         return [output]
     repeated = next((name for name in names if names.count(name) > 1), None)
@@ -95,23 +88,23 @@ def output_files(output: Path, names: list[str], several: bool) -> list[Path]:
 
 
 def numbered(count: int) -> list[str]:
-    """Names of ciphertexts, which say nothing of the pictures; as many digits as the last needs, so that they sort."""
+    """Return names of ciphertexts that say nothing of the pictures, with as many digits as the last needs, to sort."""
     return [f"{number:0{len(str(count))}d}.ct" for number in range(1, count + 1)]
 
 
 def checkpoints_of(checkpoints: Path | None, ciphertext: Path, several: bool) -> Path | None:
-    """Where the checkpoints of the picture with this ciphertext are."""
+    """Return where the checkpoints of the picture with this ciphertext are."""
     return checkpoints / ciphertext.name if checkpoints and several else checkpoints
 
 
 def checkpoints_left(checkpoints: Path | None, result: Path) -> Path | None:
-    """Where :func:`checkpoints_of` put those of a result's picture: it alone knows whether there were several."""
+    """Return where :func:`checkpoints_of` put those of a result's picture, of which there may have been several."""
     own = checkpoints / result.name if checkpoints else None
     return own if own and own.is_dir() else checkpoints
 
 
 def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
-    """The files that will be written where checkpoints are to be kept, into folders that are made if need be."""
+    """Return the files that will be written where checkpoints are to be kept, into folders that are made if need be."""
     folders = [job.checkpoints for job in jobs if job.checkpoints] if request.checkpoints else []
     for folder in folders:
         make_folder(folder)
@@ -123,14 +116,14 @@ def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
 
 
 def check_request_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Before any work: outputs that would replace what is read, the keys included, or that cannot be written."""
+    """Refuse outputs that would replace what is read, the keys included, or that cannot be written: before any work."""
     weights = [request.weights] if request.weights else []
     keys = [*request.keys.glob("exp[0-9]*"), *([key_folder(request)] if request.set_number else [])]
     check_outputs(outputs, files_in(*inputs, *weights, *keys))
 
 
 def evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:
-    """What the server's process is asked to do."""
+    """Return what the server's process is asked to do."""
     return Evaluation(
         set_number=request.set_number,
         folder=key_folder(request),

@@ -12,7 +12,6 @@ import stat
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from ..errors import EnvironmentFault, KeyFolderError
@@ -27,7 +26,7 @@ _LONGEST_BYTES = 1024
 
 
 def new_passphrase() -> bytes:
-    """One that is being chosen: on the terminal it is asked for twice.
+    """Return one that is being chosen: on the terminal it is asked for twice.
 
     Errors: KeyFolderError if it is empty or the two differ; EnvironmentFault where there is nowhere to ask.
     """
@@ -35,9 +34,8 @@ def new_passphrase() -> bytes:
     return _from_file() or _chosen()
 
 
-@cache
 def passphrase_of(path: Path) -> bytes:
-    """That of the key in the file ``path``; asked for once a process.  Errors: as of a new one."""
+    """Return that of the key in the file ``path``.  Errors: as of a new one."""
     return _from_file() or _asked(f"passphrase of {path}: ")
 
 
@@ -49,7 +47,7 @@ def _chosen() -> bytes:
 
 
 def _from_file() -> bytes:
-    """Empty where the variable names none."""
+    """Return what the variable's file holds; nothing where the variable names none."""
     name = os.environ.get(FILE_VARIABLE, "")
     if not name:
         return b""
@@ -79,7 +77,7 @@ def _checked(passphrase: bytes, what: str) -> bytes:
 
 @contextmanager
 def _terminal_as_it_was() -> Iterator[None]:
-    """What is typed does not show meanwhile, and does again after an interrupt."""
+    """Give the terminal back as it was after an interrupt too: what is typed shows again."""
     try:
         terminal = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY)
     except OSError:

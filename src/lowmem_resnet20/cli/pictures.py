@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,8 @@ from .words import DEFAULT_PICTURE, Request
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..client import Client
-    from ..client.checks import Caution
-    from ..model.plain import PlainNetwork
     from ..network.parameters import ParameterSet
     from ..network.ranges import Foreseen
-    from ..network.weights import Weights
 
 #: Of a set that evaluates groups: fewer pictures take less time one by one.
 FEWEST_FOR_A_GROUP = 3
@@ -41,8 +37,16 @@ FEWEST_FOR_A_GROUP = 3
 
 @dataclass
 class Item:
-    """A picture on its way: what is known of it so far.  foreseen: in the plain network; warnings: what was said of it;
-    id: of its encryption; seconds: by step of the protocol, of a group's its share."""
+    """A picture on its way: what is known of it so far.
+
+    pixels: None until it was read;
+    plain: its class in the clear;
+    foreseen: it in the plain network;
+    warnings: what was said of it;
+    id: of its encryption;
+    told: whether its result was printed;
+    seconds: by step of the protocol, of a group's its share.
+    """
 
     path: Path
     pixels: np.ndarray | None = None
@@ -50,12 +54,11 @@ class Item:
     foreseen: Foreseen | None = None
     warnings: list[str] = field(default_factory=list)
     id: str = ""
-    logits: np.ndarray | None = None
-    reported: bool = False
+    told: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     def checked(self) -> dict[str, Any]:
-        """For programs: how far into its range the picture's largest value comes, where, and what was said of it."""
+        """Return for programs how far into its range its largest value comes, where, and what was said of it."""
         if self.foreseen is None:
             return {}
         reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
@@ -64,8 +67,12 @@ class Item:
 
 @dataclass
 class Group:
-    """Pictures that are evaluated together, by place; of most sets one alone.  job: in the server's request; seconds:
-    by step of the protocol, of all of them."""
+    """Pictures that are evaluated together; of most sets one alone.
+
+    items: by place;
+    job: in the server's request, once they are encrypted;
+    seconds: by step of the protocol, of all of them.
+    """
 
     items: list[Item]
     job: Job | None = None
@@ -73,7 +80,7 @@ class Group:
 
     @property
     def readable(self) -> list[Item]:
-        """Those that could be read; the places of others stay empty."""
+        """Return those that could be read; the places of others stay empty."""
         return [item for item in self.items if item.foreseen]
 
     @property
@@ -82,31 +89,21 @@ class Group:
 
     @property
     def files(self) -> dict[Path, str]:
-        """What the user knows the files of its job as."""
+        """Return what the user knows the files of its job as."""
         if self.job is None:
             return {}
         names = ", ".join(map(str, self.paths))
         return {self.job.ciphertext: f"the encryption of {names}", self.job.output: f"the result of {names}"}
 
-    def encrypt(self, client: Client, output: Path) -> None:
-        """Encrypt those that could be read into a file."""
-        from ..client.client import Named
-
-        named = [None if not i.foreseen or i.pixels is None else Named(i.pixels, str(i.path)) for i in self.items]
-        with self.timed("encrypt"):
-            ciphertext, ids = client.encrypt_group(named)
-            ciphertext.save(output)
-        for item, identity in zip(self.items, ids, strict=True):
-            item.id = identity
-
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """A step that they take together, and in equal shares."""
+        """Time a step that they take together, and in equal shares."""
         with timed(self.seconds, step):
             yield
         self.share(step)
 
     def share(self, step: str) -> None:
+        """Divide a step's time among the pictures."""
         for item in self.readable:
             item.seconds[step] = self.seconds[step] / len(self.readable)
 
@@ -120,12 +117,17 @@ class Each:
     def __init__(
         self, request: Request, printer: Printer, several: bool, names: Mapping[Path, str] | None = None
     ) -> None:
-        self.request, self.printer, self.several, self._names = request, printer, several, names or {}
+        self.request, self.printer, self.several, self._names = (
+            request,
+            printer,
+            several,
+            {} if names is None else names,
+        )
         self.code = ExitCode.OK
 
     @contextmanager
     def trying(self, *paths: Path, of_job: bool = False) -> Iterator[None]:
-        """What concerns the pictures of ``paths`` together: an error is told once, to programs of each.
+        """Try what concerns the pictures of ``paths`` together: an error is told once, to programs of each.
 
         of_job: the error is what a server says of one job, so it is that job's alone whatever its kind.
         """
@@ -144,7 +146,7 @@ class Each:
             self.printer.error(error)
 
     def name(self, path: Path) -> str:
-        """What the user knows it as."""
+        """Return what the user knows a file as."""
         return self._names.get(path, str(path))
 
     def end(self) -> None:
@@ -154,12 +156,12 @@ class Each:
 
 
 def several_inputs(request: Request) -> bool:
-    """Whether there may be several pictures, so that each is told by its name: a folder counts, of one too."""
+    """Return whether there may be several pictures, so that each is told by its name: a folder counts, of one too."""
     return len(request.inputs) > 1 or any(os.path.isdir(path) for path in request.inputs)
 
 
 def pictures_named(request: Request, each: Each) -> list[Item]:
-    """The pictures named, folders opened; a folder that cannot be is reported, and the others go on."""
+    """Return the pictures named, folders opened; a folder that cannot be is reported, and the others go on."""
     from ..model.picture import pictures_in
 
     items = []
@@ -170,7 +172,7 @@ def pictures_named(request: Request, each: Each) -> list[Item]:
 
 
 def grouped(request: Request, printer: Printer, items: list[Item], set_: ParameterSet) -> list[Group]:
-    """The pictures in groups that are evaluated together."""
+    """Return the pictures in groups that are evaluated together."""
     if set_.pictures > 1 and len(items) < FEWEST_FOR_A_GROUP and request.verbose >= 0:
         worth = f"set {set_.number} takes as long for one picture as for {set_.pictures}"
         printer.say(f"{worth}: for fewer than {FEWEST_FOR_A_GROUP}, set 6 is the better choice")
@@ -178,31 +180,7 @@ def grouped(request: Request, printer: Printer, items: list[Item], set_: Paramet
 
 
 def read_pixels(request: Request, path: Path) -> np.ndarray:
+    """Return a picture's pixels.  Errors: PictureError."""
     from ..model.picture import find_picture, read_picture
 
     return read_picture(find_picture(path), resize=request.resize)
-
-
-def foresee_range(printer: Printer, item: Item, client: Client) -> None:
-    """Look at the picture in the clear; a warning where encryption cannot follow, at every verbosity."""
-    assert item.pixels is not None
-    item.foreseen, cautions = client.foresee(item.pixels, str(item.path))
-    _warn(printer, item, cautions)
-
-
-def compare(printer: Printer, item: Item, client: Client) -> None:
-    """Warn where the decrypted logits are not the picture's, if it is known; at every verbosity."""
-    if item.foreseen and item.logits is not None:
-        _warn(printer, item, client.compare(item.logits, item.foreseen, str(item.path)))
-
-
-def _warn(printer: Printer, item: Item, cautions: Iterable[Caution]) -> None:
-    for caution in cautions:
-        item.warnings.append(caution.message)
-        printer.warning(*caution)
-
-
-def plain_model(weights: Weights) -> PlainNetwork:
-    from ..model.plain import PlainNetwork
-
-    return PlainNetwork(weights)

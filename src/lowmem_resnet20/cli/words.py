@@ -42,8 +42,13 @@ _FEWEST_LETTERS, _LIKENESS = 3, 0.75
 
 @dataclass(frozen=True)
 class Value:
-    """What may stand after a word: its name in the help, the field of Request it fills, how it is read; ``many``: all
-    that follows up to the next word."""
+    """What may stand after a word.
+
+    name: in the help;
+    field: of Request that it fills;
+    read: makes it of the text;
+    many: it is all that follows up to the next word.
+    """
 
     name: str
     field: str
@@ -53,7 +58,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the values that follow it at once, the options it takes and those it cannot do without."""
+    """A command.
+
+    values: what follows it at once;
+    options: those it takes;
+    required: those it cannot do without.
+    """
 
     name: str
     help: str
@@ -137,14 +147,14 @@ def _engine(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """An address or a name; whoever uses it says what is wrong with it."""
+    """Take an address or a name: whoever uses it says what is wrong with it."""
     if not text or not text.isprintable():
         raise UsageError(f"{text!r} cannot be an address or a name")
     return text
 
 
 def _job(text: str) -> str:
-    """Such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
+    """Take a name such as 6-0123456789abcdef01234567: the number of its parameter set, then its own."""
     if not re.fullmatch(r"[0-9]{1,9}-[0-9a-f]{24}", text):
         raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text
@@ -356,12 +366,12 @@ def parse(words: Sequence[str]) -> Request:
 
 
 def usage(values: Sequence[Value]) -> str:
-    """The names of the values, each after a space."""
+    """Write the names of the values, each after a space."""
     return "".join(f" {value.name}" for value in values)
 
 
 def epilog() -> str:
-    """The table of words as the help shows it."""
+    """Return the table of words as the help shows it."""
     commands = [(c.name + usage(c.values), c.help) for c in COMMANDS.values()]
     options = [(o.name + usage(_OPTION_VALUES[o.name]), _option_help(o)) for o in OPTIONS.values()]
     codes = [(str(code.value), code.name.lower()) for code in ExitCode]
@@ -371,7 +381,7 @@ def epilog() -> str:
 
 
 def unknown(word: str, after: str = "") -> UsageError:
-    """The error for a word that is not in the table, with the spelling that was meant, if it can be told.
+    """Return the error for a word that is not in the table, with the spelling that was meant, if it can be told.
 
     after: the word before it, with all that it takes.
     """
@@ -402,17 +412,17 @@ def unknown(word: str, after: str = "") -> UsageError:
 
 
 def _assigned(word: str, value: str) -> str:
-    """How ``word=value`` is written here."""
+    """Return how ``word=value`` is written here."""
     return f"{word} {value}" if _values(word) and value else word
 
 
 def _values(word: str) -> tuple[Value, ...]:
-    """What stands after a known word."""
+    """Return what stands after a known word."""
     return COMMANDS[word].values if word in COMMANDS else _OPTION_VALUES.get(word, ())
 
 
 def _close(word: str) -> list[str]:
-    """The known word that is most like this one, or begins like it, or means the same, if any does."""
+    """Return the known word that is most like this one, or begins like it, or means the same, if any does."""
     fewest = 1 if word.startswith("-") else _FEWEST_LETTERS
     word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
     if word in _SYNONYMS:
@@ -442,7 +452,7 @@ def _take(word: str, value: Value, rest: list[str]) -> Any:
 
 
 def _mistaken(text: str) -> bool:
-    """Whether ``text`` is rather a misspelt word than one more file."""
+    """Return whether ``text`` is rather a misspelt word than one more file."""
     if os.path.lexists(text):
         return False
     name, equals, _ = text.partition("=")
@@ -462,7 +472,7 @@ def _take_one(word: str, value: Value, rest: list[str]) -> Any:
 
 
 def _command(seen: Sequence[str]) -> Command:
-    """The command among the words, once the options are seen to go with it."""
+    """Return the command among the words, once the options are seen to go with it."""
     command = next((COMMANDS[word] for word in seen if word in COMMANDS), None)
     if command is None:
         raise UsageError("no command given", f"one of {', '.join(COMMANDS)}; {_HELP_HINT}")

@@ -112,7 +112,8 @@ class Client(AbstractContextManager):
         pictures: (colours, width, width) each, floating, in [0, 1], as :func:`.read_picture` gives them;
         names: of each, which its result will repeat; they are kept in the client's folder and go nowhere else.
 
-        Errors: PictureError; EnvironmentFault where the list of encryptions cannot be written.
+        Errors: PictureError; ValueError for more or fewer names than pictures; EnvironmentFault where the list of
+        encryptions cannot be written.
         """
         names = names or [f"picture {number}" for number in range(1, len(pictures) + 1)]
         named = [Named(pixels, name) for pixels, name in zip(pictures, names, strict=True)]
@@ -241,7 +242,7 @@ class Client(AbstractContextManager):
 
     @cached_property
     def context(self) -> ClientContext:
-        """OpenFHE's context."""
+        """Return OpenFHE's context."""
         return client_context(read_context(self._side / CONTEXT))
 
     @property
@@ -258,7 +259,7 @@ class Client(AbstractContextManager):
 
     @cached_property
     def _secret_key(self) -> PrivateKey:
-        """The only place where it is read."""
+        """Read the secret key: the only place where that is done."""
         path = self._secret_key_file()
         with os_errors("read", path):
             content = path.read_bytes()
@@ -273,7 +274,7 @@ class Client(AbstractContextManager):
         return self._passphrase(path) if callable(self._passphrase) else encoded(self._passphrase)
 
     def _secret_key_file(self) -> Path:
-        """Its path.  Errors: KeyFolderError unless it is its owner's alone."""
+        """Return its path.  Errors: KeyFolderError unless it is its owner's alone."""
         path = self._side / SECRET_KEY
         with os_errors("read", path):
             if path.stat().st_mode & 0o077:

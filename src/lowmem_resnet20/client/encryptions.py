@@ -22,8 +22,12 @@ FILE_NAME = "pictures.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """An encryption.  id: of the ciphertext, in a group with the picture's place (see :mod:`..files.group`); pixels:
-    digest of what was encrypted; name: of the picture's file."""
+    """An encryption.
+
+    id: of the ciphertext, in a group with the picture's place (see :mod:`..files.group`);
+    pixels: digest of what was encrypted;
+    name: of the picture.
+    """
 
     id: str
     pixels: str
@@ -31,7 +35,7 @@ class Entry:
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
-    """Of pixels (colours, width, width) in [0, 1]: the same picture gives the same, whatever its file is called."""
+    """Return a digest of pixels (colours, width, width) in [0, 1], whatever the picture's file is called."""
     return hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.float64).tobytes()).hexdigest()
 
 
@@ -52,7 +56,7 @@ def record(folder: Path, entry: Entry) -> None:
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:
-    """The encryptions by id; a line that a power cut left incomplete is passed over.  Errors: EnvironmentFault."""
+    """Return the encryptions by id; a line that a power cut left incomplete is left out.  Errors: EnvironmentFault."""
     path = folder / FILE_NAME
     try:
         lines = path.read_bytes().splitlines()

@@ -81,7 +81,7 @@ def generate_keys(
 
 
 def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
-    """Keys in the native form, each as long as the levels of its uses."""
+    """Make keys in the native form, each as long as the levels of its uses."""
     towers = longest(key_plan(set_))
     kept = sum(key_bytes(set_, count) for count in towers.values())
     at_once = set_.switching_key_bytes  # OpenFHE's own, on its way
@@ -101,7 +101,7 @@ def _generate_native(set_: ParameterSet, new: Path, progress: Progress, seal: Se
 
 
 def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: Seal) -> None:
-    """Keys in OpenFHE's form, in files by the stages that use them."""
+    """Make keys in OpenFHE's form, in files by the stages that use them."""
     needed, bootstrapping = _rotations_by_stage(set_)
     shared = power_of_two_rotations(set_)
     files = _divide({stage: steps - shared for stage, steps in needed.items()})
@@ -127,7 +127,7 @@ def _generate_openfhe(set_: ParameterSet, new: Path, progress: Progress, seal: S
 
 
 def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
-    """By stage: all rotations its layers and bootstrapping do, and those of bootstrapping alone; in [1, N/2)."""
+    """Return the rotations, by stage, of layers and bootstrapping, and those of bootstrapping alone, in [1, N/2)."""
     bootstrapping = bootstrapping_rotations(set_)
     layers = {
         stage: frozenset(step % set_.full_slots for step in steps) for stage, steps in plan(set_).rotations.items()
@@ -136,7 +136,7 @@ def _rotations_by_stage(set_: ParameterSet) -> tuple[dict[int, frozenset[int]], 
 
 
 def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...], set[int]]]:
-    """Rotations into files by the stages that use them: name -> (stages, steps)."""
+    """Divide rotations into files by the stages that use them: name -> (stages, steps)."""
     users: dict[int, tuple[int, ...]] = {}
     for step in sorted(frozenset().union(*needed.values())):
         users[step] = tuple(stage for stage in sorted(needed) if step in needed[stage])
@@ -149,7 +149,7 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
 def _folder_bytes(
     set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
 ) -> int:
-    """Disk that the keys take, a hundredth more rather than less."""
+    """Return the disk that the keys take, a hundredth more rather than less."""
     rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
     ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
     return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
@@ -158,7 +158,7 @@ def _folder_bytes(
 
 
 def _write_basic_keys(new: Path, set_: ParameterSet, pair: KeyPair, seal: Seal) -> None:
-    """The secret key is serialised in memory: no file ever holds it otherwise than sealed."""
+    """Write them; the secret key is serialised in memory: no file ever holds it otherwise than sealed."""
     client, server = new / CLIENT, new / SERVER
     client.mkdir(mode=0o700)
     server.mkdir(mode=0o755)

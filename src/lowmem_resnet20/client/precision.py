@@ -24,10 +24,12 @@ from .client import Client
 class LayerPrecision:
     """Values of one layer and their error, in the unit of the network's real values.
 
-    least, largest: of the decrypted values; worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
-    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value; deviation: rms error in the
-    unit of the encrypted values; bootstrap: whether this is a refresh, compared with what it does to its own input, or
-    a layer, compared with the plain model.
+    least, largest: of the decrypted values;
+    worst, high, mean, rms: error over all slots, ``high`` its 99th percentile;
+    bits, mean_bits: -log2 of the worst and of the mean error relative to the largest value;
+    deviation: rms error in the unit of the encrypted values;
+    bootstrap: whether this is a refresh, compared with what it does to its own input, or a layer, compared with the
+    plain model.
     """
 
     name: str
@@ -85,7 +87,11 @@ def inspect_checkpoints(
 
 @dataclass(frozen=True)
 class _Checkpoints:
-    """Those of one picture of a group.  number: its place; stages: by ReLU."""
+    """Checkpoints of one picture of a group.
+
+    number: its place;
+    stages: by ReLU.
+    """
 
     set: ParameterSet
     folder: Path
@@ -97,14 +103,14 @@ class _Checkpoints:
         return self.folder / f"{value_name(layer, which) if len(of_all) > 1 else layer}.ct"
 
     def values(self, relu: str, slots: np.ndarray) -> np.ndarray:
-        """(channels, width, width) of the picture."""
+        """Return those (channels, width, width) of the picture."""
         of_all, which = self._place(relu)
         stage, channels = self.stages[relu], self.set.architecture.relu_channels()[relu]
         pictures = unpack(slots, self.set.pictures_in(stage), channels, self.set.architecture.stage_width(stage))
         return pictures[of_all[which].index(self.number)]
 
     def _place(self, relu: str) -> tuple[list, int]:
-        """The pictures of each ciphertext of the stage, and which of these holds this one."""
+        """Return the pictures of each ciphertext of the stage, and which of these holds this one."""
         of_all = places(self.set, self.stages[relu])
         [which] = [i for i, numbers in enumerate(of_all) if self.number in numbers]
         return of_all, which
@@ -113,7 +119,7 @@ class _Checkpoints:
 def _compare(
     name: str, found: np.ndarray, expected: np.ndarray, unit: np.ndarray, *, bootstrap: bool = False
 ) -> LayerPrecision:
-    """found, expected: (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
+    """Compare values (channels, width, width) as encrypted, in units of ``unit`` (channels,)."""
     deviation = float(np.sqrt(np.mean((found - expected) ** 2)))
     found, expected = (values * unit[:, None, None] for values in (found, expected))
     error = np.abs(found - expected)
@@ -125,7 +131,7 @@ def _compare(
 
 
 def table(layers: Sequence[LayerPrecision]) -> str:
-    """The layers' range of values and errors, a line each."""
+    """Write the layers' range of values and errors, a line each."""
     width = max((len(layer.name) for layer in layers), default=0)
     lines = [f"{'checkpoint':<{width}}  {'least':>8}  {'largest':>8}  {'worst':>9}  {'rms':>9}  {'bits':>5}"]
     for layer in layers:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 
 from ..errors import KeyFolderError
 
@@ -20,7 +19,7 @@ _KEY_BYTES, _SALT_BYTES, _NONCE_BYTES = 32, 16, 12
 
 
 def sealer(passphrase: bytes) -> Callable[[bytes], bytes]:
-    """What seals bytes under ``passphrase``.  The key is made at once, so that nothing can fail for want of it later.
+    """Return what seals bytes under ``passphrase``.  The key is made at once, so that nothing can fail for want of it.
 
     Errors: ImportError without the package cryptography; MemoryError.
     """
@@ -49,7 +48,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def opened(sealed: bytes, passphrase: bytes) -> bytes:
-    """What was sealed.  Errors: KeyFolderError for another passphrase or altered bytes; as :func:`sealer`."""
+    """Return what was sealed.  Errors: KeyFolderError for another passphrase or altered bytes; as :func:`sealer`."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -62,9 +61,7 @@ def opened(sealed: bytes, passphrase: bytes) -> bytes:
         raise KeyFolderError("the passphrase is not the one that the secret key was protected by") from None
 
 
-@cache
 def _key(passphrase: bytes, salt: bytes) -> bytes:
-    """Made once a process, for the key is read once for each picture."""
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     return Scrypt(salt=salt, length=_KEY_BYTES, n=_COST, r=_BLOCK_SIZE, p=_PARALLEL).derive(passphrase)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def cache_home() -> Path:
-    """``lowmem-resnet20`` in XDG_CACHE_HOME, which counts only if it does not depend on the working directory, else in
-    ``~/.cache``; it need not be there.
+    """Return ``lowmem-resnet20`` in XDG_CACHE_HOME, which counts only if it does not depend on the working directory,
+    else in ``~/.cache``; it need not be there.
 
     Errors: OSError where the user has no home folder.
     """
@@ -24,8 +24,8 @@ def cache_home() -> Path:
 
 
 def make_private_folder(path: Path) -> int:
-    """A descriptor of a folder that this process's user alone can look into and write to.  It is made (0700) if it is
-    missing, and so are those it lies in, whatever the umask.
+    """Return a descriptor of a folder that this process's user alone can look into and write to.  It is made (0700) if
+    it is missing, and so are those it lies in, whatever the umask.
 
     What is opened relative to the descriptor is this user's, whoever may write to the folders above.
     Errors: OSError, also where a link has its name, or another user owns the folder or may look into it.

@@ -27,7 +27,7 @@ _START = (
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs ``module`` of this package (such as "server.worker") as ``__main__``.
+    """Return the command line that runs ``module`` of this package (such as "server.worker") as ``__main__``.
 
     The process it starts is killed when this one ends.  Start it from the main thread: the death of the thread that
     started it counts as this process's.
@@ -39,7 +39,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def run(module: str, parent: int) -> None:
-    """In the child: run ``module`` as ``__main__``, until process ``parent`` ends at the latest."""
+    """Run, in the child, ``module`` as ``__main__``, until process ``parent`` ends at the latest."""
     end_with_parent(parent)
     _receive_signals()
     runpy.run_module(f"{_PACKAGE}.{module}", run_name="__main__", alter_sys=True)

@@ -30,7 +30,7 @@ _MEMORY = {
 
 
 def memory_left() -> Iterator[int]:
-    """Bytes, of each limit on this process's group and those it lies in: the limit less what cannot be dropped."""
+    """Yield bytes of each limit on this process's group and those it lies in: the limit less what cannot be dropped."""
     for version, folder in _groups("memory"):
         files = _MEMORY[version]
         with suppress(OSError, ValueError):  # it has no limits
@@ -43,7 +43,7 @@ def memory_left() -> Iterator[int]:
 
 
 def processors_granted() -> Iterator[int]:
-    """Processors, rounded up, of each quota on this process's group and those it lies in."""
+    """Yield processors, rounded up, of each quota on this process's group and those it lies in."""
     for version, folder in _groups("cpu"):
         with suppress(OSError, ValueError, ZeroDivisionError):  # none, or "max"
             if version == 2:
@@ -56,8 +56,8 @@ def processors_granted() -> Iterator[int]:
 
 
 def _groups(controller: str) -> Iterator[tuple[int, Path]]:
-    """Version and folder of the group of this process that ``controller`` looks at, and of those it lies in, up to the
-    outermost that can be seen, wherever mounted."""
+    """Yield version and folder of the group of this process that ``controller`` looks at, and of those it lies in, up
+    to the outermost that can be seen, wherever mounted."""
     try:
         mounts = (_PROCESS / "mountinfo").read_text(errors="surrogateescape").splitlines()
         groups = (_PROCESS / "cgroup").read_text(errors="surrogateescape").splitlines()
@@ -76,7 +76,7 @@ def _groups(controller: str) -> Iterator[tuple[int, Path]]:
 
 
 def _upwards(mount_point: str, root: str, group: str) -> Iterator[Path]:
-    """The folders of a group and those it lies in.  root: the group that the mount point shows."""
+    """Return the folders of a group and those it lies in.  root: the group that the mount point shows."""
     top = Path(mount_point.replace("\\040", " "))
     inside = Path(group).relative_to(root) if Path(group).is_relative_to(root) else Path()
     if ".." not in inside.parts:

@@ -9,7 +9,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_core_dumps() -> None:
-    """From now on a crash leaves no core file, and no other process of the same user may read this one's memory.
+    """Have a crash leave no core file, and no other process of the same user read this one's memory, from now on.
 
     The limit alone does not keep the system from handing the image to a program that collects it.
     """

@@ -106,7 +106,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def written_file(path: Path) -> Path:
-    """The file that is replaced when ``path`` is written: where it is a link, the file that is linked to.
+    """Return the file that is replaced when ``path`` is written: where it is a link, the file that is linked to.
 
     Errors: UsageError if it is no regular file, or where this program's own messages go; EnvironmentFault if it is a
     folder or cannot be looked at.
@@ -131,7 +131,7 @@ def make_folder(path: Path, *, parents: bool = True) -> None:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """``path`` with a longer name, in which a hash stands for a name that leaves no room for it."""
+    """Return ``path`` with a longer name, in which a hash stands for a name that leaves no room for it."""
     name = os.fsencode(path.name)
     if len(name) + len(ending) > _LONGEST_NAME_BYTES:
         hidden = "." if path.name.startswith(".") else ""
@@ -154,7 +154,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def check_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """That the disk of ``folder`` has room for ``what`` (plural).  Errors: EnvironmentFault."""
+    """Raise EnvironmentFault unless the disk of ``folder`` has room for ``what`` (plural)."""
     with os_errors("look at", folder):
         disk = os.statvfs(folder)
     free_bytes = disk.f_bavail * disk.f_frsize
@@ -166,7 +166,7 @@ def check_space(folder: Path, needed_bytes: int, what: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits.  Errors: EnvironmentFault if it cannot be read."""
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits.  Errors: EnvironmentFault if it cannot be read."""
     digest = hashlib.sha256()
     with os_errors("read", Path(path)), open(path, "rb") as file:
         while chunk := file.read(_READ_CHUNK_BYTES):
@@ -175,7 +175,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: LowmemError) -> bytes:
-    """A file's content, of at most so many bytes.
+    """Return a file's content, of at most so many bytes.
 
     Errors: ``missing`` where there is no file, ``too_large``; EnvironmentFault for any other OSError.
     """
@@ -192,8 +192,8 @@ def read_bounded(path: Path, most_bytes: int, missing: LowmemError, too_large: L
 
 
 def hiding_hint(path: Path, otherwise: str) -> str:
-    """What to do about a secret that others can read: ``otherwise`` where this user cannot change its mode, as of one
-    that is mounted into a container."""
+    """Return what to do about a secret that others can read: ``otherwise`` where this user cannot change its mode, as
+    of one that is mounted into a container."""
     try:
         path.chmod(stat.S_IMODE(path.stat().st_mode))  # which is as it was
     except OSError:
@@ -202,7 +202,7 @@ def hiding_hint(path: Path, otherwise: str) -> str:
 
 
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
-    """The one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
+    """Return the one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
     number = error.errno or 0  # below zero it is getaddrinfo's
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     hint = _HINTS.get(number, "") if action in _WRITING or number in _OF_THE_DISK else ""
@@ -211,7 +211,7 @@ def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> Envir
 
 @contextmanager
 def os_errors(action: str, path: Path) -> Iterator[None]:
-    """Inside this context an OSError is the error of about to ``action`` ``path``."""
+    """Raise, for an OSError inside, the error of about to ``action`` ``path``."""
     try:
         yield
     except OSError as error:
@@ -235,7 +235,7 @@ def _linked(path: Path) -> Path:
 
 @contextmanager
 def _temporary(target: Path, make: Callable[[Path], int]) -> Iterator[Path]:
-    """A new temporary of ``target``, locked while the context lasts; removed if it is still there at the end.
+    """Make a new temporary of ``target``, locked while the context lasts; removed if it is still there at the end.
 
     make: makes the file or folder of a name, and returns a descriptor of it.
     """
@@ -344,7 +344,7 @@ def _rename_folder(temporary: Path, target: Path) -> None:
 
 
 def exists_already(target: Path) -> KeyFolderError:
-    """The error for an output that would replace a key folder."""
+    """Return the error for an output that would replace a key folder."""
     return KeyFolderError(
         f"{target} exists already",
         "nothing is overwritten: use what is there, remove it yourself, or name another folder with: keys DIR",
@@ -353,7 +353,7 @@ def exists_already(target: Path) -> KeyFolderError:
 
 @contextmanager
 def private_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder that only its owner can read, removed at the end however it comes."""
+    """Make a temporary folder that only its owner can read, removed at the end however it comes."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:

@@ -7,13 +7,13 @@ import re
 
 
 def is_host_name(text: str) -> bool:
-    """Whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's look-up
-    raises UnicodeError."""
+    """Return whether it is a host's name, in small letters.  Labels have 1 to 63 characters: for others Python's
+    look-up raises UnicodeError."""
     return bool(re.fullmatch(r"(?=[a-z0-9])([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{0,62}[a-z0-9]", text))
 
 
 def host_and_port(text: str) -> tuple[str, int] | None:
-    """Of ``HOST:PORT``, of IPv6 ``[HOST]:PORT``, the host without brackets and the port, 0 to 65535; None of others."""
+    """Return host, without brackets, and port, 0 to 65535, of ``HOST:PORT`` or ``[IPV6]:PORT``; None of others."""
     found = re.fullmatch(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", text)
     if not found or int(found["port"]) > 65535:
         return None
@@ -23,12 +23,12 @@ def host_and_port(text: str) -> tuple[str, int] | None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether nothing that is sent to a host of that name leaves this machine."""
+    """Return whether nothing that is sent to a host of that name leaves this machine."""
     return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def is_ip(host: str) -> bool:
-    """Whether it is an address, not a name."""
+    """Return whether it is an address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -42,14 +42,14 @@ def run_clean_ups() -> None:
 
 
 def wait_if_ending() -> None:
-    """Never return if the process is being ended: what fails now fails because of the clean-ups."""
+    """Wait for ever if the process is being ended: what fails now fails because of the clean-ups."""
     while _ending.is_set():
         time.sleep(1)
 
 
 @contextmanager
 def ends_at_once() -> Iterator[None]:
-    """Inside this context SIGINT, SIGTERM and SIGHUP end the process at once, cleanly.
+    """Have SIGINT, SIGTERM and SIGHUP end the process at once, cleanly, inside this context.
 
     A signal that this process was started to ignore (``nohup``) stays ignored.  Enter it before numpy
     or OpenFHE are imported: the threads they start must inherit the blocked signals.

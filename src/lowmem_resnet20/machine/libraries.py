@@ -11,7 +11,7 @@ _WHEELS = "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc
 
 
 def loading_hint(environment: Mapping[str, str]) -> str:
-    """What to do about OpenFHE's failure to load."""
+    """Return what to do about OpenFHE's failure to load."""
     for variable in ("LD_PRELOAD", "LD_LIBRARY_PATH"):
         for named in environment.get(variable, "").replace(" ", ":").split(":"):
             if named and _holds_openfhe(Path(named)):

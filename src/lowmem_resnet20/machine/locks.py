@@ -12,12 +12,12 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EB
 
 
 def lock(descriptor: int) -> bool | None:
-    """Whether this process now holds the lock of an open file or folder; None where the file system has no locks."""
+    """Take the lock of an open file or folder, and return whether it is held; None where the file system has none."""
     return _take(descriptor, fcntl.LOCK_EX)
 
 
 def share(descriptor: int) -> bool | None:
-    """As :func:`lock`, of a lock that others may hold as well, if they share it too."""
+    """Take a lock, as :func:`lock`, that others may hold as well, if they share it too."""
     return _take(descriptor, fcntl.LOCK_SH)
 
 

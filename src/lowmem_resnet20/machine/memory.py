@@ -1,4 +1,4 @@
-"""Memory of this process and of the machine (Linux)."""
+"""Return the memory of this process and of the machine (Linux)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory this process has had in RAM.
+    """Return the most memory this process has had in RAM.
 
     Read from VmHWM, where there is one: ``getrusage`` of a new process starts from the peak of the one that started it.
     """
@@ -30,8 +30,8 @@ def peak_resident_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that this process can still have: the least of what the machine has to spare, swap included, of what each
-    control group it is in has left, and of its own limit (``ulimit -v``)."""
+    """Return the memory that this process can still have: the least of what the machine has to spare, swap included, of
+    what each control group it is in has left, and of its own limit (``ulimit -v``)."""
     machine = _table(Path("/proc/meminfo"))
     left = [machine["MemAvailable"] + machine.get("SwapFree", 0), *memory_left()]
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -48,6 +48,6 @@ def return_freed_memory() -> None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Name and bytes of the lines ``Name:  123 kB`` of a file of /proc."""
+    """Read name and bytes of the lines ``Name:  123 kB`` of a file of /proc."""
     rows = (line.split() for line in path.read_text(errors="replace").splitlines())
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3 and row[2] == "kB"}

@@ -22,7 +22,7 @@ _VARIABLES = ("NUMBA_", "LLVMLITE_", "VS_PROFILER")
 
 
 def shield() -> None:
-    """From now on whoever imports numba gets it with the settings that it comes with."""
+    """Give whoever imports numba from now on the settings that it comes with."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -13,7 +13,7 @@ from .files import os_errors, written_file
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Before any work: that each output can be written, and that none is an input under whatever name.
+    """Check, before any work, that each output can be written, and that none is an input under whatever name.
 
     Errors: UsageError for a device, a pipe, an input, and an output named twice; EnvironmentFault if one cannot be
     written.
@@ -33,7 +33,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def files_in(*paths: Path) -> Iterator[Path]:
-    """The files among ``paths``, and those in the folders among them, however deep."""
+    """Return the files among ``paths``, and those in the folders among them, however deep."""
     for path in paths:
         if path.is_dir():
             yield from (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
@@ -42,7 +42,7 @@ def files_in(*paths: Path) -> Iterator[Path]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """The same for every name of a file; None if it cannot be found."""
+    """Return the same for every name of a file; None if it cannot be found."""
     with suppress(OSError):
         found = os.stat(path)
         return found.st_dev, found.st_ino

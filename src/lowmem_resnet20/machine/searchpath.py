@@ -11,7 +11,7 @@ import sys
 
 
 def trusted_path() -> list[str]:
-    """``sys.path`` without the working directory, unless packages are installed there."""
+    """Return ``sys.path`` without the working directory, unless packages are installed there."""
     installed = {*site.getsitepackages(), site.getusersitepackages()}
     try:
         here = {"", os.getcwd(), os.path.realpath(os.getcwd())}

@@ -14,12 +14,12 @@ def labelled(label: str, message: str, hint: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text`` with whatever is not printable (line ends, terminal codes, bytes of no letter) written as escapes."""
+    """Write ``text`` with escapes for what is not printable: line ends, terminal codes, bytes of no letter."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in decoded(text))
 
 
 def decoded(value: Any) -> Any:
-    """``value`` with the bytes of names that are not UTF-8 written as ``\\xe9``: JSON has no other form for them that
+    """Write the bytes of names in ``value`` that are not UTF-8 as ``\\xe9``: JSON has no other form for them that
     every reader takes."""
     if isinstance(value, str):
         text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in value)

@@ -15,7 +15,7 @@ AVX2 = "avx2"
 
 
 def threads_asked() -> int | None:
-    """The most threads; None where nothing is said, or nothing that can be done."""
+    """Return the most threads; None where nothing is said, or nothing that can be done."""
     text = os.environ.get(THREADS, "")
     return int(text) if _is_count(text) else None
 
@@ -25,7 +25,7 @@ def only_avx2() -> bool:
 
 
 def misunderstood() -> list[str]:
-    """A line for each variable whose content is none: it counts as not set."""
+    """Return a line for each variable whose content is none: it counts as not set."""
     threads, vectors = os.environ.get(THREADS, ""), os.environ.get(VECTORS, "")
     lines = []
     if threads and not _is_count(threads):

@@ -23,7 +23,7 @@ _OWN, _EACH = 64, 2
 
 
 def web_server(app: Any, *, grace_seconds: int | None = None, log_level: str | None = None) -> uvicorn.Server:
-    """A server for the ASGI application ``app``.  grace_seconds: for answers on their way when it ends.
+    """Make a server for the ASGI application ``app``.  grace_seconds: for answers on their way when it ends.
 
     uvicorn would take workers and trusted proxies from the environment, and addresses from X-Forwarded-For: the
     application's ``client`` is who has connected.
@@ -53,7 +53,7 @@ def web_server(app: Any, *, grace_seconds: int | None = None, log_level: str | N
 
 
 def _connections() -> int:
-    """How many there may be at once, once this process may open as many files as they need, if the system lets it."""
+    """Let this process open as many files as they need, if it may, and return how many there may be at once."""
     wanted = _OWN + _BACKLOG + _EACH * _MOST
     soft, hard = (
         wanted if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -101,8 +101,8 @@ class _Connection(H11Protocol):
             self._timer = self.loop.call_later(SECONDS, self._watch, awaited)
 
     def _awaited(self) -> object:
-        """What the client has to do, and how far it has come; None where it is the server that is waited for.  Of the
-        head of a request nothing counts but the whole."""
+        """Return what the client has to do, and how far it has come; None where the server is waited for.  Of
+        the head of a request nothing counts but the whole."""
         if unread := self.transport.get_write_buffer_size():
             return "read", unread
         if self.conn.their_state is h11.IDLE:
@@ -112,7 +112,7 @@ class _Connection(H11Protocol):
         return None
 
     def _to_be_called_for(self) -> bool:
-        """Whether the client waits for the word to send."""
+        """Return whether the client waits for the word to send."""
         return self.cycle.waiting_for_100_continue and not self.cycle.response_complete
 
     def _make_room(self) -> None:
@@ -125,5 +125,5 @@ class _Connection(H11Protocol):
             self.logger.warning("Too many connections: one without a request was ended.")
 
     def _is_idle(self) -> bool:
-        """Whether no request is being answered."""
+        """Return whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete

@@ -65,17 +65,17 @@ class Progress(AbstractContextManager):
 
     @property
     def times(self) -> list[Ended]:
-        """The steps that have ended, in order."""
+        """Return the steps that have ended, in order."""
         return list(self._times)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since ``start``."""
+        """Return the seconds since ``start``."""
         return self._clock() - self._started
 
     @property
     def rest(self) -> float | None:
-        """Estimated seconds to the end, by the last step of each kind; None while too few kinds have been seen."""
+        """Estimate the seconds to the end, by the last step of each kind; None while too few kinds have been seen."""
         now = self._now  # a live display asks from another thread, while the next step may begin
         ahead = [*self._coming, *([now] if now else [])]
         known = [step for step in ahead if step.kind in self._paces]
@@ -86,7 +86,7 @@ class Progress(AbstractContextManager):
         return max(total - spent, 0.0)
 
     def start(self, title: str) -> None:
-        """A piece of work begins, such as "generating keys"."""
+        """Begin a piece of work, such as "generating keys"."""
         self._end_step()
         self._title, self._coming = title, []
         self._started = self._clock()
@@ -97,7 +97,7 @@ class Progress(AbstractContextManager):
         self._coming = list(steps)
 
     def step(self, stage: str, name: str) -> None:
-        """A layer or operation of a stage begins, and the one before it has ended."""
+        """Begin a layer or operation of a stage; the one before it has ended."""
         self._end_step()
         self._step = (stage, name)
         for i, planned in enumerate(self._coming):
@@ -107,7 +107,7 @@ class Progress(AbstractContextManager):
         self._step_started = self._clock()
 
     def forget_paces(self) -> None:
-        """The steps so far were told after they had ended: the time between them says nothing of those to come."""
+        """Forget how long steps took that were told after they had ended: it says nothing of those to come."""
         self._paces.clear()
 
     def message(self, text: str) -> None:
@@ -121,7 +121,7 @@ class Progress(AbstractContextManager):
         """Make room for a line that is written as the process ends."""
 
     def close(self) -> None:
-        """The work has ended, well or not; the display goes away.  May be called twice."""
+        """End the work, done or not, and the display.  May be called twice."""
         self._end_step()
 
     def __exit__(self, *_: object) -> None:
@@ -270,7 +270,7 @@ class RichProgress(Progress):
 
 
 def make_progress(verbose: int, stream: TextIO | None) -> Progress:
-    """The display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines.
+    """Return the display for a verbosity: -1 none, 0 live on a terminal and none elsewhere, 1 and 2 lines.
 
     It goes on without showing anything once the stream (None: closed) cannot be written to.
     """
@@ -291,14 +291,14 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 
 
 def format_bytes(count: int) -> str:
-    """``10523000000`` as ``9.80 GiB``; MiB below a gibibyte."""
+    """Write ``10523000000`` as ``9.80 GiB``; MiB below a gibibyte."""
     if count >= 1 << 30:
         return f"{count / (1 << 30):.2f} GiB"
     return f"{count / (1 << 20):.0f} MiB"
 
 
 def format_seconds(seconds: float) -> str:
-    """``512.34`` as ``8 min 32 s``; ``12.3 s`` below a minute."""
+    """Write ``512.34`` as ``8 min 32 s``; ``12.3 s`` below a minute."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

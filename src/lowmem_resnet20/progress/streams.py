@@ -28,12 +28,12 @@ def occupy_closed_descriptors() -> None:
 
 
 def shows_more_than_text(stream: TextIO) -> bool:
-    """Whether colour and lines that change may be written to it: a terminal, and not one without such abilities."""
+    """Return whether a stream takes colour and lines that change: a terminal, and not one without such abilities."""
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def reports(stream: TextIO | None) -> TextIO:
-    """A stream that writes to ``stream`` as long as that can be written to, and never fails.  None: it is closed."""
+    """Return what writes to ``stream`` as long as that can be written to, and never fails.  None: it is closed."""
     return cast(TextIO, stream if isinstance(stream, _Reports) else _Reports(stream))
 
 
@@ -57,7 +57,7 @@ class Results:
         return self._stream is not None and shows_more_than_text(self._stream)
 
     def finish(self) -> None:
-        """Errors: EnvironmentFault if a result could not be written."""
+        """Raise EnvironmentFault if a result could not be written."""
         if self._fault is not None:
             raise self._fault
 
@@ -111,7 +111,7 @@ class _Reports(io.TextIOBase):
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """``text`` with an escape for each letter that the stream's encoding lacks."""
+    """Write ``text`` with an escape for each letter that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None)
     return text.encode(encoding, "backslashreplace").decode(encoding) if encoding else text
 
