@@ -3,7 +3,7 @@
 
     scripts/operations.py PICTURE SET [SET ...] [--keys DIR] [--record]
 
-The server's module runs in this process, with every operation of its evaluator timed; of the native one also the parts
+The server runs in this process, with every operation of its evaluator timed; of the native one also the parts
 of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
 must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each
 set, whose keys must be there and name its evaluator; nothing else should run meanwhile.
@@ -12,27 +12,26 @@ set, whose keys must be there and name its evaluator; nothing else should run me
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowmem_resnet20.client import client
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.files.keystore import SERVER, Manifest, keys_set
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
-from lowmem_resnet20.progress.display import Progress, SilentProgress
-from lowmem_resnet20.server import server
+from lowmem_resnet20.progress.display import Progress
 from lowmem_resnet20.server.engine import Engine
-from lowmem_resnet20.server.request import Job
+from lowmem_resnet20.server.server import Server, open_engine
 from measurements import record, rows_of, table
 from origin import OF_AN_EVALUATION, Origin, stamp
 
@@ -165,7 +164,7 @@ def bandwidth(threads: int, megabytes: int = 256) -> float:
 
 def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine:
     """The engine of the folder, watched."""
-    engine = server.open_engine(folder, set_, manifest, progress)
+    engine = open_engine(folder, set_, manifest, progress)
     evaluator: Any = engine.evaluator
     if set_.engine == NATIVE:
         load_stage = evaluator._load_stage
@@ -198,15 +197,12 @@ def measure(
 ) -> dict[str, Spent]:
     """What was spent on each kind, and on the whole."""
     watch = Stopwatch()
-    with tempfile.TemporaryDirectory() as temporary:
-        job = Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
-        client.encrypt_picture(folder, set_, pixels, weights, job.ciphertext, "picture")
-        started = time.monotonic()
-        opening = lambda *arguments: open_watched(watch, *arguments)
-        [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), opening=opening)
+    with Client(folder, weights, set_=set_) as client:
+        sent = client.encrypt(pixels)
+    started = time.monotonic()
+    with Server(folder, weights, set_=set_, opening=partial(open_watched, watch)) as server:
+        server.evaluate(sent)
         total = time.monotonic() - started
-    if outcome.error:
-        raise outcome.error
     order = dict.fromkeys((*PARTS.values(), EXPONENTIAL, *KINDS.values()))
     spent = {kind: _spent(watch, kind, bytes_per_second) for kind in order if watch.calls[kind]}
     rest = total - sum(watch.seconds.values())
