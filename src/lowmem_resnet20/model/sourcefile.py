@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 def read_source(path: Path) -> tuple[Kind, bytes]:
-    """The kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
+    """Return the kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
     content = _read(path)
     if not content:
         raise WeightsError(f"{path} is empty", _AGAIN)

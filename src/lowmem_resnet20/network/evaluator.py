@@ -35,10 +35,10 @@ class Evaluator(Protocol, Generic[X]):
     def levels(self, x: X) -> int: ...
 
     def with_slots(self, x: X, slots: int) -> X:
-        """The same vector seen with more slots (copies), or with fewer where it repeats.  0 levels."""
+        """Return the same vector seen with more slots (copies), or with fewer where it repeats.  0 levels."""
 
     def rotate(self, x: X, steps: Sequence[int]) -> list[X]:
-        """One rotation for each step: slot i + step comes to slot i.  0 levels."""
+        """Return a rotation for each step: slot i + step comes to slot i.  0 levels."""
 
     def add(self, x: X, y: X) -> X: ...
 
@@ -51,7 +51,7 @@ class Evaluator(Protocol, Generic[X]):
         """Drop primes until ``levels`` levels are left: all that follows gets cheaper."""
 
     def bootstrap(self, x: X) -> X:
-        """The same values, all usable levels again.  Values must lie in about [-1, 1]."""
+        """Return the same values, all usable levels again.  Values must lie in about [-1, 1]."""
 
     def bootstrap_function(self, x: X, coefficients: tuple[complex, ...]) -> X:
         """Fourier series of the values, which must lie in [-1, 1); the usable levels again, for a series shorter

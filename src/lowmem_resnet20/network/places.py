@@ -7,13 +7,13 @@ from .regrouping import Regrouping
 
 
 def regrouping(set_: ParameterSet, stage: int) -> Regrouping:
-    """From a stage, counted from 1, to the next."""
+    """Return how the pictures are regrouped from a stage, counted from 1, to the next."""
     joined = set_.ciphertexts(stage + 1) < set_.ciphertexts(stage)
     return Regrouping(set_.architecture.channels[stage - 1], set_.pictures_in(stage), joined)
 
 
 def places(set_: ParameterSet, stage: int) -> list[list[int]]:
-    """By ciphertext and place in it, the number of the picture in its group, from 0.
+    """Return, by ciphertext and place in it, the number of the picture in its group, from 0.
 
     A ciphertext holds pictures that follow each other; their order in it is the packing's.
     """

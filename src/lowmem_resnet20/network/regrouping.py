@@ -16,7 +16,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Regrouping:
-    """channels, pictures: of a ciphertext before; joined: whether the sources are two ciphertexts, and not two halves.
+    """The move of a ciphertext's pictures and channels.
+
+    channels, pictures: of a ciphertext before;
+    joined: whether the sources are two ciphertexts, and not two halves.
 
     Before, quarter ``(p * 2 + i) * 2 + j`` of a block is picture p's, of branch i and column parity j.  With source s
     in the place of i, the bits of that number are those of p, of s and of j.  After, the last ones must be the
@@ -32,12 +35,12 @@ class Regrouping:
         return self.pictures * (2 if self.joined else 1)
 
     def blocks(self, source: int) -> np.ndarray:
-        """The blocks that make up a source."""
+        """Return the blocks that make up a source."""
         half = self.channels // 2
         return np.arange(self.channels) if self.joined else np.arange(source * half, (source + 1) * half)
 
     def channel(self, block: np.ndarray, j: int) -> np.ndarray:
-        """Output channel at column parity ``j`` of a block (an array of block numbers)."""
+        """Return the output channel at column parity ``j`` of a block (an array of block numbers)."""
         after = self._after[0, :, j] // self.pictures_after
         if self.joined:
             return block * 2 + after[0]
@@ -45,12 +48,14 @@ class Regrouping:
         return block % half * 4 + after[block // half]
 
     def place(self, source: int, picture: int) -> int:
-        """Of a picture, among those of the ciphertext after."""
+        """Return the place of a picture among those of the ciphertext after."""
         return int(self._after[picture, source, 0]) % self.pictures_after
 
     def moves(self, source: int) -> dict[int, np.ndarray]:
-        """By rotation, in quarters: (P, 2) which pictures and column parities of a source it moves, once the source has
-        its place."""
+        """Return, by rotation in quarters, (P, 2) which pictures and column parities of a source it moves.
+
+        The source has its place by then.
+        """
         steps = self._before[:, source] - self._after[:, source]
         return {int(step): steps == step for step in np.unique(steps)}
 
