@@ -28,8 +28,7 @@ from lowmem_resnet20.network import convolution, downsample
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.packing import Blocks, ConvolutionPacking, DownsamplePacking, GatherPacking, pack
 from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.network.places import places
-from lowmem_resnet20.network.regrouping import Regrouping
+from lowmem_resnet20.network.regrouping import Regrouping, places
 from lowmem_resnet20.network.resnet20 import plan
 
 FIGURES = Path(__file__).parents[1] / "src" / "lowmem_resnet20" / "figures"

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from lowmem_resnet20.client import Client, generate_keys
@@ -44,7 +45,7 @@ def inspect(client: Client, picture: Path, weights_path: Path) -> Inspection:
         [result] = client.decrypt(Ciphertext.load(job.output))
         layers = inspect_checkpoints(client, checkpoints, pixels, result.picture)
     plain = PlainNetwork(client.weights).logits(pixels)
-    return Inspection(client.set, picture, pixels, plain, result.logits, layers, run)
+    return Inspection(client.set, picture, pixels, plain, np.array(result.logits), layers, run)
 
 
 def main() -> None:

@@ -6,9 +6,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, rotated_sum
 from .packing import Blocks, Tap
-from .rotated import rotated_sum
 
 X = TypeVar("X")
 

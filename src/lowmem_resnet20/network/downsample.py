@@ -14,10 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, rotated_sum
 from .packing import GatherPacking
 from .parameters import GATHER_LEVELS
-from .rotated import rotated_sum
 
 X = TypeVar("X")
 #: Makes a plaintext vector (slots,) of ones and zeros, or of factors and zeros, when it is needed.

@@ -7,7 +7,7 @@ count levels the same way: ``levels(x)`` multiplications are possible before ``x
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ VectorOf = Callable[[int], np.ndarray]
 
 
 class Incomputable(Exception):
-    """What an evaluator's library refuses to compute, of a ciphertext that is not what it claims to be."""
+    """An evaluator's library refuses to compute: of a ciphertext that is not what it claims to be."""
 
 
 class Evaluator(Protocol, Generic[X]):
@@ -45,7 +45,7 @@ class Evaluator(Protocol, Generic[X]):
     def add_vector(self, x: X, vector: Callable[[], np.ndarray]) -> X: ...
 
     def products(self, xs: Sequence[X], vector_of: VectorOf) -> X:
-        """sum_i xs[i] * vector_of(i), slot by slot.  1 level."""
+        """Return sum_i xs[i] * vector_of(i), slot by slot.  1 level."""
 
     def lower(self, x: X, levels: int) -> X:
         """Drop primes until ``levels`` levels are left: all that follows gets cheaper."""
@@ -54,8 +54,20 @@ class Evaluator(Protocol, Generic[X]):
         """Return the same values, all usable levels again.  Values must lie in about [-1, 1]."""
 
     def bootstrap_function(self, x: X, coefficients: tuple[complex, ...]) -> X:
-        """Fourier series of the values, which must lie in [-1, 1); the usable levels again, for a series shorter
+        """Return the Fourier series of the values, which must lie in [-1, 1); the usable levels again, for a series shorter
         than the set's ReLU some more."""
 
     def chebyshev(self, x: X, coefficients: tuple[float, ...]) -> X:
-        """Chebyshev series on [-1, 1] in every slot."""
+        """Return the Chebyshev series on [-1, 1] in every slot."""
+
+
+def rotated_sum(ev: Evaluator[X], furthest_first: Iterator[X], step: int) -> X:
+    """Sum rotate(x_n, n * step) over n, by one rotation key (Horner's rule).  0 levels.
+
+    furthest_first: the terms from the last to x_0, each made when it is added.
+    """
+    total = next(furthest_first)
+    for term in furthest_first:
+        (moved,) = ev.rotate(total, [step])
+        total = ev.add(moved, term)
+    return total

@@ -23,7 +23,7 @@ from .evaluator import Evaluator
 from .fingerprint import fingerprint
 from .packing import ClassifierPacking, ConvolutionPacking, DownsamplePacking, GatherPacking, pack, unpack_logits
 from .parameters import GATHER_LEVELS, PICTURE_LEVELS, ParameterSet
-from .places import places, regrouping
+from .regrouping import places, regrouping
 from .scaling import SCALING_CHOICES, Scaled
 
 X = TypeVar("X")
