@@ -54,8 +54,10 @@ class Evaluator(Protocol, Generic[X]):
         """Return the same values, all usable levels again.  Values must lie in about [-1, 1]."""
 
     def bootstrap_function(self, x: X, coefficients: tuple[complex, ...]) -> X:
-        """Return the Fourier series of the values, which must lie in [-1, 1); the usable levels again, for a series shorter
-        than the set's ReLU some more."""
+        """Return the Fourier series of the values, which must lie in [-1, 1).
+
+        All usable levels again, and for a series shorter than the set's ReLU some more.
+        """
 
     def chebyshev(self, x: X, coefficients: tuple[float, ...]) -> X:
         """Return the Chebyshev series on [-1, 1] in every slot."""
