@@ -118,7 +118,7 @@ class Stopwatch:
 
 
 def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> int:
-    """What an operation must read and write: its ciphertexts, its keys, and the encoded vectors of a transform."""
+    """Return the bytes that an operation must read and write: ciphertexts, keys, encoded vectors of a transform."""
     ring, n = arithmetic.ring, arithmetic.ring_dimension
     read = {id(x): x for x in ciphertexts(args)}.values()
     written = [x for x in ciphertexts((result,)) if id(x) not in set(map(id, read))]
@@ -139,7 +139,7 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
 
 
 def ciphertexts(things: Iterable[Any]) -> list[Any]:
-    """Those among arguments, and in lists and tuples of them."""
+    """Return those among arguments, and in lists and tuples of them."""
     found = []
     for thing in things:
         if isinstance(thing, (list, tuple)):
@@ -150,7 +150,7 @@ def ciphertexts(things: Iterable[Any]) -> list[Any]:
 
 
 def bandwidth(threads: int, megabytes: int = 256) -> float:
-    """Bytes a second, read and written, that as many threads copy between large arrays; the best of five."""
+    """Return the bytes a second, read and written, that as many threads copy between large arrays; the best of five."""
     sources = [np.ones(megabytes << 17) for _ in range(threads)]
     targets = [np.ones(megabytes << 17) for _ in range(threads)]
     best = np.inf
@@ -163,7 +163,7 @@ def bandwidth(threads: int, megabytes: int = 256) -> float:
 
 
 def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine:
-    """The engine of the folder, watched."""
+    """Open the engine of the folder, watched."""
     engine = open_engine(folder, set_, manifest, progress)
     evaluator: Any = engine.evaluator
     if set_.engine == NATIVE:
@@ -195,7 +195,7 @@ class Spent:
 def measure(
     set_: ParameterSet, folder: Path, pixels: np.ndarray, weights: Weights, bytes_per_second: float
 ) -> dict[str, Spent]:
-    """What was spent on each kind, and on the whole."""
+    """Return what was spent on each kind, and on the whole."""
     watch = Stopwatch()
     with Client(folder, weights, set_=set_) as client:
         sent = client.encrypt(pixels)
@@ -216,7 +216,7 @@ def _spent(watch: Stopwatch, kind: str, bytes_per_second: float) -> Spent:
 
 
 def rows_for(figures: dict[str, dict[str, Spent]], copied: float, taken: dict[str, Any]) -> dict[str, Any]:
-    """As the file of measurements has them.  copied: bytes a second; taken: when."""
+    """Return them as the file of measurements has them.  copied: bytes a second; taken: when."""
     return {
         name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | taken
         for name, spent in figures.items()

@@ -30,7 +30,7 @@ _OTHERS = (
 
 
 class Kind(Enum):
-    """What a file of weights was written by."""
+    """The program that a file of weights was written by."""
 
     TORCH = "torch.save"
     SAFETENSORS = "safetensors"

@@ -13,7 +13,7 @@ X = TypeVar("X")
 
 
 class Packing(Protocol):
-    """What :func:`convolve` needs to know of a convolution."""
+    """A convolution, as :func:`convolve` needs to know it."""
 
     @property
     def taps(self) -> tuple[Tap, ...]: ...

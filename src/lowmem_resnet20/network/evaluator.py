@@ -1,4 +1,4 @@
-"""What the network asks of an evaluator.
+"""The operations that the network asks of an evaluator.
 
 A layer knows slots, levels and these operations; it does not know whether they happen in numpy or, for planning, not
 at all (:mod:`.clear`), or under encryption (:mod:`..openfhe.evaluator`, :mod:`..native.evaluator`).  All evaluators
