@@ -1,4 +1,4 @@
-"""Tells whether a picture's values stay in the ranges of a set's refreshes, and whether what comes back are its logits.
+"""Tells whether a picture's values stay in the ranges of the refreshes, and whether what comes back are its logits.
 
 Encrypted values are seen by nobody, and one beyond the range of its ReLU's series gives a wrong number without a word:
 a Chebyshev series grows without bound, a Fourier series repeats.  So the client, which has the picture and the weights,
