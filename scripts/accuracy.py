@@ -74,7 +74,7 @@ def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise
 
 @dataclass(frozen=True)
 class Score:
-    """Of pictures' logits beside plain's.
+    """Pictures' logits beside plain's.
 
     right: how many classes are; refused: how many are no logits (a value left its range), which are never right;
     worst, mean: largest difference of a picture's logit, over the others; differing: indices of other classes than

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What a refresh costs at full size under variations of a parameter set: time, keys, memory, error.
+"""Measure what a refresh costs at full size under variations of a parameter set: time, keys, memory, error.
 
     scripts/explore.py 6 --engine openfhe --stage 1 --vary dim1=0-0,16-8 --vary large_digits=2,3
     scripts/explore.py 6 --stage 1 --vary degree=15,31 --vary "transforms=least time,hoisted:4.4.5/8.8.8:4.4.5/8.8.8"

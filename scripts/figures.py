@@ -28,8 +28,7 @@ from lowmem_resnet20.network import convolution, downsample
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.packing import Blocks, ConvolutionPacking, DownsamplePacking, GatherPacking, pack
 from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.network.places import places
-from lowmem_resnet20.network.regrouping import Regrouping
+from lowmem_resnet20.network.regrouping import Regrouping, places
 from lowmem_resnet20.network.resnet20 import plan
 
 FIGURES = Path(__file__).parents[1] / "src" / "lowmem_resnet20" / "figures"
@@ -135,7 +134,7 @@ def numbered(slots: int) -> Clear:
 
 
 def taps() -> Figure:
-    """What lies over each pixel of a channel in the nine rotated copies of the input."""
+    """Draw what lies over each pixel of a channel in the nine rotated copies of the input."""
     ev, layer = Counting(), convolution_packing()
     moved = convolution._make_taps(ev, numbered(CHANNELS * layer.block_slots), layer)
     channel, marked = np.arange(CHANNELS), SIDE + 1
@@ -160,7 +159,7 @@ def taps() -> Figure:
 
 
 def convolution_packing() -> ConvolutionPacking:
-    """Of the channels that are drawn; its weights are ones."""
+    """Return the packing of the channels that are drawn; its weights are ones."""
     return ConvolutionPacking(np.ones((CHANNELS, CHANNELS, 3, 3)), np.ones(CHANNELS), SIDE)
 
 
@@ -189,7 +188,7 @@ def kernels(axes: Axes, blocks: Blocks) -> None:
 
 
 def colours_of(blocks: Blocks, shift: int) -> np.ndarray:
-    """Of each block's product under a shift: each shift has its own, and each copy."""
+    """Return the colour of each block's product under a shift: each shift has its own, and each copy."""
     return shift + np.arange(blocks.copies).repeat(blocks.outputs) * blocks.shifts
 
 
@@ -241,7 +240,7 @@ def copies() -> Figure:
 
 
 def cost_of_copies(blocks: Blocks) -> str:
-    """What is saved and what is spent, as counted."""
+    """Tell what is saved and what is spent, as counted."""
     one, two, size = counted(1), counted(blocks.copies), SIDE * SIDE
     to_next, back, over = -size, blocks.shifts * size, CHANNELS * size
     return (
@@ -262,8 +261,11 @@ def copies_at_full_size() -> str:
 
 
 def gathering() -> tuple[np.ndarray, np.ndarray, list[tuple[str, str, np.ndarray]]]:
-    """Of each slot of a strided result its output channel, those of the shortcut counted on, and its pixel; and the
-    steps of the gather, each with its rotations and the slots whose numbers are then in every slot."""
+    """Return the way of a strided result.
+
+    Of each slot its output channel, those of the shortcut counted on, and its pixel; and the steps of the gather, each
+    with its rotations and the slots whose numbers are then in every slot.
+    """
     half, quarter = CHANNELS // 2, (SIDE // 2) ** 2
     move, channels = Regrouping(half, 1, False), np.arange(CHANNELS)
     kernel, shortcut = np.zeros((CHANNELS, half, 3, 3)), np.zeros((CHANNELS, half))

@@ -164,7 +164,7 @@ def bench_folder(work: Path) -> Iterator[Path]:
 
 
 def runs_for(seconds: float) -> int:
-    """Of evaluations that take so long."""
+    """Return how many evaluations are made of those that take so long."""
     return 1 if seconds > LONG_SECONDS else RUNS
 
 

@@ -3,7 +3,7 @@
 
     scripts/operations.py PICTURE SET [SET ...] [--keys DIR] [--record]
 
-The server's module runs in this process, with every operation of its evaluator timed; of the native one also the parts
+The server runs in this process, with every operation of its evaluator timed; of the native one also the parts
 of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
 must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each
 set, whose keys must be there and name its evaluator; nothing else should run meanwhile.
@@ -12,27 +12,26 @@ set, whose keys must be there and name its evaluator; nothing else should run me
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowmem_resnet20.client import client
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.files.keystore import SERVER, Manifest, keys_set
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
-from lowmem_resnet20.progress.display import Progress, SilentProgress
-from lowmem_resnet20.server import server
+from lowmem_resnet20.progress.display import Progress
 from lowmem_resnet20.server.engine import Engine
-from lowmem_resnet20.server.request import Job
+from lowmem_resnet20.server.server import Server, open_engine
 from measurements import record, rows_of, table
 from origin import OF_AN_EVALUATION, Origin, stamp
 
@@ -119,7 +118,7 @@ class Stopwatch:
 
 
 def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> int:
-    """What an operation must read and write: its ciphertexts, its keys, and the encoded vectors of a transform."""
+    """Return the bytes that an operation must read and write: ciphertexts, keys, encoded vectors of a transform."""
     ring, n = arithmetic.ring, arithmetic.ring_dimension
     read = {id(x): x for x in ciphertexts(args)}.values()
     written = [x for x in ciphertexts((result,)) if id(x) not in set(map(id, read))]
@@ -138,7 +137,7 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
 
 
 def ciphertexts(things: Iterable[Any]) -> list[Any]:
-    """Those among arguments, and in lists and tuples of them."""
+    """Return those among arguments, and in lists and tuples of them."""
     found = []
     for thing in things:
         if isinstance(thing, (list, tuple)):
@@ -149,7 +148,7 @@ def ciphertexts(things: Iterable[Any]) -> list[Any]:
 
 
 def bandwidth(threads: int, megabytes: int = 256) -> float:
-    """Bytes a second, read and written, that as many threads copy between large arrays; the best of five."""
+    """Return the bytes a second, read and written, that as many threads copy between large arrays; the best of five."""
     sources = [np.ones(megabytes << 17) for _ in range(threads)]
     targets = [np.ones(megabytes << 17) for _ in range(threads)]
     best = np.inf
@@ -162,8 +161,8 @@ def bandwidth(threads: int, megabytes: int = 256) -> float:
 
 
 def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine:
-    """The engine of the folder, watched."""
-    engine = server.open_engine(folder, set_, manifest, progress)
+    """Open the engine of the folder, watched."""
+    engine = open_engine(folder, set_, manifest, progress)
     evaluator: Any = engine.evaluator
     if set_.engine == NATIVE:
         load_stage = evaluator._load_stage
@@ -195,17 +194,14 @@ class Spent:
 def measure(
     set_: ParameterSet, folder: Path, pixels: np.ndarray, weights: Weights, bytes_per_second: float
 ) -> dict[str, Spent]:
-    """What was spent on each kind, and on the whole."""
+    """Return what was spent on each kind, and on the whole."""
     watch = Stopwatch()
-    with tempfile.TemporaryDirectory() as temporary:
-        job = Job(Path(temporary) / "picture.ct", Path(temporary) / "result.ct")
-        client.encrypt_picture(folder, set_, pixels, weights, job.ciphertext, "picture")
-        started = time.monotonic()
-        opening = lambda *arguments: open_watched(watch, *arguments)
-        [outcome] = server.evaluate(folder, set_, [job], weights, SilentProgress(), opening=opening)
+    with Client(folder, weights, set_=set_) as client:
+        sent = client.encrypt(pixels)
+    started = time.monotonic()
+    with Server(folder, weights, set_=set_, opening=partial(open_watched, watch)) as server:
+        server.evaluate(sent)
         total = time.monotonic() - started
-    if outcome.error:
-        raise outcome.error
     order = dict.fromkeys((*PARTS.values(), EXPONENTIAL, *KINDS.values()))
     spent = {kind: _spent(watch, kind, bytes_per_second) for kind in order if watch.calls[kind]}
     rest = total - sum(watch.seconds.values())
@@ -219,7 +215,7 @@ def _spent(watch: Stopwatch, kind: str, bytes_per_second: float) -> Spent:
 
 
 def rows_for(figures: dict[str, dict[str, Spent]], copied: float, taken: dict[str, Any]) -> dict[str, Any]:
-    """As the file of measurements has them.  copied: bytes a second; taken: when."""
+    """Return them as the file of measurements has them.  copied: bytes a second; taken: when."""
     return {
         name: {"spent": {kind: asdict(s) for kind, s in spent.items()}, "bytes_per_second": copied} | taken
         for name, spent in figures.items()

@@ -22,10 +22,10 @@ from lowmem_resnet20.network.weights import default_weights_path
 from lowmem_resnet20.progress.display import format_bytes
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
-#: Folders and files of the package that figures depend on: of the network in the clear, of a refresh, of an evaluation.
+#: Folders of the package that figures depend on: of the network in the clear, of a refresh, of an evaluation.
 IN_THE_CLEAR = ("network",)
-OF_A_REFRESH = (*IN_THE_CLEAR, "fhe", "native")
-OF_AN_EVALUATION = (*OF_A_REFRESH, "client.py", "engine.py", "keygeneration.py", "server.py", "worker.py")
+OF_A_REFRESH = (*IN_THE_CLEAR, "openfhe", "native")
+OF_AN_EVALUATION = (*OF_A_REFRESH, "client", "server")
 #: Of a processor's flags in /proc/cpuinfo, those that kernels are compiled for.
 VECTOR_FLAGS = ("fma", "avx2", "avx512f", "avx512dq", "avx512vl", "asimd")
 
@@ -47,10 +47,9 @@ class Origin:
 
 
 def python_files(package: Path, parts: Sequence[str]) -> Iterator[Path]:
-    """Those of the package's folders and files that are named, in order."""
+    """Yield those of the package's folders that are named, in order."""
     for name in parts:
-        path = package / name
-        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        yield from sorted((package / name).rglob("*.py"))
 
 
 def code_digest(package: Path, parts: Sequence[str]) -> str:

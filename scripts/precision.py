@@ -15,36 +15,37 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from lowmem_resnet20.client import client
+from lowmem_resnet20.client import Client, generate_keys
 from lowmem_resnet20.client.precision import inspect_checkpoints
-from lowmem_resnet20.files.keystore import SERVER, keys_set
+from lowmem_resnet20.files.envelope import Ciphertext
 from lowmem_resnet20.model.picture import find_picture, read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.engines import ENGINES
-from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
-from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
+from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.network.weights import default_weights_path
 from lowmem_resnet20.progress.display import make_progress
 from lowmem_resnet20.server.process import run_server
 from lowmem_resnet20.server.request import Evaluation, Job
 from precisionreport import Inspection, print_tables, write_plot, write_report
 
 
-def inspect(set_: ParameterSet, folder: Path, picture: Path, weights_path: Path) -> Inspection:
-    """Run the protocol on a picture with the keys in ``folder`` (keys/expN), and measure every checkpoint."""
-    weights: Weights = load_weights(weights_path)
+def inspect(client: Client, picture: Path, weights_path: Path) -> Inspection:
+    """Have a picture evaluated by a server process, and measure every checkpoint."""
     pixels = read_picture(picture)
     with tempfile.TemporaryDirectory() as temporary:
-        encrypted, result, checkpoints = (Path(temporary) / name for name in ("picture.ct", "result.ct", "checkpoints"))
-        identity = client.encrypt_picture(folder, set_, pixels, weights, encrypted, str(picture))
-        job = Job(encrypted, result, checkpoints)
+        encrypted, answer, checkpoints = (Path(temporary) / name for name in ("picture.ct", "result.ct", "checkpoints"))
+        job = Job(encrypted, answer, checkpoints)
+        client.encrypt(pixels)[0].save(job.ciphertext)
         with make_progress(1, sys.stderr) as progress:
-            run = run_server(Evaluation(set_.number, folder, (job,), weights_path), progress, sys.stderr)
-        layers = inspect_checkpoints(folder, set_, checkpoints, weights, pixels, identity)
-        logits = client.decrypt_logits(folder, set_, result, weights, identity)
-    plain = PlainNetwork(weights).logits(pixels)
-    return Inspection(set_, picture, pixels, plain, logits, layers, run)
+            request = Evaluation(client.set.number, client.folder, (job,), weights_path)
+            run = run_server(request, progress, sys.stderr)
+        [result] = client.decrypt(Ciphertext.load(job.output))
+        layers = inspect_checkpoints(client, checkpoints, pixels, result.picture)
+    plain = PlainNetwork(client.weights).logits(pixels)
+    return Inspection(client.set, picture, pixels, plain, np.array(result.logits), layers, run)
 
 
 def main() -> None:
@@ -59,14 +60,14 @@ def main() -> None:
     folder = args.keys / f"exp{args.set}"
     if not folder.exists():
         with make_progress(0, sys.stderr) as progress:
-            client.generate_keys(parameter_set(args.set, args.engine), folder, progress)
-    set_ = keys_set(folder / SERVER, args.set)
-    inspection = inspect(set_, folder, find_picture(args.picture), args.weights)
+            generate_keys(parameter_set(args.set, args.engine), folder, progress=progress)
+    with Client(folder, args.weights, set_=args.set) as client:
+        inspection = inspect(client, find_picture(args.picture), args.weights)
     console = Console(width=130, record=True, markup=False)
     print_tables(console, inspection)
     console.print(f"worst difference of a logit {inspection.worst_logit:.3f}, class {inspection.label}")
     args.output.mkdir(parents=True, exist_ok=True)
-    stem = args.output / f"set{args.set}-{set_.engine}-{args.picture.stem}"
+    stem = args.output / f"set{args.set}-{inspection.set.engine}-{args.picture.stem}"
     plot, report = Path(f"{stem}.png"), Path(f"{stem}.html")
     write_plot(inspection, plot)
     write_report(console, inspection, plot, report)

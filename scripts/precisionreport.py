@@ -52,12 +52,12 @@ class Inspection:
 
 
 def kind(layer: LayerPrecision) -> str:
-    """Of which of KINDS a measured value is the result."""
+    """Return which of KINDS a measured value is the result of."""
     return "refresh" if layer.bootstrap else "ReLU" if layer.name.endswith(".relu") else "convolution"
 
 
 def kind_of_step(stage: str, name: str) -> str:
-    """What the server does in a step: one of COLOURS."""
+    """Return what the server does in a step: one of COLOURS."""
     if stage in ("keys", "native"):
         return "loading"
     last = name.rpartition(" ")[2]
@@ -205,7 +205,7 @@ def write_plot(inspection: Inspection, path: Path) -> None:
 
 
 def write_report(console: Console, inspection: Inspection, plot: Path, path: Path) -> None:
-    """What the console has recorded, and the plot, in a page that needs no other file."""
+    """Write what the console has recorded, and the plot, in a page that needs no other file."""
     picture = base64.b64encode(plot.read_bytes()).decode()
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title(inspection))}</title>'

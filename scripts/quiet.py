@@ -45,7 +45,10 @@ class Watch:
     _own: float = field(default_factory=lambda: _own_seconds())
 
     def share(self) -> float:
-        """Of all processors' time, in [0, 1]; the host's included, where it takes time from a virtual machine."""
+        """Return the others' share of all processors' time, in [0, 1].
+
+        The host's is included, where it takes time from a virtual machine.
+        """
         elapsed = time.monotonic() - self._started
         taken = _machine_seconds() - self._machine - (_own_seconds() - self._own)
         return min(1.0, max(0.0, taken / elapsed / available_processors()))

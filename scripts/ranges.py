@@ -35,7 +35,12 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 @dataclass
 class Range:
-    """Of one ReLU's input: least, largest, sum of squares and count of values; counts of value over channel range."""
+    """One ReLU's input.
+
+    least, largest, squares, count: of its values, and of their squares the sum;
+    reached: how far into its range the furthest came;
+    histogram: counts of value over channel range.
+    """
 
     least: float = np.inf
     largest: float = -np.inf

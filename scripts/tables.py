@@ -32,7 +32,7 @@ def columns(of_row: Mapping[str, Callable[[Any], str]]) -> tuple[Callable[[Rows]
 
 
 def megabytes(count: float) -> str:
-    """Of what travels: in powers of ten, as networks count."""
+    """Return the size of what travels: in powers of ten, as networks count."""
     return f"{count / 1e6:.1f} MB"
 
 
@@ -87,7 +87,7 @@ _SETS_IN_SHORT: dict[str, Callable[[Any], str]] = {
 
 
 def _of_default_engines(rows: Rows) -> Rows:
-    """Those that a set's number alone stands for, in the sets' order."""
+    """Return those that a set's number alone stands for, in the sets' order."""
     return {name: rows[name] for name in sorted(rows) if name.isdecimal()}
 
 

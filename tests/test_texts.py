@@ -41,6 +41,7 @@ ELSEWHERE = {
     "STORE/limits.json",
     "uploads/K/",
     "keys/exp5/server",
+    "keys/exp6",
     "keys/exp6/server",
     "service/token",
     "keys/expN/client",
@@ -60,7 +61,7 @@ PATH = re.compile(
 #: In place of what a reader puts in.
 EXAMPLES = {
     "N": "6", "SET": "6", "CT": "a.ct", "..": "", "JOB": "6-0123456789abcdef01234567", "R,G,B": "1,1,1",
-    "HOST:PORT": "127.0.0.1:8642", "URL": "http://127.0.0.1:8642", "PICTURE": "inputs/vale.jpg",
+    "HOST:PORT": "127.0.0.1:8642", "URL": "http://127.0.0.1:8642", "PICTURE": "inputs/vale.jpg", "NUMBER": "1e-4",
 }  # fmt: skip
 #: Whether an option's words are right is seen beside a command that takes it.
 BARE = (

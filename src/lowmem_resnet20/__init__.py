@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from .errors import LowmemError as LowmemError
     from .files.envelope import Ciphertext as Ciphertext
     from .model.picture import read_picture as read_picture
+    from .network.architecture import CIFAR10_CLASSES as CIFAR10_CLASSES
     from .network.weights import Weights as Weights
     from .network.weights import load_weights as load_weights
+    from .remote import RemoteServer as RemoteServer
     from .server.server import Server as Server
 
 #: Where each name of the front door is.
 _PLACES = {
+    "CIFAR10_CLASSES": "network.architecture",
     "Ciphertext": "files.envelope",
     "Client": "client",
     "LowmemError": "errors",

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import parties
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
@@ -84,12 +85,15 @@ def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
         progress.close()
         return ServerRun(1.0, 1 << 30, [], progress.times)
 
+    def opened(folder: Path, path: Path, **asked: int) -> Client:
+        assert asked == {"set_": set_.number}
+        return Client(folder, weights, set_=set_)
+
     monkeypatch.setattr(precision, "run_server", run_server)
-    monkeypatch.setattr(precision, "load_weights", lambda path: weights)
+    monkeypatch.setattr(precision, "Client", opened)
     monkeypatch.setattr(precision, "read_picture", lambda path: pixels)
     monkeypatch.setattr(precision, "find_picture", lambda path: path)
     monkeypatch.setattr(precision, "parameter_set", lambda number, engine: {"": None, set_.engine: set_}[engine])
-    monkeypatch.setattr(precision, "keys_set", lambda folder, number: set_)
     words = ["6", "a.png", "--engine", set_.engine, "--keys", str(tmp_path), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["precision.py", *words])
     precision.main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_every_cell_runs(cells, tmp_path, monkeypatch, capsys):
     assert told[-1] == f"vale.jpg: {names['result'].label}" and "warning" not in "".join(told)
     assert min(layer.bits for layer in names["layers"]) > 3
     assert len(names["sent"]) > 10 * names["pixels"].nbytes
+    assert not Path(names["checkpoints"].name).exists()
+
+
+def test_the_picture_it_names_is_there(cells):
+    """Seen from its own folder, in which Jupyter runs it."""
+    [named] = [cell for cell in cells if cell["metadata"].get("tags") == ["parameters"]]
+    [picture] = re.findall(r'read_picture\("(.+?)"\)', "".join(named["source"]))
+    assert (NOTEBOOK.parent / picture).is_file()
 
 
 def test_it_is_kept_without_what_it_printed(cells):

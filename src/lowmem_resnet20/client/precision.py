@@ -14,7 +14,7 @@ from ..files.group import group_and_place
 from ..model.plain import PlainNetwork
 from ..network.packing import unpack
 from ..network.parameters import ParameterSet
-from ..network.places import places
+from ..network.regrouping import places
 from ..network.resnet20 import value_name
 from ..network.scaling import scale
 from .client import Client

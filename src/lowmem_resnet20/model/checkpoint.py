@@ -84,7 +84,7 @@ def _load(path: Path, kind: Kind, content: bytes) -> Any:
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
-    """A line for what torch.load says in a page."""
+    """Return a line for what torch.load says in a page."""
     refused, reason = _REFUSED.search(str(error)), _REASON.search(str(error))
     if refused:
         return WeightsError(f"{path} holds {refused[1]}, and nothing but tensors is read from a pickle", _TENSORS_HINT)
@@ -94,7 +94,7 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
 
 
 def _unwrapped(found: Any) -> Any:
-    """The state dict inside what a training program saves with it."""
+    """Return the state dict inside what a training program saves with it."""
     for _ in range(_DEEPEST_WRAPPER):
         if isinstance(found, Mapping):
             found = next((found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)), found)

@@ -13,7 +13,7 @@ from ..network.architecture import CIFAR10_CLASSES
 
 @dataclass(frozen=True)
 class Classification:
-    """What logits say.
+    """A class, as logits name it.
 
     logits: (classes,);
     index, label: of the largest, and the name of its class;

@@ -31,9 +31,15 @@ _BATCH = 250
 
 @dataclass(frozen=True)
 class ImportReport:
-    """parameters: numbers imported; pictures: pictures calibrated on; useful_pictures: those of them that differ and
-    have more than one colour; largest_bound: over all ReLUs; epsilon: of its batch norms; difference: worst difference
-    of a logit from the source model's.  The last two are None where the source is folded already."""
+    """The report of an import.
+
+    parameters: numbers imported;
+    pictures: pictures calibrated on;
+    useful_pictures: those of them that differ and have more than one colour;
+    largest_bound: over all ReLUs;
+    epsilon: of its batch norms; None where the source is folded already;
+    difference: worst difference of a logit from the source model's; None where the source is folded already.
+    """
 
     parameters: int
     pictures: int
@@ -44,7 +50,7 @@ class ImportReport:
 
     @property
     def too_few(self) -> bool:
-        """Whether the pictures say little about how large values get."""
+        """Tell whether the pictures say little about how large values get."""
         return self.useful_pictures < FEW_PICTURES
 
 
@@ -105,7 +111,7 @@ def import_weights(
 
 
 def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """That they are of pixels in [0, 1]: no mean of such lies elsewhere, and no deviation above 1."""
+    """Raise unless they are of pixels in [0, 1]: no mean of such lies elsewhere, and no deviation above 1."""
     for name, values, fit in (
         ("mean", mean, all(0 <= m <= 1 for m in mean)),
         ("std", std, all(0 < s <= 1 for s in std)),
@@ -175,7 +181,7 @@ def _npz_pictures(path: Path, width: int) -> np.ndarray:
 
 
 def _useful(batches: Iterable[np.ndarray]) -> int:
-    """How many pictures there are without repetitions and those of one colour."""
+    """Return how many pictures there are without repetitions and those of one colour."""
     pictures = (picture for batch in batches for picture in batch)
     return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
 

@@ -57,7 +57,7 @@ def read_picture(path: str | Path, width: int = 32, resize: bool = False) -> np.
 
 
 def decode_picture(content: bytes, path: Path, width: int = 32, resize: bool = False) -> np.ndarray:
-    """As :func:`read_picture`, of a file's content; ``path`` is what errors call it."""
+    """Return the pixels of a file's content, as :func:`read_picture` does; ``path`` is what errors call it."""
     check_size(len(content), path)
     try:
         with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def decode_picture(content: bytes, path: Path, width: int = 32, resize: bool = F
 
 
 def check_size(count: int, path: Path) -> None:
-    """That a file of ``count`` bytes may be a picture.  Errors: PictureError."""
+    """Raise PictureError unless a file of ``count`` bytes may be a picture."""
     if not count:
         raise PictureError(f"{path} is empty")
     if count > MAX_FILE_BYTES:
@@ -78,7 +78,7 @@ def check_size(count: int, path: Path) -> None:
 
 
 def default_pictures() -> Path:
-    """The folder of the pictures that come with the program: in the installed package, or in the checkout."""
+    """Return the folder of the pictures that come with the program: in the installed package, or in the checkout."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "inputs"
     return packaged if packaged.is_dir() else package.parents[1] / "inputs"
@@ -93,7 +93,7 @@ def find_picture(path: Path) -> Path:
 
 
 def pictures_in(path: Path) -> list[Path]:
-    """The pictures of a folder, by name, without hidden files; or ``path`` itself if it is no folder.
+    """Return the pictures of a folder, by name, without hidden files; or ``path`` itself if it is no folder.
 
     Errors: PictureError, of this path alone.
     """
@@ -114,7 +114,7 @@ def _is_named_as_picture(file: Path) -> bool:
 
 
 def _read_file(path: Path) -> bytes:
-    """The content of a regular file of reasonable size; anything else (a pipe would block) is refused."""
+    """Return the content of a regular file of reasonable size; anything else (a pipe would block) is refused."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -132,7 +132,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _open(content: bytes, path: Path) -> JpegImageFile | PngImageFile:
-    """The picture, not yet decoded.  Pillow's own ``open`` would add its limits and read all of an animation."""
+    """Return the picture, not yet decoded.  Pillow's own ``open`` would add its limits and read all of an animation."""
     if content.startswith(PNG_MAGIC):
         return PngImageFile(io.BytesIO(needed_of_png(content)))
     if content.startswith(JPEG_MAGIC):
@@ -153,7 +153,7 @@ def _decode(content: bytes, path: Path, width: int, resize: bool) -> np.ndarray:
 
 
 def _as_is(image: Image.Image, bits: int, path: Path, width: int) -> Image.Image:
-    """The picture in RGB, of exactly the values it has.  bits: those of a colour in the file."""
+    """Return the picture in RGB, of exactly the values it has.  bits: those of a colour in the file."""
     if image.size != (width, width):
         size = f"{image.width}x{image.height}"
         raise PictureError(f"{path} is {size} pixels, not {width}x{width}", _RESIZE_HINT)
@@ -168,7 +168,7 @@ def _as_is(image: Image.Image, bits: int, path: Path, width: int) -> Image.Image
 
 
 def _check_pixels(image: Image.Image, path: Path) -> None:
-    """That there is memory for decoding: a progressive JPEG's coefficients are all kept, at any scale."""
+    """Raise unless there is memory for decoding: a progressive JPEG's coefficients are all kept, at any scale."""
     scaled = isinstance(image, JpegImageFile) and not image.info.get("progressive")
     most = MAX_SCALED_PIXELS if scaled else MAX_PIXELS
     if image.width * image.height > most:
@@ -176,13 +176,13 @@ def _check_pixels(image: Image.Image, path: Path) -> None:
 
 
 def _scaled(image: Image.Image, width: int) -> Image.Image:
-    """The central square, scaled to width x width."""
+    """Return the central square, scaled to width x width."""
     image.draft(None, (8 * width, 8 * width))  # has a JPEG decoded at the smallest fraction that is still larger
     return ImageOps.fit(_scalable(image), (width, width), method=Image.Resampling.LANCZOS)
 
 
 def _scalable(image: Image.Image) -> Image.Image:
-    """In a mode whose values can be averaged; no copy where the picture's own is, for it may be large."""
+    """Return it in a mode whose values can be averaged; no copy where the picture's own is, for it may be large."""
     if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip instead of scaling
         values = np.asarray(image)
         grey = (values >> 8).astype(np.uint8)
@@ -194,7 +194,7 @@ def _scalable(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """In RGB, as on a white page."""
+    """Return it in RGB, as on a white page."""
     image = image.convert("RGBA")
     page = Image.new("RGB", image.size, "white")
     page.paste(image, mask=image)
@@ -202,7 +202,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _turned(picture: Image.Image, source: Image.Image) -> Image.Image:
-    """The square picture as the orientation in its source's EXIF data, if that can be read, wants it shown."""
+    """Return the square picture as the orientation in its source's EXIF data, if that can be read, wants it shown."""
     try:
         turn = _TURNS.get(source.getexif().get(_EXIF_ORIENTATION))
     except Exception:  # noqa: BLE001 - Pillow's parser raises whatever broken data leads it to

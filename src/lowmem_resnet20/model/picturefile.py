@@ -21,17 +21,20 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
 
 
 def needed_of_png(content: bytes) -> bytes:
-    """A PNG file of its critical chunks, transparency, and EXIF data where its checksum is right."""
+    """Return a PNG file of its critical chunks, transparency, and EXIF data where its checksum is right."""
     return b"".join(_chunks(content))
 
 
 def needed_of_jpeg(content: bytes) -> bytes:
-    """A JPEG file without the segments before its first scan that are metadata."""
+    """Return a JPEG file without the segments before its first scan that are metadata."""
     return b"".join(_segments(content))
 
 
 def _chunks(content: bytes) -> Iterator[memoryview]:
-    """A chunk: length, kind, that many bytes, checksum of the last two.  Kinds in upper case are critical."""
+    """Yield the chunks that are kept.
+
+    A chunk: length, kind, that many bytes, checksum of the last two.  Kinds in upper case are critical.
+    """
     view = memoryview(content)
     yield view[: len(PNG_MAGIC)]
     start, kind = len(PNG_MAGIC), b""
@@ -45,7 +48,10 @@ def _chunks(content: bytes) -> Iterator[memoryview]:
 
 
 def _segments(content: bytes) -> Iterator[memoryview]:
-    """A segment: 0xFF (more than once, if it likes), marker, length with its own two bytes, the rest of the bytes."""
+    """Yield the segments that are kept.
+
+    A segment: 0xFF (more than once, if it likes), marker, length with its own two bytes, the rest of the bytes.
+    """
     view = memoryview(content)
     yield view[:2]
     start = 2

@@ -30,7 +30,7 @@ _OTHERS = (
 
 
 class Kind(Enum):
-    """What a file of weights was written by."""
+    """The program that a file of weights was written by."""
 
     TORCH = "torch.save"
     SAFETENSORS = "safetensors"
@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 def read_source(path: Path) -> tuple[Kind, bytes]:
-    """The kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
+    """Return the kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
     content = _read(path)
     if not content:
         raise WeightsError(f"{path} is empty", _AGAIN)

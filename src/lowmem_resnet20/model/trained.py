@@ -20,7 +20,7 @@ Activation = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 def relu(name: str, x: torch.Tensor) -> torch.Tensor:
-    """The exact ReLU."""
+    """Return the exact ReLU."""
     return F.relu(x)
 
 
@@ -91,7 +91,7 @@ def fold(
 
 
 def _trained_names(layer: str) -> tuple[str, str]:
-    """Convolution and batch norm of a folded layer."""
+    """Return the names of a folded layer's convolution and batch norm."""
     if layer.endswith("downsample"):
         return f"{layer}.0", f"{layer}.1"
     return layer, layer.replace("conv", "bn")

@@ -26,8 +26,10 @@ CIFAR10_CLASSES = (
 class Block:
     """A basic block: ``relu(conv2(relu(conv1(x))) + shortcut(x))`` with 3x3 convolutions.
 
-    ``width`` is the side of the square *input*; ``stride`` 2 halves it, doubles the channels and puts
-    a 1x1 stride-2 convolution (``downsample``) on the shortcut.  ``stage`` counts from 1.
+    stage: counted from 1;
+    width: side of the square *input*;
+    stride: 2 halves the side, doubles the channels and puts a 1x1 stride-2 convolution (``downsample``) on the
+    shortcut.
     """
 
     name: str
@@ -46,8 +48,11 @@ class Block:
 class Architecture:
     """A CIFAR-style residual network.
 
-    width: side of the square input picture, in pixels; channels: channels of each stage, doubling from
-    one to the next; blocks_per_stage: basic blocks in a stage; input_channels: colours; classes: logits.
+    width: side of the square input picture, in pixels;
+    channels: channels of each stage, doubling from one to the next;
+    blocks_per_stage: basic blocks in a stage;
+    input_channels: colours;
+    classes: logits.
     """
 
     width: int = 32
@@ -67,7 +72,7 @@ class Architecture:
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """All of it, for fingerprints."""
+        """Return all of it, for fingerprints."""
         return {
             "width": self.width,
             "channels": self.channels,
@@ -94,7 +99,7 @@ class Architecture:
         return max(self.stage_slots(stage) for stage in range(1, len(self.channels) + 1))
 
     def blocks(self) -> Iterator[Block]:
-        """The basic blocks in order of evaluation."""
+        """Return the basic blocks in order of evaluation."""
         for stage, out_channels in enumerate(self.channels, start=1):
             for index in range(self.blocks_per_stage):
                 first = stage > 1 and index == 0
@@ -128,7 +133,7 @@ class Architecture:
         return shapes
 
     def relu_channels(self) -> dict[str, int]:
-        """Each ReLU, named by the convolution it follows, with its number of channels.
+        """Return each ReLU, named by the convolution it follows, with its number of channels.
 
         The ReLU of ``<block>.conv2`` is the one after the shortcut has been added.
         """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, rotated_sum
 from .packing import ClassifierPacking
-from .rotated import rotated_sum
 
 X = TypeVar("X")
 

@@ -16,7 +16,10 @@ from .relu import evaluate_fourier, evaluate_series
 
 @dataclass(frozen=True)
 class Clear:
-    """A vector in the clear, with the levels its encryption would have left.  values: (slots,)"""
+    """A vector in the clear, with the levels its encryption would have left.
+
+    values: (slots,).
+    """
 
     values: np.ndarray
     levels: int
@@ -178,6 +181,6 @@ class ClearEvaluator(_Counting):
 
 
 def signed(step: int, full_slots: int) -> int:
-    """A rotation as the least absolute step that does the same on all slots of the ring."""
+    """Return a rotation as the least absolute step that does the same on all slots of the ring."""
     step %= full_slots
     return step - full_slots if step > full_slots // 2 else step

@@ -6,15 +6,14 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, rotated_sum
 from .packing import Blocks, Tap
-from .rotated import rotated_sum
 
 X = TypeVar("X")
 
 
 class Packing(Protocol):
-    """What :func:`convolve` needs to know of a convolution."""
+    """A convolution, as :func:`convolve` needs to know it."""
 
     @property
     def taps(self) -> tuple[Tap, ...]: ...
@@ -34,7 +33,7 @@ class Packing(Protocol):
 
 
 def convolve(ev: Evaluator[X], x: X, packing: Packing, copies: int = 1) -> X:
-    """The convolution a packing describes, with its bias.
+    """Apply the convolution that a packing describes, with its bias.
 
     Slots: those of ``x``, of which the ring must hold ``copies`` copies.  1 level for one copy, 2 for more, which is
     all that is kept of ``x``.  Rotations {1, -1, width, -width, -(slots of a block)}, the last to move the sums of
@@ -70,7 +69,7 @@ def _make_taps(ev: Evaluator[X], x: X, packing: Packing) -> list[X]:
 
 
 def _products(ev: Evaluator[X], taps: list[X], packing: Packing, blocks: Blocks, shift: int) -> X:
-    """What every input block gives to the output block ``shift`` further, where the input is.  1 level."""
+    """Return what every input block gives to the output block ``shift`` further, where the input is.  1 level."""
     inputs, outputs = blocks.input_channels(), blocks.output_blocks(shift)
     return ev.products(taps, lambda i: packing.vector(inputs, outputs, packing.taps[i]))
 
@@ -85,7 +84,7 @@ def _spread(ev: Evaluator[X], x: X, blocks: Blocks, size: int) -> X:
 
 
 def _sum_copies(ev: Evaluator[X], x: X, slots: int, copies: int) -> X:
-    """The sum over the copies, once in ``slots`` slots.  0 levels."""
+    """Sum over the copies, once in ``slots`` slots.  0 levels."""
     step = slots
     while step < slots * copies:
         x = ev.add(x, ev.rotate(x, [step])[0])

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, rotated_sum
 from .packing import GatherPacking
 from .parameters import GATHER_LEVELS
-from .rotated import rotated_sum
 
 X = TypeVar("X")
 #: Makes a plaintext vector (slots,) of ones and zeros, or of factors and zeros, when it is needed.
@@ -69,7 +68,7 @@ def _gather_channels(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking) 
 
 
 def _source(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking, source: int, branch: int) -> X:
-    """A branch of a source alone, its bits in their order after."""
+    """Return a branch of a source alone, its bits in their order after."""
     y, total = ys[source if packing.regrouping.joined else 0], None
     for quarters, chosen in packing.regrouping.moves(source).items():
         part = _masked(ev, y, partial(packing.branch, source, branch, chosen))
@@ -80,7 +79,7 @@ def _source(ev: Evaluator[X], ys: Sequence[X], packing: GatherPacking, source: i
 
 
 def _halves_joined(ev: Evaluator[X], x: X, slots: int) -> X:
-    """The sum of both halves, where there are two, in ``slots`` slots."""
+    """Sum both halves, where there are two, in ``slots`` slots."""
     if ev.slots(x) == slots:
         return x
     return ev.with_slots(ev.add(x, ev.rotate(x, [slots])[0]), slots)

@@ -1,4 +1,4 @@
-"""What can evaluate encrypted pictures."""
+"""The engines that evaluate encrypted pictures."""
 
 from __future__ import annotations
 

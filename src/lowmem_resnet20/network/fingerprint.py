@@ -15,5 +15,5 @@ Choice = int | float | str | Sequence["Choice"] | Mapping[str, "Choice"]
 
 
 def fingerprint(choices: Mapping[str, Choice]) -> str:
-    """Of choices by name, in any order: 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits of choices by name, in any order."""
     return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]

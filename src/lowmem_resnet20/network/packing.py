@@ -40,7 +40,7 @@ def unpack(slots: np.ndarray, pictures: int, channels: int, width: int) -> np.nd
 
 
 def per_channel(values: np.ndarray, size: int) -> np.ndarray:
-    """One value a channel -> slots, each value over its whole block of ``size`` slots."""
+    """Return the slots of one value a channel, each value over its whole block of ``size`` slots."""
     return np.repeat(np.asarray(values, dtype=np.float64), size)
 
 
@@ -53,10 +53,11 @@ def inside(width: int, tap: Tap) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Which channel lies in which block of a convolution's input, and how far its products have to be moved.
+    """The channel in each block of a convolution's input, and how far its products have to be moved.
 
-    outputs: blocks of a layer; inputs: its different channels, with which it repeats (fewer than outputs for the
-    picture alone); copies: how many copies of the layer the convolution works on.
+    outputs: blocks of a layer;
+    inputs: its different channels, with which it repeats (fewer than outputs for the picture alone);
+    copies: how many copies of the layer the convolution works on.
 
     Copy c is first moved back by ``c * inputs / copies`` blocks within itself, so that block q of all copies holds
     input channel ``(q + (q // outputs) * inputs / copies) % inputs``.  Then ``inputs / copies`` shifts let every
@@ -92,8 +93,10 @@ class Blocks:
 class ConvolutionPacking:
     """A 3x3 convolution with stride 1 and zero padding, of each of ``pictures``.
 
-    kernel: (outputs, inputs, 3, 3); bias: (outputs,).  The input's blocks repeat with period ``inputs``; the output
-    has ``outputs`` blocks.
+    kernel: (outputs, inputs, 3, 3);
+    bias: (outputs,).
+
+    The input's blocks repeat with period ``inputs``; the output has ``outputs`` blocks.
     """
 
     kernel: np.ndarray
@@ -130,8 +133,11 @@ class ConvolutionPacking:
 class DownsamplePacking:
     """Both branches of a downsampling block at once, without a wasted slot.
 
-    kernel (2C, C, 3, 3) and bias of the 3x3 stride-2 convolution, shortcut (2C, C) and its bias of the 1x1
-    stride-2 convolution, on C channels of ``width``.  The result has C blocks of ``width``: pixel
+    kernel, bias: (2C, C, 3, 3) and (2C,) of the 3x3 stride-2 convolution;
+    shortcut, shortcut_bias: (2C, C) and (2C,) of the 1x1 stride-2 convolution;
+    width: of the C channels.
+
+    The result has C blocks of ``width``: pixel
     ``(2r + i, 2c + j)`` of block ``b`` holds pixel (r, c) of output channel ``regrouping.channel(b, j)``; of the main
     branch for i = 0, of the shortcut for i = 1.  :mod:`.downsample` gathers them.
     """
@@ -183,10 +189,12 @@ class DownsamplePacking:
 class GatherPacking:
     """Masks that bring :class:`DownsamplePacking`'s result into the packing of the next stage.
 
-    width: of the stage before; half = width // 2.  Three steps of one product each, on indices
-    ``block | picture | row | column``: columns ``(2c + j)`` to ``(j, c)``, rows and column halves to quarter pictures
-    ``(i, j, r, c)``, and quarters to channels and pictures, as ``regrouping`` says.  ``factors``: (2, 2C) for the
-    channels of main branch and shortcut.
+    width: of the stage before;
+    factors: (2, 2C) for the channels of main branch and shortcut.
+
+    Three steps of one product each, on indices ``block | picture | row | column``: columns ``(2c + j)`` to ``(j, c)``,
+    rows and column halves to quarter pictures ``(i, j, r, c)``, and quarters to channels and pictures, as
+    ``regrouping`` says.
     """
 
     width: int
@@ -199,12 +207,12 @@ class GatherPacking:
 
     @property
     def quarter(self) -> int:
-        """Pixels of one picture of the next stage."""
+        """Return the pixels of one picture of the next stage."""
         return self.half * self.half
 
     @property
     def slots(self) -> int:
-        """Of the next stage."""
+        """Return the number of slots of the next stage."""
         regrouping = self.regrouping
         return 2 * regrouping.channels * regrouping.pictures_after * self.quarter
 
@@ -237,7 +245,10 @@ class GatherPacking:
 
 @dataclass(frozen=True)
 class ClassifierPacking:
-    """The fully connected layer after the average pool: weight (classes, channels), bias (classes,).
+    """The fully connected layer after the average pool.
+
+    weight: (classes, channels);
+    bias: (classes,).
 
     The pool leaves the sum over channel c of a picture in the first slot of its part of the block; the pool's division
     is folded in.

@@ -1,4 +1,4 @@
-"""Whether a picture's values stay in the ranges of a set's refreshes, and whether what comes back are its logits.
+"""Tells whether a picture's values stay in the ranges of the refreshes, and whether what comes back are its logits.
 
 Encrypted values are seen by nobody, and one beyond the range of its ReLU's series gives a wrong number without a word:
 a Chebyshev series grows without bound, a Fourier series repeats.  So the client, which has the picture and the weights,
@@ -29,8 +29,10 @@ LARGEST_DIFFERENCE = 0.2
 class Foreseen:
     """A picture in the plain network.
 
-    logits: (classes,); layer: the one whose values come furthest, a ReLU's input by the name of the convolution before
-    it or ``<block>.downsample``; reached: how far, 1 at the end of the range in which its channel is refreshed.
+    logits: (classes,);
+    layer: the one whose values come furthest, a ReLU's input by the name of the convolution before it or
+    ``<block>.downsample``;
+    reached: how far, 1 at the end of the range in which its channel is refreshed.
     """
 
     logits: np.ndarray
@@ -39,12 +41,12 @@ class Foreseen:
 
     @property
     def in_range(self) -> bool:
-        """Whether the encrypted network can compute every value."""
+        """Tell whether the encrypted network can compute every value."""
         return self.reached <= 1
 
 
 def foresee(weights: Weights, refresh: Refresh, pixels: np.ndarray) -> Foreseen:
-    """What the plain network makes of ``pixels``, (colours, width, width) in [0, 1], beside the refresh's ranges.
+    """Evaluate the plain network on ``pixels``, (colours, width, width) in [0, 1], beside the refresh's ranges.
 
     Errors: WeightsError where the weights give numbers that are not finite.
     """
@@ -58,12 +60,12 @@ def foresee(weights: Weights, refresh: Refresh, pixels: np.ndarray) -> Foreseen:
 
 
 def are_logits(weights: Weights, numbers: np.ndarray) -> np.ndarray:
-    """Whether ``numbers``, (.., classes), are what this network can give: () or, of many pictures, (..)."""
+    """Tell whether ``numbers``, (.., classes), are what this network can give: () or, of many pictures, (..)."""
     return np.abs(numbers).max(-1) <= LARGEST_LOGIT * weights.largest_logit
 
 
 def alike(weights: Weights, logits: np.ndarray, foreseen: Foreseen) -> bool:
-    """Whether ``logits``, (classes,), are the plain network's but for the errors of encryption and approximation."""
+    """Tell whether ``logits``, (classes,), are the plain network's but for errors of encryption and approximation."""
     return bool(np.abs(logits - foreseen.logits).max() <= LARGEST_DIFFERENCE * weights.largest_logit)
 
 

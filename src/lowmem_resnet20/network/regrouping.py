@@ -13,10 +13,15 @@ from functools import cached_property
 
 import numpy as np
 
+from .parameters import ParameterSet
+
 
 @dataclass(frozen=True)
 class Regrouping:
-    """channels, pictures: of a ciphertext before; joined: whether the sources are two ciphertexts, and not two halves.
+    """The move of a ciphertext's pictures and channels.
+
+    channels, pictures: of a ciphertext before;
+    joined: whether the sources are two ciphertexts, and not two halves.
 
     Before, quarter ``(p * 2 + i) * 2 + j`` of a block is picture p's, of branch i and column parity j.  With source s
     in the place of i, the bits of that number are those of p, of s and of j.  After, the last ones must be the
@@ -32,12 +37,12 @@ class Regrouping:
         return self.pictures * (2 if self.joined else 1)
 
     def blocks(self, source: int) -> np.ndarray:
-        """The blocks that make up a source."""
+        """Return the blocks that make up a source."""
         half = self.channels // 2
         return np.arange(self.channels) if self.joined else np.arange(source * half, (source + 1) * half)
 
     def channel(self, block: np.ndarray, j: int) -> np.ndarray:
-        """Output channel at column parity ``j`` of a block (an array of block numbers)."""
+        """Return the output channel at column parity ``j`` of a block (an array of block numbers)."""
         after = self._after[0, :, j] // self.pictures_after
         if self.joined:
             return block * 2 + after[0]
@@ -45,12 +50,14 @@ class Regrouping:
         return block % half * 4 + after[block // half]
 
     def place(self, source: int, picture: int) -> int:
-        """Of a picture, among those of the ciphertext after."""
+        """Return the place of a picture among those of the ciphertext after."""
         return int(self._after[picture, source, 0]) % self.pictures_after
 
     def moves(self, source: int) -> dict[int, np.ndarray]:
-        """By rotation, in quarters: (P, 2) which pictures and column parities of a source it moves, once the source has
-        its place."""
+        """Return, by rotation in quarters, (P, 2) which pictures and column parities of a source it moves.
+
+        The source has its place by then.
+        """
         steps = self._before[:, source] - self._after[:, source]
         return {int(step): steps == step for step in np.unique(steps)}
 
@@ -71,3 +78,29 @@ class Regrouping:
             differ = (after >> low ^ after >> high) & 1
             after = after ^ (differ << low | differ << high)
         return after
+
+
+def regrouping(set_: ParameterSet, stage: int) -> Regrouping:
+    """Return how the pictures are regrouped from a stage, counted from 1, to the next."""
+    joined = set_.ciphertexts(stage + 1) < set_.ciphertexts(stage)
+    return Regrouping(set_.architecture.channels[stage - 1], set_.pictures_in(stage), joined)
+
+
+def places(set_: ParameterSet, stage: int) -> list[list[int]]:
+    """Return, by ciphertext and place in it, the number of the picture in its group, from 0.
+
+    A ciphertext holds pictures that follow each other; their order in it is the packing's.
+    """
+    if stage == 1:
+        size = set_.pictures_in(1)
+        return [list(range(first, first + size)) for first in range(0, set_.pictures, size)]
+    before, move = places(set_, stage - 1), regrouping(set_, stage - 1)
+    sources = 2 if move.joined else 1
+    after = []
+    for first in range(0, len(before), sources):
+        ordered = [0] * move.pictures_after
+        for source in range(sources):
+            for place, picture in enumerate(before[first + source]):
+                ordered[move.place(source, place)] = picture
+        after.append(ordered)
+    return after

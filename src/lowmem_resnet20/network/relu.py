@@ -58,7 +58,7 @@ def relu_series(degree: int) -> tuple[float, ...]:
 
 
 def evaluate_series(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    """The Chebyshev series at ``x``, in the clear."""
+    """Return the Chebyshev series at ``x``, in the clear."""
     return chebyshev.chebval(x, np.asarray(coefficients))
 
 
@@ -88,7 +88,7 @@ def identity_fourier(degree: int) -> tuple[complex, ...]:
 
 
 def evaluate_fourier(coefficients: tuple[complex, ...], m: np.ndarray) -> np.ndarray:
-    """The Fourier series at ``m``, in the clear (Horner's rule)."""
+    """Return the Fourier series at ``m``, in the clear (Horner's rule)."""
     turn = np.exp(1j * np.pi * m)
     total = np.zeros_like(turn)
     for c in reversed(coefficients):
@@ -97,7 +97,7 @@ def evaluate_fourier(coefficients: tuple[complex, ...], m: np.ndarray) -> np.nda
 
 
 def _density(x: np.ndarray) -> np.ndarray:
-    """How often a value x of [-1, 1] is met, up to a factor."""
+    """Return how often a value x of [-1, 1] is met, up to a factor."""
     return np.exp(-0.5 * (x / TYPICAL_DEVIATION) ** 2) + UNIFORM_WEIGHT
 
 

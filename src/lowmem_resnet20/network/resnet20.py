@@ -23,7 +23,7 @@ from .evaluator import Evaluator
 from .fingerprint import fingerprint
 from .packing import ClassifierPacking, ConvolutionPacking, DownsamplePacking, GatherPacking, pack, unpack_logits
 from .parameters import GATHER_LEVELS, PICTURE_LEVELS, ParameterSet
-from .places import places, regrouping
+from .regrouping import places, regrouping
 from .scaling import SCALING_CHOICES, Scaled
 
 X = TypeVar("X")
@@ -69,8 +69,11 @@ def pack_pictures(architecture: Architecture, pictures: np.ndarray) -> np.ndarra
 
 
 def pack_group(set_: ParameterSet, pictures: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """Of each of a group's ciphertexts the slots.  pictures: normalised (colours, width, width), or None for a place
-    that stays empty, in their order; places that are not given are empty too."""
+    """Return the slots of each of a group's ciphertexts.
+
+    pictures: normalised (colours, width, width), or None for a place that stays empty, in their order; places that are
+    not given are empty too.
+    """
     architecture = set_.architecture
     group = np.zeros((set_.pictures, architecture.input_channels, architecture.width, architecture.width))
     for number, picture in enumerate(pictures):
@@ -94,7 +97,8 @@ class Part(Generic[X]):
     """A piece of the network, between two points where few ciphertexts hold all there is: one for each of the stage's,
     or, of main branch and shortcut, two.
 
-    stage: the stage whose rotation keys and bootstrapping it needs; run: from the ciphertexts before it to those after.
+    stage: the stage whose rotation keys and bootstrapping it needs;
+    run: from the ciphertexts before it to those after.
     """
 
     name: str
@@ -119,7 +123,7 @@ class _OfSome(Generic[X]):
 
 
 def value_name(name: str, number: int) -> str:
-    """Of a value in the ``number``-th of several ciphertexts, from 0."""
+    """Return the name of a value in the ``number``-th of several ciphertexts, from 0."""
     return f"{name}-{number + 1}"
 
 
@@ -143,7 +147,7 @@ class Network(Generic[X]):
         return state[0]
 
     def parts(self) -> list[Part[X]]:
-        """The network in order, one stage after the other; the first part takes the packed pictures alone."""
+        """Return the network in order, one stage after the other; the first part takes the packed pictures alone."""
         parts = [Part("conv1", 1, self.first)]
         for block in self.set.architecture.blocks():
             if block.stride == 2:
@@ -176,7 +180,7 @@ class Network(Generic[X]):
         return (classify(self.ev, state[0], packing),)
 
     def _each(self, stage: int, items: Sequence[Y]) -> Iterator[tuple[Network[X], Y]]:
-        """What there is of each ciphertext of a stage, with the network for it, whose observer is told which it is."""
+        """Yield the network for each ciphertext of a stage, whose observer is told which it is, and its item."""
         for number, (item, pictures) in enumerate(zip(items, places(self.set, stage), strict=True)):
             observer = self.observer
             if len(items) > 1:
@@ -205,7 +209,7 @@ class Network(Generic[X]):
         return self.relu(self.ev.add(main, shortcut), stage, second)
 
     def _strided(self, x: X, block: Block) -> X:
-        """Both branches' convolutions, refreshed."""
+        """Return both branches' convolutions, refreshed."""
         name, stage = f"{block.name}.downsample", f"layer{block.stage}"
         self.observer.step(stage, f"{block.name}.conv1")
         kernel, bias = self._parameters(f"{block.name}.conv1")
@@ -246,8 +250,8 @@ class Network(Generic[X]):
 
 
 def computation(set_: ParameterSet) -> str:
-    """A fingerprint of all that an evaluation computes with given weights: the choices of set, network, series and
-    scaling, and the versions of the code that follows them.
+    """Return a fingerprint of all that an evaluation computes with given weights: the choices of set, network, series
+    and scaling, and the versions of the code that follows them.
 
     Two evaluations of the same give results and states that may stand for each other's.
     """
@@ -256,9 +260,15 @@ def computation(set_: ParameterSet) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a set's evaluation of the network needs: by stage, rotation steps, each with the most levels left where it
-    is done, and number of refreshes; by part of the network, the steps an observer is told of; and the names of the
-    values it is shown."""
+    """The needs of a set's evaluation of the network.
+
+    rotations: by stage, the steps;
+    levels_of: by stage and step, the most levels left where it is done;
+    refreshes: by stage, their number;
+    steps: by part of the network, those that an observer is told of;
+    values: names of those that an observer is shown;
+    output_levels: levels left of the logits.
+    """
 
     rotations: dict[int, frozenset[int]]
     levels_of: dict[int, dict[int, int]]

@@ -33,7 +33,8 @@ SCALING_CHOICES: dict[str, Choice] = {"version": 1, "least bound": LEAST_BOUND}
 class Scaled:
     """A network ready to be packed.
 
-    parameters: scaled weights by name, float64; relu_factors: by ReLU, the number its result is multiplied by;
+    parameters: scaled weights by name, float64;
+    relu_factors: by ReLU, the number its result is multiplied by;
     gather_factors: by downsampling block, (2, channels) from the units in which main branch and shortcut are refreshed
     to those of the ReLU of the one and of the trunk;
     units: (channels,) by ReLU, real value = encrypted value * unit before the ReLU, and
@@ -122,7 +123,7 @@ def _reach(bound: np.ndarray) -> np.ndarray:
 
 
 def trunks(architecture: Architecture) -> list[list[str]]:
-    """By stage, the ReLUs of the trunk: those whose results meet in additions."""
+    """Return, by stage, the ReLUs of the trunk: those whose results meet in additions."""
     trunks: dict[int, list[str]] = {1: ["conv1"]}
     for block in architecture.blocks():
         trunks.setdefault(block.stage, []).append(f"{block.name}.conv2")

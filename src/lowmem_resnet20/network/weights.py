@@ -35,9 +35,13 @@ _AGAIN = "make it again from its source with: import_weights SOURCE OUT pictures
 
 @dataclass(frozen=True)
 class Weights:
-    """A network with batch norm folded: parameters by name (PyTorch layout, float32), the normalisation of its
-    pixels (by colour, pixels in [0, 1]); and, of the pictures it was calibrated on, the bound of each ReLU's input,
-    (channels,) by ReLU, and the largest absolute logit."""
+    """A network with batch norm folded.
+
+    parameters: by name, in PyTorch's layout, float32;
+    mean, std: the normalisation of its pixels, by colour, for pixels in [0, 1];
+    bounds: (channels,) by ReLU, of the inputs of each on the pictures it was calibrated on;
+    largest_logit: of these, absolute.
+    """
 
     architecture: Architecture
     parameters: Mapping[str, np.ndarray]
@@ -70,7 +74,7 @@ def _digest(array: np.ndarray) -> str:
 
 
 def default_weights_path() -> Path:
-    """The weights of the installed package, or of the checkout."""
+    """Return the path of the weights of the installed package, or of the checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "weights" / FILE_NAME
     return installed if installed.exists() else package.parents[1] / "weights" / FILE_NAME
@@ -101,7 +105,7 @@ def load_weights(path: Path, architecture: Architecture = RESNET20) -> Weights:
 
 
 def check_weights(weights: Weights, source: str) -> None:
-    """That exactly the architecture's parameters and bounds are there, float32, finite and calibrated."""
+    """Raise WeightsError unless exactly the architecture's parameters and bounds are there, float32 and finite."""
     architecture = weights.architecture
     _compare(weights.parameters, architecture.parameter_shapes(), source, "")
     relus = {name: (channels,) for name, channels in architecture.relu_channels().items()}
