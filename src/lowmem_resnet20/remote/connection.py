@@ -20,7 +20,7 @@ from ..errors import ServerError, on_one_line
 from ..progress.display import format_seconds
 from .address import TOKEN_VARIABLE, Address
 from .proxies import Proxy, fault_of, proxy_to, trusted_certificates
-from .said import Answer, Refused, clean, nonsense, status_name
+from .said import HttpAnswer, ServiceRefused, clean, nonsense, status_name
 
 T = TypeVar("T")
 
@@ -93,10 +93,11 @@ class Connection(AbstractContextManager):
         content: bytes = b"",
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
-    ) -> Answer:
+    ) -> HttpAnswer:
         """The answer to a request, which may be sent more than once; its status is one of ``accept``.
 
-        Errors: Refused for another status, ServerError for a service that stays away, or says more than ``most_bytes``.
+        Errors: ServiceRefused for another status; ServerError for a service that stays away, or says more than
+        ``most_bytes``.
         """
         once = partial(self.once, method, path, content=content, most_bytes=most_bytes, accept=accept)
         return self.persist(once)
@@ -110,7 +111,7 @@ class Connection(AbstractContextManager):
         headers: Mapping[str, str] | None = None,
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
-    ) -> Answer:
+    ) -> HttpAnswer:
         """As :meth:`ask`, of a request that is sent once.  Errors: Lost too."""
         with self._response(method, path, content, headers or {}) as response:
             answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
@@ -144,12 +145,15 @@ class Connection(AbstractContextManager):
             with suppress(OSError):  # also under TLS, whose own end would have to be agreed on
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
-    def lines(self, path: str) -> Generator[str, None, None]:
-        """The lines of an answer as they come, on one connection.
+    def lines(self, path: str, last_id: str = "") -> Generator[str, None, None]:
+        """Yield the lines of a text/event-stream as they come, on one connection.
+
+        last_id: of the event after which it is to begin.
 
         Errors: Lost if it is cut; otherwise as :meth:`ask`.
         """
-        with self._response("GET", path, b"", {"Accept": "text/event-stream"}) as response:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        with self._response("GET", path, b"", headers) as response:
             self._followed = response
             self._check_stopped()  # only now, for whoever stops it has to find the one or the other
             if response.status_code != 200:
@@ -210,7 +214,7 @@ class Connection(AbstractContextManager):
             return Lost(reason, unless_met=ServerError(f"no service answers at {url}: {reason}", hint))
         return Lost(reason)
 
-    def _check(self, answer: Answer, accept: tuple[int, ...]) -> None:
+    def _check(self, answer: HttpAnswer, accept: tuple[int, ...]) -> None:
         status, url = answer.status, self.address.url
         if status in accept:
             return
@@ -218,10 +222,10 @@ class Connection(AbstractContextManager):
             raise Lost(f"it answers {answer.said()}", answer.pause())
         if status == 401:
             what = "does not accept the token" if self.address.token else "wants a token, and none was given"
-            raise Refused(status, f"the service at {url} {what}", _TOKEN_HINT)
+            raise ServiceRefused(status, f"the service at {url} {what}", _TOKEN_HINT)
         if 300 <= status < 400:
             hint = "name the service's own address: the token is sent nowhere else"
-            raise Refused(status, f"{url} sends its callers elsewhere ({status_name(status)})", hint)
+            raise ServiceRefused(status, f"{url} sends its callers elsewhere ({status_name(status)})", hint)
         raise answer.refusal()
 
     def _heard(self) -> None:
@@ -268,14 +272,14 @@ def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
     return client, proxy
 
 
-def _answer(response: httpx.Response, most_bytes: int) -> Answer:
+def _answer(response: httpx.Response, most_bytes: int) -> HttpAnswer:
     """Errors: ServerError if it is longer."""
     body = bytearray()
     for chunk in response.iter_raw():
         body += chunk
         if len(body) > most_bytes:
             raise ServerError(f"the service answers more than the {most_bytes} bytes that can be right")
-    return Answer(response.status_code, dict(response.headers), bytes(body))
+    return HttpAnswer(response.status_code, dict(response.headers), bytes(body))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -18,7 +18,7 @@ from ..server.request import Evaluation
 from .cancelling import cancel
 from .connecting import Access
 from .connection import Patience, Stopped
-from .jobs import Jobs
+from .jobs import RemoteJobs
 from .said import JobState, clean, nonsense
 from .upload import upload_keys
 
@@ -76,7 +76,7 @@ def run_remotely(
         started, steps_before = time.monotonic(), len(progress.times)
         progress.start(f"at {connection.address.url}")
         progress.step("service", "taking the pictures")
-        run = _Run(Jobs(connection, set_, progress), keys, asked)
+        run = _PostedJobs(RemoteJobs(connection, set_, progress), keys, asked)
         with access.telling(run.posted, run.left, progress):
             try:
                 lines = run.lines()
@@ -95,10 +95,10 @@ def _withdraw(access: Access, set_: ParameterSet, jobs: list[str], progress: Pro
         access.say(f"not cancelled, {error.message}; later: {access.cancelling(jobs)}", progress)
 
 
-class _Run:
+class _PostedJobs:
     """The jobs of one evaluation.  A service that has too many that wait gets the next when one of ours is done."""
 
-    def __init__(self, jobs: Jobs, keys: str, asked: Evaluation) -> None:
+    def __init__(self, jobs: RemoteJobs, keys: str, asked: Evaluation) -> None:
         self._jobs, self._keys, self._asked = jobs, keys, asked
         self._posted: dict[int, str] = {}
         self._unfinished: dict[int, str] = {}

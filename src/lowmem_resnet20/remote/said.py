@@ -20,7 +20,7 @@ _LONGEST_RETRY_AFTER = 60
 _MOST_SECONDS, _MOST_BYTES = 1e9, 1 << 60
 
 
-class Refused(ServerError):
+class ServiceRefused(ServerError):
     """The service does not do what it is asked.  status: as HTTP numbers it."""
 
     def __init__(self, status: int, message: str, hint: str = "") -> None:
@@ -34,7 +34,7 @@ class Refused(ServerError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer, whole.  headers: by their names in small letters."""
 
     status: int
@@ -56,11 +56,11 @@ class Answer:
         message = clean(self._told().get("error"))
         return f"{status_name(self.status)}: {message}" if message else status_name(self.status)
 
-    def refusal(self) -> Refused:
+    def refusal(self) -> ServiceRefused:
         """What its ``error`` and ``hint`` say, or at least its status."""
         fields = self._told()
         message = clean(fields.get("error")) or status_name(self.status)
-        return Refused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
+        return ServiceRefused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
 
     def _told(self) -> dict[str, Any]:
         try:

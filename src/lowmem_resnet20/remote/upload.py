@@ -12,7 +12,7 @@ from ..machine.files import os_errors, read_bounded, sha256
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress, Step, format_bytes
 from .connection import Connection
-from .said import Answer, nonsense
+from .said import HttpAnswer, nonsense
 
 #: So much is sent in one request; and shown as a step, or a little more.
 PIECE_BYTES = 32 << 20
@@ -91,7 +91,7 @@ class _Keys:
             if all_there or self.received[name] < record.bytes:
                 _File(self, name, shown).send()
 
-    def _take(self, answer: Answer) -> bool:
+    def _take(self, answer: HttpAnswer) -> bool:
         fields = answer.fields()
         files = fields.get("files")
         if not isinstance(fields.get("complete"), bool) or not isinstance(files, dict):
@@ -182,7 +182,7 @@ class _File:
             file.seek(offset)
             return file.read(min(PIECE_BYTES, self._record.bytes - offset))
 
-    def _after(self, answer: Answer, offset: int, count: int) -> int:
+    def _after(self, answer: HttpAnswer, offset: int, count: int) -> int:
         """Where the service wants the next piece from."""
         if answer.status == _DAMAGED:
             self._check_digest()

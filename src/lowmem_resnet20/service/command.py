@@ -24,7 +24,7 @@ from ..server.process import ServerProcess
 from ..server.request import Evaluation
 from .app import make_app
 from .log import EventLog, telling_of_libraries
-from .parts import Service, Settings
+from .parts import Service, ServiceSettings
 from .store import Store
 
 DEFAULT_ADDRESS = "127.0.0.1:8642"
@@ -69,7 +69,7 @@ def serve(asked: Serving) -> None:
     log = EventLog(asked.stderr, asked.verbose)
     store = Store(asked.store)
     store.open()
-    settings = Settings(set_.number, weights, asked.weights, ServerProcess, asked.stderr)
+    settings = ServiceSettings(set_.number, weights, asked.weights, ServerProcess, asked.stderr)
     if asked.ray:
         settings = _on_cluster(asked.ray, settings)
     service = Service(settings, store, log)
@@ -87,8 +87,8 @@ def parse_address(text: str) -> tuple[str, int]:
     return found
 
 
-def _on_cluster(address: str, settings: Settings) -> Settings:
-    """Settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
+def _on_cluster(address: str, settings: ServiceSettings) -> ServiceSettings:
+    """ServiceSettings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
 
     Its workers have one job at a time each, so that no number of jobs is too large.
     Errors: UsageError, EnvironmentFault if there is no cluster.

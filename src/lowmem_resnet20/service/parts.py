@@ -31,7 +31,7 @@ _DAY_SECONDS = 86400
 
 
 @dataclass
-class Settings:
+class ServiceSettings:
     """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start:
     how an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once
     there is memory."""
@@ -48,7 +48,7 @@ class Settings:
 class Service:
     """Everything that the routes work on.  checking: held while a ciphertext is checked."""
 
-    settings: Settings
+    settings: ServiceSettings
     store: Store
     log: EventLog
     gate: Gate = field(init=False)

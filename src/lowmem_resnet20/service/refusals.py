@@ -6,8 +6,8 @@ import errno
 import sqlite3
 from collections.abc import Mapping
 
-from ..cli.endings import explain
 from ..errors import EnvironmentFault, LowmemError
+from ..machine.faults import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -18,7 +18,7 @@ from ..network.parameters import ParameterSet, parameter_set
 from ..progress.relay import RelayProgress
 from ..server.process import Running, ServerRun
 from ..server.request import Evaluation, Job
-from .feed import Feed, Run
+from .feed import Feed, RunEvents
 from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
@@ -156,7 +156,7 @@ class Runner:
             return max(1, min(len(batch), self._room(set_)))
         return 1
 
-    def _converse(self, batch: list[Ticket], run: Run) -> ServerRun:
+    def _converse(self, batch: list[Ticket], run: RunEvents) -> ServerRun:
         for ticket in batch:
             _wait_until_let_go(self._store.unfinished(ticket.id))
         jobs = tuple(Job(self._store.picture(ticket.id), self._store.result(ticket.id)) for ticket in batch)
