@@ -44,6 +44,7 @@ from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_weig
 SET = INSECURE_SHORT_NATIVE_SET
 NUMBER = SET.number
 KEYS_ID = "0123456789abcdef"
+_SHIPPED = dict(parameters.PARAMETER_SETS)
 
 
 def use_miniature() -> None:
@@ -197,7 +198,6 @@ def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) 
 @contextmanager
 def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: int) -> Iterator[Served]:
     """A service on the store ``folder``, that answers in a thread."""
-    sets = dict(parameters.PARAMETER_SETS)
     use_miniature()
     folder.mkdir(exist_ok=True)
     if limits:
@@ -226,7 +226,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
         server.should_exit = True
         thread.join(10)
         service.close()
-        parameters.PARAMETER_SETS.update(sets)
+        parameters.PARAMETER_SETS.update(_SHIPPED)
 
 
 class Process:

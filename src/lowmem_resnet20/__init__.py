@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model.picture import read_picture as read_picture
     from .network.weights import Weights as Weights
     from .network.weights import load_weights as load_weights
+    from .remote import RemoteServer as RemoteServer
     from .server.server import Server as Server
 
 #: Where each name of the front door is.

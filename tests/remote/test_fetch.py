@@ -99,10 +99,10 @@ def test_a_job_that_failed(run, client, service, left):
 
 
 def refuse(monkeypatch) -> None:
-    def decrypt_group(folder, set_, ciphertext, weights, group):
-        raise CiphertextError(f"{ciphertext} does not decrypt")
+    def decrypt_group(client, result, group=None):
+        raise CiphertextError(f"{result.path} does not decrypt")
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client.client"], "decrypt_group", decrypt_group)
+    monkeypatch.setattr(fakes.Client, "decrypt_group", decrypt_group)
 
 
 def test_results_that_do_not_decrypt_are_told_as_their_jobs(run, client, service, left, monkeypatch):
@@ -135,11 +135,11 @@ def test_a_group_is_told_as_its_job_and_what_it_fails_of_once(run, client, servi
     assert run("load_keys", "7", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK
     [job] = service.jobs
 
-    def check_logits(ciphertext, weights, numbers):
-        raise CiphertextError(f"{ciphertext} holds numbers")
+    def check_logits(client, path, numbers):
+        raise CiphertextError(f"{path} holds numbers")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["lowmem_resnet20.client.client"], "check_logits", check_logits)
+        patch.setattr(fakes.Client, "check_logits", check_logits)
         done = run("fetch", job, "server", service.url)
         assert done.err == "".join(f"{ERROR}{job}, place {place} holds numbers\n" for place in (1, 2))
         done = run("load_keys", "7", "server", service.url, "input", *pictures(inputs), "verbose", "-1")
@@ -195,14 +195,11 @@ def test_a_token_that_comes_through_a_pipe(run, client, service, monkeypatch):
 
 #: The command line with stand-ins for encryption, in a process that can be interrupted.
 COMMAND = """
-import sys
-from types import SimpleNamespace
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # as the program does before it imports much
 import fakes
 fakes.install()
-from lowmem_resnet20.network import weights
-load = weights.load_weights
-weights.load_weights = lambda path: SimpleNamespace(**vars(load(path)), fingerprint="w")
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -217,9 +214,10 @@ def interrupted(service: FakeService, folder: Path, number: int, *words: str) ->
     service.held.clear()
     command = [sys.executable, "-c", COMMAND, *words]
     with subprocess.Popen(command, env=environment, cwd=folder, text=True, **streams) as process:
-        assert followed.wait(20)
+        if not followed.wait(300):
+            process.kill()
         process.send_signal(number)
-        assert process.wait(20) == 128 + number
+        assert process.wait(300) == 128 + number, process.stderr.read()
         told = process.stdout.read(), process.stderr.read()
     assert list((folder / "tmp").iterdir()) == []
     service.held.set()
