@@ -1,4 +1,4 @@
-"""The word ``page``: serves a page to this machine's browser, and classifies what is dropped on it, until Ctrl-C."""
+"""Serves a page to this machine's browser, and classifies what is dropped on it, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def facts_of(client: Client, server: str, steps: list[tuple[str, str]]) -> dict[
 
 @contextmanager
 def listening(listen: str) -> Iterator[socket.socket]:
-    """A socket on ``listen``, HOST:PORT, or on 127.0.0.1 and whichever port is free.
+    """Open a socket on ``listen``, HOST:PORT, or on 127.0.0.1 and whichever port is free.
 
     Errors: UsageError where others than this machine could connect; EnvironmentFault.
     """
@@ -108,13 +108,13 @@ def listening(listen: str) -> Iterator[socket.socket]:
 
 
 def serve(app: Guard, sock: socket.socket) -> None:
-    """In a thread of its own, for as long as the process lives.  Errors: EnvironmentFault."""
+    """Serve in a thread of its own, for as long as the process lives.  Errors: EnvironmentFault."""
     server = web_server(app, log_level="critical")
     threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True).start()
 
 
 def open_browser(address: str, temporary: Path) -> None:
-    """By way of a file that leads there: other users see the words that a browser is started with.
+    """Open the address by way of a file that leads there: other users see the words that a browser is started with.
 
     It is started by a process that ends, for it is to stay when this one is ended.
     """

@@ -16,7 +16,7 @@ from .said import JobState, ServiceRefused
 def cancel(
     access: Access, set_: ParameterSet, jobs: Sequence[str], patience: Patience | None = None
 ) -> list[dict[str, Any]]:
-    """End those of the jobs that are not over; returns of each ``job`` and its ``state`` then, or ``error``,
+    """End those of the jobs that are not over; return of each ``job`` and its ``state`` then, or ``error``,
     ``hint`` and ``exit_code`` of one that the service does not know.
 
     Errors: as of the connection.

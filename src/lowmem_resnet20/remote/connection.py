@@ -40,8 +40,11 @@ _CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certif
 
 
 class Lost(Exception):
-    """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for;
-    unless_met: the error instead, where no service was there before."""
+    """An exchange that was cut, or put off: it is taken up again.
+
+    pause: seconds that the service asks for;
+    unless_met: the error instead, where no service was there before.
+    """
 
     def __init__(self, reason: str, pause: float = 0.0, unless_met: ServerError | None = None) -> None:
         super().__init__(reason)
@@ -58,7 +61,7 @@ class Patience:
     longest_pause: float = 15.0
 
     def pause(self, failures: int) -> float:
-        """After so many failures in a row, the first being 0."""
+        """Return the pause after so many failures in a row, the first being 0."""
         most = min(self.longest_pause, self.first_pause * 2 ** min(failures, 30))
         return random.uniform(0.5, 1.0) * most
 
@@ -67,11 +70,14 @@ PATIENCE = Patience()
 
 
 class Stopped(ServerError):
-    """It was ended by :meth:`Connection.stop`."""
+    """Raised where :meth:`Connection.stop` was called."""
 
 
 class Connection(AbstractContextManager):
-    """say: tells the user that the service is lost, and found again."""
+    """Asks one service, again where need be.
+
+    say: tells the user that the service is lost, and found again.
+    """
 
     def __init__(self, address: Address, say: Callable[[str], None], patience: Patience | None = None) -> None:
         self.address, self._say, self._patience = address, say, patience or PATIENCE
@@ -94,7 +100,7 @@ class Connection(AbstractContextManager):
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
     ) -> HttpAnswer:
-        """The answer to a request, which may be sent more than once; its status is one of ``accept``.
+        """Return the answer to a request, which may be sent more than once; its status is one of ``accept``.
 
         Errors: ServiceRefused for another status; ServerError for a service that stays away, or says more than
         ``most_bytes``.
@@ -112,14 +118,14 @@ class Connection(AbstractContextManager):
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
     ) -> HttpAnswer:
-        """As :meth:`ask`, of a request that is sent once.  Errors: Lost too."""
+        """Ask as :meth:`ask`, but send the request once.  Errors: Lost too."""
         with self._response(method, path, content, headers or {}) as response:
             answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
         self._check(answer, accept)
         return answer
 
     def persist(self, exchange: Callable[[], T]) -> T:
-        """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts.
+        """Return what ``exchange`` does, which is called again as long as it is Lost and patience lasts.
 
         Errors: Stopped too.
         """
@@ -134,11 +140,11 @@ class Connection(AbstractContextManager):
                 return result
 
     def sleep(self, seconds: float) -> None:
-        """Before the service is asked again, unless it is stopped meanwhile."""
+        """Wait before the service is asked again, unless it is stopped meanwhile."""
         self._stopped.wait(seconds)
 
     def stop(self) -> None:
-        """From any thread: no more is asked, and :meth:`persist` ends; what it follows is cut off."""
+        """Stop it, from any thread: no more is asked, :meth:`persist` ends, and what it follows is cut off."""
         self._stopped.set()
         if self._followed is not None:
             connected = self._followed.extensions["network_stream"].get_extra_info("socket")
@@ -186,7 +192,7 @@ class Connection(AbstractContextManager):
             raise self._lost(error) from error  # of what speaks no SOCKS, socksio's own
 
     def _trace(self, event: str, _info: Mapping[str, Any]) -> None:
-        """What httpx begins or ends, by its name: a new connection is the proxy's until the service's TLS begins."""
+        """Hear what httpx begins or ends: a new connection is the proxy's until the service's TLS begins."""
         part, _, step = event.partition(".")
         if self._proxy and step == "connect_tcp.started":
             self._at_proxy = True
@@ -194,7 +200,7 @@ class Connection(AbstractContextManager):
             self._at_proxy = False
 
     def _lost(self, error: Exception) -> Lost:
-        """Errors: ServerError where trying again would not help."""
+        """Return what to make of an error.  Errors: ServerError where trying again would not help."""
         proxy, url, hint = self._proxy if self._at_proxy else None, self.address.url, _UNREACHABLE_HINT
         if proxy:
             url, hint = f"the proxy at {proxy.url}", f"if it is asked in plain HTTP: {proxy.variable}=http://HOST:PORT"
@@ -229,13 +235,13 @@ class Connection(AbstractContextManager):
         raise answer.refusal()
 
     def _heard(self) -> None:
-        """The service is there."""
+        """Note that the service is there."""
         if self._told:
             self._say(f"the service at {self.address.url} answers again")
         self._met, self._failures, self._told = True, 0, False
 
     def _wait(self, lost: Lost) -> None:
-        """A pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
+        """Pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
         now, url = time.monotonic(), self.address.url
         self._lost_since = self._lost_since if self._failures else now
         if lost.unless_met and not self._met:
@@ -252,7 +258,7 @@ class Connection(AbstractContextManager):
 
 
 def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
-    """With the proxy that it goes through: what is sent to this machine goes through none.  Redirects are not followed.
+    """Return a client with the proxy that it goes through: to this machine none.  Redirects are not followed.
 
     Errors: EnvironmentFault for a variable that can have no meaning.
     """
@@ -273,7 +279,7 @@ def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
 
 
 def _answer(response: httpx.Response, most_bytes: int) -> HttpAnswer:
-    """Errors: ServerError if it is longer."""
+    """Read an answer whole.  Errors: ServerError if it is longer."""
     body = bytearray()
     for chunk in response.iter_raw():
         body += chunk

@@ -1,4 +1,4 @@
-"""Having pictures evaluated by a service: as :func:`..server.process.run_server`, elsewhere."""
+"""Has pictures evaluated by a service: as :func:`..server.process.run_server`, elsewhere."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _withdraw(access: Access, set_: ParameterSet, jobs: list[str], progress: Pro
 
 
 class _PostedJobs:
-    """The jobs of one evaluation.  A service that has too many that wait gets the next when one of ours is done."""
+    """Has the jobs of one evaluation done; a service where too many wait gets the next when one of ours is done."""
 
     def __init__(self, jobs: RemoteJobs, keys: str, asked: Evaluation) -> None:
         self._jobs, self._keys, self._asked = jobs, keys, asked
@@ -104,15 +104,15 @@ class _PostedJobs:
         self._unfinished: dict[int, str] = {}
 
     def posted(self) -> list[str]:
-        """Names of the jobs at the service."""
+        """Return the names of the jobs at the service."""
         return list(self._posted.values())
 
     def left(self) -> list[str]:
-        """Names of the jobs at the service whose results have not come."""
+        """Return the names of the jobs at the service whose results have not come."""
         return list(self._unfinished.values())
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of each job, in their order, what :class:`..server.process.ServerRun` says of it."""
+        """Return of each job, in their order, what :class:`..server.process.ServerRun` says of it."""
         lines: dict[int, dict[str, Any]] = {}
         ahead = deque(range(len(self._asked.jobs)))
         while ahead or self._unfinished:

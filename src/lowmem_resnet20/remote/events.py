@@ -85,7 +85,7 @@ class ServiceProgress:
 
 
 def _checked(event: Any) -> list[Any]:
-    """The event with texts that can be shown and numbers that can be; an empty one, which is none, for any other.
+    """Return the event with texts and numbers that can be shown; an empty one, which is none, for any other.
 
     The display is closed by whoever opened it.
     """

@@ -17,7 +17,7 @@ from .said import JobState, ServiceRefused
 def fetch(
     access: Access, set_: ParameterSet, jobs: Sequence[str], folder: Path, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Wait for the end of each job, and take its result; returns of each ``job`` and ``output``, its
+    """Wait for the end of each job, and take its result; return of each ``job`` and ``output``, its
     file in ``folder``, or ``error``, ``hint`` and ``exit_code`` of one that failed.
 
     If this process is interrupted, or the service stays away, a line says how to fetch them later.

@@ -23,7 +23,7 @@ _FULL_SECONDS = 15.0
 
 
 class RemoteJobs:
-    """Jobs at one service.  The progress of a run that several are in is shown once."""
+    """Handles jobs at one service.  The progress of a run that several are in is shown once."""
 
     def __init__(self, connection: Connection, set_: ParameterSet, progress: Progress) -> None:
         self._connection, self._set, self._progress = connection, set_, progress
@@ -67,7 +67,7 @@ class RemoteJobs:
         return state.state
 
     def _follow(self, job: str) -> JobState:
-        """On one connection: its final state.  Errors: Lost."""
+        """Return its final state, heard on one connection.  Errors: Lost."""
         self._shown.connect()
         with closing(self._connection.lines(f"/v1/jobs/{job}/events", self._shown.last_id)) as lines:
             for event in events(lines):
@@ -90,7 +90,7 @@ class RemoteJobs:
             self._shown_state = shown
 
     def _take(self, job: str, output: Path, picture: str) -> bool:
-        """Whether there was a result, which is checked before it gets its name."""
+        """Return whether there was a result, which is checked before it gets its name."""
         most = largest_bytes(self._set, PUBLIC_KEY, 0)  # a pair of polynomials on all primes: no ciphertext has more
         path = f"/v1/jobs/{job}/result"
         answer = self._connection.ask("GET", path, most_bytes=most, accept=(200, 409, 410))

@@ -104,7 +104,7 @@ class KeyFolderEndpoint(_Endpoint):
 
 class KeyFileEndpoint(_Endpoint):
     async def patch(self, request: Request) -> Response:
-        """A piece of a file is on the disk before the next is received: what comes before a cut is kept."""
+        """Write each piece of a file before the next is received: what comes before a cut is kept."""
         keys, file, offset = _keys(request), request.path_params["file"], _offset(request)
         folders = self.service.folders
         size = await run_in_threadpool(folders.size, keys, file)
@@ -237,10 +237,10 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    """Nobody reads this answer."""
+    """Answer, though nobody reads it."""
     return Response(status_code=400)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A fault of this program, which uvicorn logs."""
+    """Tell of a fault of this program, which uvicorn logs."""
     return _answer(refusal_of(error))

@@ -36,7 +36,7 @@ _GRACE_SECONDS = 3
 class Serving:
     """What a service is asked to be.
 
-    number: of the parameter set;
+    number: that of the parameter set;
     listen: HOST:PORT; empty: DEFAULT_ADDRESS;
     store: the folder of keys and jobs;
     weights: their file; None: the program's own;
@@ -80,7 +80,7 @@ def serve(asked: Serving) -> None:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
+    """Read ``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
     found = host_and_port(text)
     if found is None:
         raise UsageError(f"{text!r} is not HOST:PORT", f"such as {DEFAULT_ADDRESS}, or [::1]:8642")
@@ -88,7 +88,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def _on_cluster(address: str, settings: ServiceSettings) -> ServiceSettings:
-    """ServiceSettings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
+    """Return the settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
 
     Its workers have one job at a time each, so that no number of jobs is too large.
     Errors: UsageError, EnvironmentFault if there is no cluster.
@@ -132,7 +132,7 @@ def _run(service: Service, listening: socket.socket, tell_where: Callable[[], No
     server, ended = web_server(make_app(service), grace_seconds=_GRACE_SECONDS), threading.Event()
 
     def end() -> None:
-        """In the thread that the signal has reached, after which the process ends."""
+        """End all, in the thread that the signal has reached, after which the process ends."""
         service.log.tell_repeated()
         service.log.event("service.stopping")
         server.should_exit = True

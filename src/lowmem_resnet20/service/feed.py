@@ -36,7 +36,7 @@ class RunEvents:
 
 
 class Feed:
-    """News are told by waking who listens; what they are, it looks up.  May be used from any thread."""
+    """Tells news by waking who listens; what they are, it looks up.  May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,13 +73,13 @@ class Feed:
                 loop.call_soon_threadsafe(event.set)
 
     def close(self) -> None:
-        """Streams end: the service does."""
+        """End all streams: the service ends."""
         self.closed = True
         self.news()
 
     @contextmanager
     def listening(self) -> Iterator[asyncio.Event]:
-        """An event that is set when there are news."""
+        """Yield an event that is set when there are news."""
         listener = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._listeners.add(listener)

@@ -41,7 +41,7 @@ async def events(job: str, queue: Queue, feed: Feed, last_id: str = "") -> Async
 
 
 class _Follower:
-    """How much of a job one stream has told."""
+    """Knows how much of a job one stream has told."""
 
     def __init__(self, job: str, feed: Feed, last_id: str) -> None:
         self._job, self._feed, self._last_id = job, feed, last_id
