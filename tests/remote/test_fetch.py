@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -235,6 +237,29 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_fetch_it(run, client, service, tm
     fakes.entries.update(entries_of(service))
     later = run(*shlex.split(fetch))
     assert later.code == ExitCode.OK and json.loads(later.out)["class"] == "Dog"
+
+
+def test_ctrl_c_on_a_terminal_ends_with_that_line(client, service, tmp_path, inputs):
+    """The line that shows progress is gone, though it is drawn by a thread until the end."""
+    followed, said = threading.Event(), b""
+    service.fault = lambda number, request: followed.set() if request.endswith("/events") else None
+    service.held.clear()
+    words = ["load_keys", "6", "server", service.url, "input", str(inputs / "luis.png")]
+    variables = {"PYTHONPATH": str(TESTS), TOKEN_VARIABLE: TOKEN, "TERM": "xterm", "TMPDIR": str(tmp_path)}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", COMMAND, *words], os.environ | variables)
+    threading.Thread(target=lambda: followed.wait(300) and os.write(terminal, b"\x03"), daemon=True).start()
+    with suppress(OSError):  # it has ended
+        while part := os.read(terminal, 1 << 16):
+            said += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, said.decode()
+    service.held.set()
+    [job] = service.jobs
+    told, _, after = said.decode().partition(f"fetch later: lowmem-resnet20 fetch {job} server {service.url}")
+    assert "taking the pictures" in told and "the job stays at the service; " in told
+    *_, last = re.split(r"\x1b\[2?K", after)
+    assert last.replace("\x1b[?25h", "").strip() == ""
 
 
 def entries_of(service: FakeService) -> dict[str, fakes.Entry]:
