@@ -66,7 +66,8 @@ def run_remotely(
 
     stoppable: is told what any thread may call to stop the run: then its jobs are cancelled.
 
-    Errors: as :func:`check_service`; Stopped; what failed of single pictures is in the run.
+    Errors: as :func:`check_service`; Stopped; CiphertextError for a file that is none, before any is sent; what else
+    failed of single pictures is in the run.
     """
     set_ = keys_set(asked.folder / SERVER, asked.set_number)
 
@@ -100,6 +101,7 @@ class _PostedJobs:
 
     def __init__(self, jobs: RemoteJobs, keys: str, asked: Evaluation) -> None:
         self._jobs, self._keys, self._asked = jobs, keys, asked
+        self._pictures = [read_envelope(job.ciphertext).facts.picture for job in asked.jobs]
         self._posted: dict[int, str] = {}
         self._unfinished: dict[int, str] = {}
 
@@ -135,7 +137,7 @@ class _PostedJobs:
     def _finish(self, number: int) -> dict[str, Any]:
         job, name = self._asked.jobs[number], self._unfinished[number]
         try:
-            state = self._jobs.finish(name, job.output, read_envelope(job.ciphertext).facts.picture)
+            state = self._jobs.finish(name, job.output, self._pictures[number])
         except CiphertextError as error:
             state = JobState.failed(error)
         line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}

@@ -56,7 +56,6 @@ class RemoteServer:
         with private_folder("lowmem-resnet20-") as temporary:
             jobs = [Job(temporary / f"{i}.ct", temporary / f"{i}.result.ct") for i in range(len(ciphertexts))]
             for job, ciphertext in zip(jobs, ciphertexts, strict=True):
-                ciphertext.opened()
                 job.ciphertext.write_bytes(ciphertext)
             with naming({job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}):
                 asked = Evaluation(self.set.number, self._folder, tuple(jobs))
