@@ -60,7 +60,8 @@ def result_of(ciphertext: bytes, payload: bytes = b"result", **facts: str) -> by
 class FakeService(AbstractContextManager):
     """What it holds and says; all of it may be changed while it runs.
 
-    requests: each as "METHOD path"; fault: of a request by its number, the first being 0.
+    requests: each as "METHOD path"; fault: of a request by its number, the first being 0; run: what its events are
+    numbered with.
     """
 
     facts: dict[str, Any] = field(
@@ -68,6 +69,7 @@ class FakeService(AbstractContextManager):
     )
     token: str = TOKEN
     events: tuple[list[Any], ...] = EVENTS
+    run: str = "run"
     answer: Callable[[bytes], bytes] = result_of
     fault: Callable[[int, str], str | None] = lambda number, request: None
     instead: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
@@ -103,7 +105,8 @@ class FakeService(AbstractContextManager):
             _cut(connection)
 
     def start_again(self) -> None:
-        """What ran waits again."""
+        """What ran waits again, and begins a run of its own."""
+        self.run += "x"
         for job in self.jobs.values():
             job["state"] = "waiting" if job["state"] == "running" else job["state"]
         self._listen(self.port)
@@ -280,17 +283,20 @@ class _Handler(BaseHTTPRequestHandler):
         service.lock.acquire()
         job["state"] = "running"
         self._event("state", service.state(name))
+        run, _, heard = (self.headers["Last-Event-ID"] or "").partition("-")
         for number, event in enumerate(service.events):
-            self._event("progress", event)
+            if run != service.run or number >= int(heard):
+                self._event("progress", event, f"{service.run}-{number + 1}")
             if self._half and number == len(service.events) // 2:
                 return self._cut()
         job["state"] = "failed" if service.error else "done"
         self._event("state", service.state(name))
         return None
 
-    def _event(self, name: str, data: Any) -> None:
+    def _event(self, name: str, data: Any, id_: str = "") -> None:
         text = data if isinstance(data, str) else json.dumps(data)
-        self.wfile.write(f": heartbeat\nid: 1\nevent: {name}\ndata: {text}\n\n".encode())
+        numbered = f"id: {id_}\n" if id_ else ""
+        self.wfile.write(f": heartbeat\n{numbered}event: {name}\ndata: {text}\n\n".encode())
         self.wfile.flush()
 
     def _answer(self, status: int, fields: Any) -> None:

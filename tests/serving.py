@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,13 +37,14 @@ from lowmem_resnet20.progress.display import Step
 from lowmem_resnet20.server.process import ServerRun
 from lowmem_resnet20.service.app import make_app
 from lowmem_resnet20.service.log import EventLog, telling_of_libraries
-from lowmem_resnet20.service.parts import Service, Settings
+from lowmem_resnet20.service.parts import Service, ServiceSettings
 from lowmem_resnet20.service.store import Store
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_weights
 
 SET = INSECURE_SHORT_NATIVE_SET
 NUMBER = SET.number
 KEYS_ID = "0123456789abcdef"
+_SHIPPED = dict(parameters.PARAMETER_SETS)
 
 
 def use_miniature() -> None:
@@ -197,7 +198,6 @@ def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) 
 @contextmanager
 def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: int) -> Iterator[Served]:
     """A service on the store ``folder``, that answers in a thread."""
-    sets = dict(parameters.PARAMETER_SETS)
     use_miniature()
     folder.mkdir(exist_ok=True)
     if limits:
@@ -205,7 +205,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
     written = io.StringIO()
     store = Store(folder)
     store.open()
-    service = Service(Settings(NUMBER, weights(), None, start, io.StringIO()), store, EventLog(written, verbose))
+    service = Service(ServiceSettings(NUMBER, weights(), None, start, io.StringIO()), store, EventLog(written, verbose))
     service.start()
     server, listening = web_server(make_app(service), log_level="info"), socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -226,7 +226,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
         server.should_exit = True
         thread.join(10)
         service.close()
-        parameters.PARAMETER_SETS.update(sets)
+        parameters.PARAMETER_SETS.update(_SHIPPED)
 
 
 class Process:
@@ -312,10 +312,9 @@ def _main() -> None:
     from lowmem_resnet20.machine import child
     from lowmem_resnet20.server import worker
 
-    if sys.argv[1:2] == ["worker"]:
+    if sys.argv[1:2] == ["server.worker"]:
         child.end_with_parent(int(sys.argv[2]))
         child._receive_signals()
-        worker.load_weights = partial(worker.load_weights, architecture=SET.architecture)
         sys.exit(worker.main())
     child.command = lambda module, *_: [sys.executable, __file__, module, str(os.getpid())]
     sys.exit(cli.main(sys.argv[1:]))

@@ -6,10 +6,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -19,11 +18,9 @@ from PIL import Image
 import parties
 from lowmem_resnet20.machine import child
 from lowmem_resnet20.network import parameters
-from lowmem_resnet20.network import weights as networks
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.page.layers import steps_of
-from lowmem_resnet20.progress.display import SilentProgress
 from miniature import INSECURE_SHORT_NATIVE_SET, random_weights
 
 TESTS = Path(__file__).parents[1]
@@ -37,15 +34,14 @@ STEPS = len(steps_of(SETS[6]))
 _WORKER = """
 import sys
 import openpage
-from lowmem_resnet20 import worker
+from lowmem_resnet20.server.worker import main
 openpage.install()
-worker.load_weights = openpage.networks.load_weights
-sys.exit(worker.main())
+sys.exit(main())
 """
 PROGRAM = """
 import sys
 import openpage
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli.main import main
 openpage.install()
 openpage.install_worker()
 sys.exit(main())
@@ -53,23 +49,22 @@ sys.exit(main())
 
 
 def install() -> None:
-    """Have the numbers above name the miniature's sets in this process, and weight files hold its network."""
+    """Have the numbers above name the miniature's sets in this process."""
     for set_ in SETS.values():
         parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
-    networks.load_weights = partial(networks.load_weights, architecture=ARCHITECTURE)
 
 
 def install_worker() -> None:
     """Have server processes know them too."""
     command = child.command
     child.command = lambda module, *words: (
-        [sys.executable, "-c", _WORKER] if module == "worker" else command(module, *words)
+        [sys.executable, "-c", _WORKER] if module == "server.worker" else command(module, *words)
     )
 
 
-def make_keys(folder: Path, set_: ParameterSet, seal: Callable[[bytes], bytes] = bytes) -> None:
+def make_keys(folder: Path, set_: ParameterSet, passphrase: str | None = None) -> None:
     """In folder/expN, and the weights beside them."""
-    parties.generate_keys(set_, folder / f"exp{set_.number}", SilentProgress(), seal)
+    parties.generate_keys(set_, folder / f"exp{set_.number}", passphrase)
     save_weights(folder / "weights", WEIGHTS)
 
 

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openpage
 import pytest
 from PIL import Image
 
-from lowmem_resnet20.cli.output import Printer
-from lowmem_resnet20.cli.words import Request
+from lowmem_resnet20.client.checks import check_range
 from lowmem_resnet20.model import picture as pictures
 from lowmem_resnet20.model.picture import decode_picture
 from lowmem_resnet20.page import app as apps
@@ -55,8 +55,9 @@ class Served:
 @pytest.fixture
 def served(tmp_path) -> Served:
     session = Session(1)
-    request, set_ = Request("page", 6), openpage.SETS[6]
-    classifier = Classifier(request, Printer(None, None), set_, tmp_path / "keys", openpage.WEIGHTS, tmp_path)
+    set_ = openpage.SETS[6]
+    client = SimpleNamespace(set=set_, foresee=lambda pixels, name: check_range(pixels, set_, openpage.WEIGHTS, name))
+    classifier = Classifier(client, lambda job: pytest.fail("it must not evaluate"), tmp_path)
     return Served(make_app(session, classifier.look, {"set": 6}, (HOST, "localhost:8123")), session)
 
 
@@ -172,7 +173,7 @@ def test_a_photograph_is_taken_as_the_word_resize_does(served):
     answer = client.post("/pictures?name=a.png", content=content)
     assert (answer.status_code, answer.json()) == (201, {"id": 1})
     expected = decode_picture(content, Path("a.png"), openpage.WIDTH, resize=True)
-    assert np.array_equal(served.session.picture(1).item.pixels, expected)
+    assert np.array_equal(served.session.picture(1).pixels, expected)
     shown = client.get("/pictures/1.png")
     assert shown.headers["content-type"] == "image/png"
     assert np.array_equal(decode_picture(shown.content, Path("b"), openpage.WIDTH), expected)
@@ -182,7 +183,7 @@ def test_a_picture_of_the_networks_size_is_taken_as_it_is(served):
     content = openpage.png_of(random_picture(openpage.ARCHITECTURE, np.random.default_rng(1)))
     served.opened().post("/pictures?name=a.png", content=content)
     exact = decode_picture(content, Path("a"), openpage.WIDTH)
-    assert np.array_equal(served.session.picture(1).item.pixels, exact)
+    assert np.array_equal(served.session.picture(1).pixels, exact)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_a_warning_comes_before_the_evaluation(served, inputs):
     """Of a picture beyond the ranges, which the miniature's were not measured on; in the command line's words."""
     served.opened().post("/pictures?name=far.png", content=(inputs / "ship.png").read_bytes())
     picture = served.session.picture(1)
-    assert picture.item.foreseen is not None and not picture.item.foreseen.in_range
+    assert picture.foreseen is not None and not picture.foreseen.in_range
     [warning] = picture.as_json()["warnings"]
     assert re.fullmatch(
         r"far\.png comes to \d\.\d\d times what set 6 can take, at [\w.]+: .* wrong", warning["message"]

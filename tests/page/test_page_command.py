@@ -17,7 +17,6 @@ import openpage
 import pytest
 
 from lowmem_resnet20.cli.passphrase import FILE_VARIABLE
-from lowmem_resnet20.client.sealing import sealer
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.page import command
@@ -128,7 +127,7 @@ def start(folder: Path, *more: str, **environment: str) -> subprocess.CompletedP
 def test_a_passphrase_is_asked_for_at_the_start(tmp_path):
     """Where there is no terminal, it is told before any address is; a wrong one too."""
     pytest.importorskip("cryptography")
-    openpage.make_keys(tmp_path, openpage.SETS[6], sealer(b"right"))
+    openpage.make_keys(tmp_path, openpage.SETS[6], "right")
     done = start(tmp_path)
     assert done.returncode == 7 and "no terminal to ask for it on" in done.stderr and "http" not in done.stderr
     wrong, right = tmp_path / "wrong", tmp_path / "right"

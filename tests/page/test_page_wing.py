@@ -9,7 +9,7 @@ from imports import imported_modules, imports_of, module_names
 PAGE = {name for name in module_names() if name.partition(".")[0] == "page"}
 
 
-@pytest.mark.parametrize("name", ["worker", "service.command", "cluster.worker"])
+@pytest.mark.parametrize("name", ["server.worker", "service.command", "cluster.worker"])
 def test_no_server_knows_of_it(name):
     assert not imported_modules(name) & PAGE
 

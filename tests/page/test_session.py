@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowmem_resnet20.cli.output import Classification
-from lowmem_resnet20.cli.pictures import Item
 from lowmem_resnet20.errors import ServerError
+from lowmem_resnet20.model.classification import Classification
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.page import session as sessions
 from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, WAITING, Session, TooMany, name_of
@@ -20,7 +19,7 @@ from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, WAITING, Se
 def add(session: Session, name: str = "a.png") -> int:
     with session.reading():
         foreseen = Foreseen(np.arange(10.0), "conv1", 0.5)
-        return session.add(Item(Path(name), np.zeros((3, 4, 4)), foreseen=foreseen), []).number
+        return session.add(Path(name), np.zeros((3, 4, 4)), foreseen, []).number
 
 
 def numbers(run) -> list[int]:

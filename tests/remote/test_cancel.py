@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import threading
@@ -11,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from fakeservice import FAULTS, FakeService, first_of_each
+from lowmem_resnet20.cli.access import access
 from lowmem_resnet20.cli.output import Printer
 from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.remote import connection
+from lowmem_resnet20.remote.connecting import Access
 from lowmem_resnet20.remote.connection import Patience, Stopped
-from lowmem_resnet20.remote.evaluation import run_remotely
+from lowmem_resnet20.remote.evaluation import Remote
 from lowmem_resnet20.server.request import Evaluation, Job
 from processes import until
 
@@ -145,27 +148,22 @@ class Stopping:
     """A run in a thread of its own, which can be stopped."""
 
     def __init__(self, service: FakeService, ciphertext: Path) -> None:
-        self.said = type("Said", (), {"text": "", "write": lambda _, text: self._say(text), "flush": lambda _: None})()
+        self.said = io.StringIO()
         asked = Evaluation(6, Path("keys/exp6"), (Job(ciphertext, Path("result.ct")),), None)
-        request, printer = Request("page", 6, server=service.url), Printer(None, self.said)
-        self.stop: list = []
+        self.running = Remote(access(Request("page", 6, server=service.url), Printer(None, self.said)), asked)
         self.error: BaseException | None = None
 
         def run() -> None:
             try:
-                run_remotely(request, asked, SilentProgress(), printer, self.stop.append)
+                self.running.converse(SilentProgress())
             except BaseException as error:  # noqa: BLE001 - told by the test
                 self.error = error
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
 
-    def _say(self, text: str) -> None:
-        self.said.text += text
-
     def stopped(self) -> BaseException | None:
-        until(lambda: self.stop)
-        self.stop[0]()
+        self.running.kill()
         self.thread.join(60)
         assert not self.thread.is_alive()
         return self.error
@@ -187,7 +185,7 @@ def test_a_run_that_is_stopped_is_cancelled_at_the_service(service, ciphertext):
     assert isinstance(run.stopped(), Stopped)
     service.held.set()
     assert service.requests[-1] == f"DELETE /v1/jobs/{next(iter(service.jobs))}"
-    assert run.said.text == ""
+    assert run.said.getvalue() == ""
 
 
 def test_a_run_that_waits_for_a_place_is_stopped(service, ciphertext):
@@ -206,8 +204,8 @@ def test_a_run_whose_service_has_gone_is_stopped(service, ciphertext, monkeypatc
     service.stop()
     assert isinstance(run.stopped(), Stopped)
     [job] = service.jobs
-    assert run.said.text.startswith("not cancelled, no service answers at ")
-    assert run.said.text.endswith(f"later: lowmem-resnet20 cancel {job} server {service.url}\n")
+    assert run.said.getvalue().startswith("not cancelled, no service answers at ")
+    assert run.said.getvalue().endswith(f"later: lowmem-resnet20 cancel {job} server {service.url}\n")
 
 
 def test_a_run_that_is_stopped_while_keys_are_sent(service, ciphertext):
@@ -240,3 +238,11 @@ def test_a_run_that_is_stopped_before_the_answer_begins(service, ciphertext, mon
     run.thread.join(60)
     assert isinstance(run.error, Stopped)
     service.held.set()
+
+
+def test_a_run_that_is_stopped_before_it_is_heard(client, service, ciphertext):
+    running = Remote(Access(service.url, None, print), Evaluation(6, Path("keys/exp6"), (Job(ciphertext, ciphertext),)))
+    running.kill()
+    with pytest.raises(Stopped):
+        running.converse(SilentProgress())
+    assert service.requests == []

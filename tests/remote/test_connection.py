@@ -13,7 +13,7 @@ from fakeservice import ANSWER_LOST, CUT, HALF_AN_ANSWER, NOT_NOW, TOKEN, FakeSe
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.remote.address import Address
 from lowmem_resnet20.remote.connection import LONGEST_JSON, LONGEST_LINE, Connection, Lost, Patience
-from lowmem_resnet20.remote.said import Refused
+from lowmem_resnet20.remote.said import ServiceRefused
 
 QUICK = Patience(seconds=30, first_pause=0.01, longest_pause=0.02)
 
@@ -126,7 +126,7 @@ def test_a_service_may_ask_for_a_pause(service, monkeypatch, wanted, most):
     ("token", "what"), [("wrong", "does not accept the token"), ("", "wants a token, and none was given")]
 )
 def test_no_or_another_token(service, token, what):
-    with connection(service, token=token) as there, pytest.raises(Refused) as raised:
+    with connection(service, token=token) as there, pytest.raises(ServiceRefused) as raised:
         there.ask("GET", "/v1/service")
     assert raised.value.message == f"the service at {service.url} {what}"
     assert "LOWMEM_RESNET20_TOKEN" in raised.value.hint
@@ -137,7 +137,7 @@ def test_no_or_another_token(service, token, what):
 def test_a_redirect_is_not_followed(service, status):
     with FakeService() as other:
         service.instead["/v1/service"] = (status, {"Location": f"{other.url}/v1/service"}, b"")
-        with connection(service) as there, pytest.raises(Refused, match="sends its callers elsewhere"):
+        with connection(service) as there, pytest.raises(ServiceRefused, match="sends its callers elsewhere"):
             there.ask("GET", "/v1/service")
         assert other.requests == []
 
@@ -164,7 +164,7 @@ def test_answers_that_are_none(service, body):
 def test_what_a_service_says_is_shown_without_control_characters(service):
     body = b'{"error": "no\\u001b[2J\\nway\\u202e\\u0000 %s", "hint": "a\\u0007sk"}' % (b"x" * 5000)
     service.instead["/v1/service"] = (422, {}, body)
-    with connection(service) as there, pytest.raises(Refused) as raised:
+    with connection(service) as there, pytest.raises(ServiceRefused) as raised:
         there.ask("GET", "/v1/service")
     assert raised.value.message.startswith("the service refuses: no[2J way xxx")
     assert raised.value.message.isprintable() and len(raised.value.message) < 450
@@ -174,7 +174,7 @@ def test_what_a_service_says_is_shown_without_control_characters(service):
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": 7}', b'{"error": ""}'])
 def test_a_refusal_without_words_is_its_status(service, body):
     service.instead["/v1/service"] = (418, {}, body)
-    with connection(service) as there, pytest.raises(Refused, match=r"^the service refuses: 418 I'm a Teapot$"):
+    with connection(service) as there, pytest.raises(ServiceRefused, match=r"^the service refuses: 418 I'm a Teapot$"):
         there.ask("GET", "/v1/service")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -99,10 +101,10 @@ def test_a_job_that_failed(run, client, service, left):
 
 
 def refuse(monkeypatch) -> None:
-    def decrypt_group(folder, set_, ciphertext, weights, group):
-        raise CiphertextError(f"{ciphertext} does not decrypt")
+    def decrypt_group(client, result, group=None):
+        raise CiphertextError(f"{result.path} does not decrypt")
 
-    monkeypatch.setattr(sys.modules["lowmem_resnet20.client.client"], "decrypt_group", decrypt_group)
+    monkeypatch.setattr(fakes.Client, "decrypt_group", decrypt_group)
 
 
 def test_results_that_do_not_decrypt_are_told_as_their_jobs(run, client, service, left, monkeypatch):
@@ -135,11 +137,11 @@ def test_a_group_is_told_as_its_job_and_what_it_fails_of_once(run, client, servi
     assert run("load_keys", "7", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK
     [job] = service.jobs
 
-    def check_logits(ciphertext, weights, numbers):
-        raise CiphertextError(f"{ciphertext} holds numbers")
+    def check_logits(client, path, numbers):
+        raise CiphertextError(f"{path} holds numbers")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["lowmem_resnet20.client.client"], "check_logits", check_logits)
+        patch.setattr(fakes.Client, "check_logits", check_logits)
         done = run("fetch", job, "server", service.url)
         assert done.err == "".join(f"{ERROR}{job}, place {place} holds numbers\n" for place in (1, 2))
         done = run("load_keys", "7", "server", service.url, "input", *pictures(inputs), "verbose", "-1")
@@ -195,14 +197,11 @@ def test_a_token_that_comes_through_a_pipe(run, client, service, monkeypatch):
 
 #: The command line with stand-ins for encryption, in a process that can be interrupted.
 COMMAND = """
-import sys
-from types import SimpleNamespace
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # as the program does before it imports much
 import fakes
 fakes.install()
-from lowmem_resnet20.network import weights
-load = weights.load_weights
-weights.load_weights = lambda path: SimpleNamespace(**vars(load(path)), fingerprint="w")
-from lowmem_resnet20.cli import main
+from lowmem_resnet20.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -217,9 +216,10 @@ def interrupted(service: FakeService, folder: Path, number: int, *words: str) ->
     service.held.clear()
     command = [sys.executable, "-c", COMMAND, *words]
     with subprocess.Popen(command, env=environment, cwd=folder, text=True, **streams) as process:
-        assert followed.wait(20)
+        if not followed.wait(300):
+            process.kill()
         process.send_signal(number)
-        assert process.wait(20) == 128 + number
+        assert process.wait(300) == 128 + number, process.stderr.read()
         told = process.stdout.read(), process.stderr.read()
     assert list((folder / "tmp").iterdir()) == []
     service.held.set()
@@ -237,6 +237,29 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_fetch_it(run, client, service, tm
     fakes.entries.update(entries_of(service))
     later = run(*shlex.split(fetch))
     assert later.code == ExitCode.OK and json.loads(later.out)["class"] == "Dog"
+
+
+def test_ctrl_c_on_a_terminal_ends_with_that_line(client, service, tmp_path, inputs):
+    """The line that shows progress is gone, though it is drawn by a thread until the end."""
+    followed, said = threading.Event(), b""
+    service.fault = lambda number, request: followed.set() if request.endswith("/events") else None
+    service.held.clear()
+    words = ["load_keys", "6", "server", service.url, "input", str(inputs / "luis.png")]
+    variables = {"PYTHONPATH": str(TESTS), TOKEN_VARIABLE: TOKEN, "TERM": "xterm", "TMPDIR": str(tmp_path)}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", COMMAND, *words], os.environ | variables)
+    threading.Thread(target=lambda: followed.wait(300) and os.write(terminal, b"\x03"), daemon=True).start()
+    with suppress(OSError):  # it has ended
+        while part := os.read(terminal, 1 << 16):
+            said += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, said.decode()
+    service.held.set()
+    [job] = service.jobs
+    told, _, after = said.decode().partition(f"fetch later: lowmem-resnet20 fetch {job} server {service.url}")
+    assert "taking the pictures" in told and "the job stays at the service; " in told
+    *_, last = re.split(r"\x1b\[2?K", after)
+    assert last.replace("\x1b[?25h", "").strip() == ""
 
 
 def entries_of(service: FakeService) -> dict[str, fakes.Entry]:

@@ -45,7 +45,8 @@ def test_the_three_steps(run, client, service):
         f"GET /v1/jobs/{job}/events",
         f"GET /v1/jobs/{job}/result",
     ]
-    assert [call[0] for call in client if call[0] != "load_weights"] == ["encrypt_picture", "decrypt_logits"]
+    called = [call[0] for call in client if call[0] != "load_weights"]
+    assert called == ["unlock", "encrypt_picture", "decrypt_group"]
     again = remote(run, service, "json", "verbose", "-1")
     assert again.err == "" and json.loads(again.out)["peak_bytes"]["server"] == 1 << 30
     assert not [request for request in service.requests[9:] if request.startswith("PATCH")]

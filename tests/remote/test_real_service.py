@@ -6,20 +6,25 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import lowmem_resnet20 as lr
 import parties
-from lowmem_resnet20.errors import ExitCode
+from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, ServerError, UsageError, WeightsError
 from lowmem_resnet20.model import picture
 from lowmem_resnet20.network import parameters
-from lowmem_resnet20.network import weights as weight_files
 from lowmem_resnet20.network.forward import forward
+from lowmem_resnet20.network.resnet20 import plan
+from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.remote.address import TOKEN_VARIABLE
+from miniature import random_weights
 from processes import until
 from serving import NUMBER, SET, Process, weights
 
@@ -41,8 +46,6 @@ def made(tmp_path_factory) -> Path:
 def miniature(monkeypatch, made) -> Path:
     """The command line of this process takes the miniature for set 6, in that folder."""
     monkeypatch.setitem(parameters.PARAMETER_SETS, (NUMBER, SET.engine), SET)
-    load = partial(weight_files.load_weights, architecture=SET.architecture)
-    monkeypatch.setattr(weight_files, "load_weights", load)
     monkeypatch.setattr(picture, "read_picture", partial(picture.read_picture, width=WIDTH))
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.chdir(made)
@@ -130,3 +133,82 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
     assert done.code == ExitCode.OK, done.err
     check("1.png", json.loads(done.out)["logits"])
     assert len(processes) == 3
+
+
+# --- what a program uses --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory) -> Iterator[Process]:
+    with start(tmp_path_factory.mktemp("service") / "store") as process:
+        yield process
+
+
+@pytest.fixture
+def given(miniature, process) -> dict[str, Any]:
+    """What a RemoteServer is made with."""
+    token = Path(process.told["token_file"])
+    return {"url": process.told["url"], "token": token, "folder": Path("keys/exp6"), "weights": weights()}
+
+
+def test_a_program_has_a_service_evaluate(given):
+    """Several pictures, then one of them by itself: results in their order, and right; progress step by step."""
+    steps = []
+    server = lr.RemoteServer(**given, progress=lambda stage, name: steps.append((stage.rpartition(" ")[2], name)))
+    with lr.Client("keys/exp6", weights()) as client:
+        sent = client.encrypt(*[picture.read_picture(path) for path in ("1.png", "2.png")], names=["1.png", "2.png"])
+        found = client.decrypt(server.evaluate(sent))
+        again = client.decrypt(server.evaluate(sent[1]))
+    assert [result.name for result in found] == ["1.png", "2.png"] and [result.name for result in again] == ["2.png"]
+    for result in (*found, *again):
+        check(result.name, result.logits)
+        assert result.warnings == ()
+    assert {step for steps in plan(SET).steps.values() for step in steps} <= set(steps)
+    assert not list(Path("keys/exp6").glob("*.ct"))
+
+
+def test_a_program_that_has_another_token(given):
+    """Also one that it holds itself, and none."""
+    lr.RemoteServer(**given | {"token": given["token"].read_text().strip()})
+    with pytest.raises(ServerError, match="does not accept the token"):
+        lr.RemoteServer(**given | {"token": "x" * 43})
+    with pytest.raises(ServerError, match="wants a token, and none was given"):
+        lr.RemoteServer(**given | {"token": None})
+
+
+def test_a_program_that_has_other_weights(given, tmp_path):
+    other = random_weights(SET.architecture, 1)
+    with pytest.raises(WeightsError, match="has other weights"):
+        lr.RemoteServer(**given | {"weights": other})
+    save_weights(tmp_path / "weights", other)
+    with pytest.raises(WeightsError, match="has other weights"):
+        lr.RemoteServer(**given | {"weights": tmp_path / "weights"})
+
+
+def test_a_program_whose_service_is_not_there(given):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(ServerError, match=f"^no service answers at {url}: "):
+        lr.RemoteServer(**given | {"url": url})
+    with pytest.raises(UsageError, match="is not encrypted"):
+        lr.RemoteServer(**given | {"url": "http://example.org"})
+
+
+def test_a_program_without_keys_or_of_another_set(given):
+    with pytest.raises(KeyFolderError, match=r"^there is no key folder keys/exp5/server$"):
+        lr.RemoteServer(**given | {"folder": "keys/exp5"})
+    with pytest.raises(KeyFolderError, match=r"^keys/exp6/server holds keys of set 6, not 1$"):
+        lr.RemoteServer(**given, set_=1)
+    with pytest.raises(UsageError, match="no parameter set 0"):
+        lr.RemoteServer(**given, set_=0)
+
+
+def test_what_a_program_sends_that_is_no_picture(given, tmp_path):
+    """It is told by the name that the program knows it by."""
+    server = lr.RemoteServer(**given)
+    with lr.Client("keys/exp6", weights()) as client:
+        [sent] = client.encrypt(picture.read_picture("1.png"))
+    damaged = lr.Ciphertext(bytes(sent[:-1]))
+    damaged.save(tmp_path / "damaged.ct")
+    with pytest.raises(CiphertextError, match=f"^{tmp_path}/damaged.ct is truncated or altered$"):
+        server.evaluate([sent, damaged])

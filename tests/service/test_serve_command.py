@@ -14,10 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lowmem_resnet20.cli.output import Printer
-from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.errors import EnvironmentFault, UsageError
-from lowmem_resnet20.service.command import _say_where, parse_address
+from lowmem_resnet20.service.command import Serving, _tell_where, parse_address
 from lowmem_resnet20.service.jobs import Queue
 from lowmem_resnet20.service.store import Store
 from serving import Process
@@ -141,14 +139,17 @@ def test_a_store_may_be_a_link(tmp_path, run):
 def test_a_warning_where_others_can_listen_to_the_token(tmp_path):
     alone = ("127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST")
     for host in (*alone, "0.0.0.0", "::", "::1234:5678", "localhost.lan"):
-        out, err = io.StringIO(), io.StringIO()
+        where, warnings = [], []
+        hear = (where.append, lambda *said, to=warnings: to.append(said))
+        asked = Serving(6, "", tmp_path, None, "", 0, io.StringIO(), *hear)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-            request = Request("serve", 6)
-            _say_where(request, Printer(out, err), host, listening, Store(tmp_path))
-        assert ("no TLS of its own" in err.getvalue()) == (host not in alone), host
+            _tell_where(asked, host, listening, Store(tmp_path))
+        assert bool(warnings) == (host not in alone), host
+        assert all("no TLS of its own" in message and "a proxy" in hint for message, hint in warnings)
         named = f"[{host}]" if ":" in host else host
-        assert err.getvalue().startswith(f"listening on http://{named}:{port}\nthe token that clients need is in ")
+        told = {"url": f"http://{named}:{port}", "token_file": str(tmp_path / "token"), "store": str(tmp_path)}
+        assert where == [told | {"set": 6}]
 
 
 def test_a_store_is_its_owners_alone(process):

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from lowmem_resnet20.client import client as encryption
+import parties
 from lowmem_resnet20.network.forward import forward
 from miniature import random_picture
 from processes import ends, is_running, until
@@ -29,7 +29,7 @@ class Owner:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.keys, self.seed = folder, folder / "exp6", seed
         self.logits: dict[int, np.ndarray] = {}
-        encryption.generate_keys(SET, self.keys)
+        parties.generate_keys(SET, self.keys)
 
     def encrypt(self, number: int) -> bytes:
         picture, path = (
@@ -37,7 +37,7 @@ class Owner:
             self.folder / "p.ct",
         )
         self.logits[number] = forward(weights(), picture)["fc"]
-        encryption.encrypt_picture(self.keys, SET, picture, weights(), path, "p")
+        parties.encrypt_picture(self.keys, SET, picture, weights(), path, "p")
         return path.read_bytes()
 
     def nearest(self, result: bytes) -> tuple[int, float]:
@@ -45,7 +45,7 @@ class Owner:
         worst."""
         path = self.folder / "r.ct"
         path.write_bytes(result)
-        found = encryption.decrypt_logits(self.keys, SET, path, weights())
+        found = parties.decrypt_logits(self.keys, SET, path, weights())
         differences = {number: float(np.abs(found - logits).max()) for number, logits in self.logits.items()}
         return min(differences.items(), key=lambda item: item[1])
 

@@ -14,20 +14,21 @@ from processes import until
 from serving import FakeWorker, Served, ciphertext
 
 
-def events(served: Served, job: str) -> Iterator[tuple[str, int, object]]:
+def events(served: Served, job: str, last_id: str = "") -> Iterator[tuple[str, str, object]]:
     """Kind, id and data of each event; comments as kind ""."""
-    with served.client.stream("GET", f"/v1/jobs/{job}/events") as answer:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    with served.client.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         fields: dict[str, str] = {}
         for line in answer.iter_lines():
             if line.startswith(":"):
-                yield "", 0, line
+                yield "", "", line
             elif line:
                 name, _, value = line.partition(": ")
                 fields[name] = value
             elif fields:
-                yield fields["event"], int(fields["id"]), json.loads(fields["data"])
+                yield fields["event"], fields.get("id", ""), json.loads(fields["data"])
                 fields = {}
 
 
@@ -45,10 +46,11 @@ def test_from_waiting_to_done(served, tmp_path, monkeypatch):
     first = served.post(name, ciphertext(tmp_path, b"first"))["job"]
     served.wait(first, "running")
     job = served.post(name, ciphertext(tmp_path, b"second"))["job"]
-    seen = []
-    for kind, number, data in events(served, job):
+    seen, ids = [], []
+    for kind, id_, data in events(served, job):
         seen.append((kind, data["state"] if kind == "state" else data))
-        assert number == len(seen)
+        ids += [id_] if kind == "progress" else []
+        assert kind == "progress" or not id_
         if len(seen) == 1:  # the next begins when this one is watched
             served.client.delete(f"/v1/jobs/{first}")
         if data == PROGRESS[-1]:
@@ -56,24 +58,52 @@ def test_from_waiting_to_done(served, tmp_path, monkeypatch):
     *rest, last = seen
     assert rest[:2] == [("state", "waiting"), ("state", "running")] and last == ("state", "done")
     progress = [data for kind, data in rest if kind == "progress"]
+    run, _, _ = ids[0].rpartition("-")
+    assert ids == [f"{run}-{number}" for number in range(1, len(progress) + 1)]
     assert progress[:3] == PROGRESS and progress[3][0] == "ended" and progress[3][1] > 0 and progress[4:] == [["close"]]
 
 
+def heard(served: Served, job: str, count: int, last_id: str = "") -> tuple[list[object], str]:
+    """The state, and so many events of progress; and the id of the last one."""
+    told: list[object] = []
+    for _, id_, data in events(served, job, last_id):
+        told.append(data["state"] if isinstance(data, dict) else data)
+        if len(told) == 1 + count:
+            return told, id_
+    raise AssertionError(told)
+
+
 def test_who_comes_late_is_told_what_was(served, tmp_path):
-    """And who comes again is told it again: a connection that broke loses nothing."""
+    """And who comes again, what comes after the last that was heard: of this job, or another of the same process."""
+    FakeWorker.held.clear()
+    name = served.upload()
+    first = served.post(name, ciphertext(tmp_path))["job"]
+    served.wait(first, "running")
+    one, two = (served.post(name, ciphertext(tmp_path, b"%d" % i))["job"] for i in range(2))
+    told, last_id = heard(served, first, 3)
+    assert told == ["running", *PROGRESS]
+    assert heard(served, first, 1, last_id.replace("-3", "-2"))[0] == ["running", PROGRESS[2]]
+    for unknown in ("", "x", "-", last_id.replace("-3", "-x"), f"{'0' * 16}-2", "2", last_id.replace("-3", "-0")):
+        assert heard(served, first, 3, unknown)[0] == told
+    served.client.delete(f"/v1/jobs/{first}")  # the others are evaluated together
+    served.wait(one, "running")
+    _, last_id = heard(served, one, 2)
+    assert heard(served, two, 1, last_id)[0] == ["running", PROGRESS[2]]
+    FakeWorker.held.set()
+    served.wait(two)
+    assert [(kind, data["state"]) for kind, _, data in events(served, two, last_id)] == [("state", "done")]
+
+
+def test_an_id_of_what_was_not_told_yet_leaves_nothing_out(served, tmp_path):
     FakeWorker.held.clear()
     job = served.post(served.upload(), ciphertext(tmp_path))["job"]
     served.wait(job, "running")
-    for _ in range(2):
-        told = []
-        for kind, _, data in events(served, job):
-            told.append((kind, data["state"] if kind == "state" else data))
-            if len(told) == 4:
-                break
-        assert told == [("state", "running"), *(("progress", event) for event in PROGRESS)]
+    _, last_id = heard(served, job, 3)
+    stream = events(served, job, last_id.replace("-3", "-999999999"))
+    assert next(stream)[0] == "state"
     FakeWorker.held.set()
-    served.wait(job)
-    assert [(kind, data["state"]) for kind, _, data in events(served, job)] == [("state", "done")]
+    later = [data for kind, _, data in stream if kind == "progress"]
+    assert later[-1] == ["close"] and PROGRESS[-1] not in later
 
 
 def test_a_run_that_died_is_followed_by_the_next(served, tmp_path):

@@ -70,7 +70,7 @@ class Client(AbstractContextManager):
     folder: keys/expN, of which client/ alone is read, and checked once, when this is made;
     weights: the network's, or the file of them; by default the program's own;
     passphrase: of the secret key, where it has one;
-    set_: the parameter set that the keys must be of, or its number; 0 for any.
+    set_: the parameter set that the keys must be of, or its number; None for any.
 
     The secret key is read when a result is first decrypted, and held until :meth:`close`: a core dump of the process
     would show it.  For one thread at a time.
@@ -83,7 +83,7 @@ class Client(AbstractContextManager):
         folder: str | Path,
         weights: Weights | str | Path | None = None,
         passphrase: Passphrase | None = None,
-        set_: ParameterSet | int = 0,
+        set_: ParameterSet | int | None = None,
     ) -> None:
         self.folder, self._passphrase = Path(folder), passphrase
         self.set = keys_set(self._side, set_)

@@ -222,17 +222,19 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
     return most
 
 
-def keys_set(folder: Path, number: int | ParameterSet) -> ParameterSet:
-    """Return the set itself; or that of a number, 0 for any, for the engine that the manifest in ``folder`` names;
+def keys_set(folder: Path, number: int | ParameterSet | None) -> ParameterSet:
+    """Return the set itself; or that of a number, None for any, for the engine that the manifest in ``folder`` names;
     where there is none, which opening the folder will refuse, the default.
 
     Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
     """
     if isinstance(number, ParameterSet):
         return number
-    if number and not (folder / MANIFEST).exists():
-        return parameter_set(number)
-    manifest = _of_set(folder, number)
+    if number is not None:
+        default = parameter_set(number)
+        if not (folder / MANIFEST).exists():
+            return default
+    manifest = _of_set(folder, number or 0)
     number = manifest.set
     if (number, manifest.engine) not in PARAMETER_SETS:
         raise KeyFolderError(

@@ -38,7 +38,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(session: Session, look: Look, about: Mapping[str, Any], hosts: tuple[str, ...]) -> Guard:
-    """about: what the page is told of the program, once; hosts: as of :class:`.guard.Guard`."""
+    """Return the application.
+
+    session: what the page shows;
+    look: see Look;
+    about: what the page is told of the program, once;
+    hosts: as of :class:`.guard.Guard`.
+    """
     page = _Page(session, look, about)
     routes = [
         Route("/events", page.events),
@@ -77,19 +83,19 @@ class _Page:
         return Response(status_code=204)
 
     async def pixels(self, request: Request) -> Response:
-        """The picture as the network sees it."""
+        """Answer with the picture as the network sees it."""
         picture = self._session.picture(request.path_params["number"])
         return Response(png_of_pixels(picture.pixels), media_type="image/png")
 
     async def noise(self, request: Request) -> Response:
-        """Some of the ciphertext."""
+        """Answer with some of the ciphertext."""
         sent = self._session.run(request.path_params["number"]).sent
         if sent is None:
             raise KeyError
         return Response(sent.noise, media_type="image/png")
 
     async def events(self, request: Request) -> Response:
-        """All there is, then what changes, as server-sent events."""
+        """Tell all there is, then what changes, as server-sent events."""
         return StreamingResponse(self._tell(), media_type="text/event-stream")
 
     async def _tell(self) -> AsyncIterator[str]:
@@ -108,14 +114,14 @@ class _Page:
 
 
 class _News:
-    """What has changed and was not told yet, each once."""
+    """Keeps what has changed and was not told yet, each once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._some = loop, asyncio.Event()
         self._keys: dict[Key, None] = {}
 
     def hear(self, key: Key) -> None:
-        """From any thread."""
+        """Note a change, from any thread."""
         self._loop.call_soon_threadsafe(self._note, key)
 
     def _note(self, key: Key) -> None:
@@ -123,7 +129,7 @@ class _News:
         self._some.set()
 
     async def next(self) -> list[Key]:
-        """As soon as there is some; or nothing, after a while without any."""
+        """Return the changes as soon as there are some; or nothing, after a while without any."""
         try:
             await asyncio.wait_for(self._some.wait(), _HEARTBEAT)
         except asyncio.TimeoutError:
@@ -134,7 +140,7 @@ class _News:
 
 
 async def _content(request: Request, path: Path) -> bytes:
-    """The body, as far as a picture may be large.  Errors: PictureError, also for one that stops on its way."""
+    """Return the body, as far as a picture may be large.  Errors: PictureError, also for one that stops on its way."""
     declared = request.query_params.get("bytes", "")
     check_size(int(declared) if declared.isdecimal() and len(declared) < 20 else 1, path)
     content, parts = bytearray(), request.stream()

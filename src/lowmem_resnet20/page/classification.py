@@ -36,7 +36,7 @@ _EXCERPT = 64
 
 
 class Classifier:
-    """What the client does.
+    """Does what the client does.
 
     start: starts the evaluation of a job;
     temporary: a private folder for what is on its way.

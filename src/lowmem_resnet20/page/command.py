@@ -1,4 +1,4 @@
-"""The word ``page``: serves a page to this machine's browser, and classifies what is dropped on it, until Ctrl-C."""
+"""Serves a page to this machine's browser, and classifies what is dropped on it, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..client import Client
 from ..errors import PROGRAM, EnvironmentFault, UsageError
 from ..machine.files import os_fault, private_folder
 from ..machine.hosts import host_and_port
+from ..machine.webserver import web_server
 from ..model.picture import MAX_FILE_BYTES
 from ..network.architecture import CIFAR10_CLASSES
 from ..progress.display import Progress
 from ..server.process import Running
 from ..server.request import Job
-
-if TYPE_CHECKING:
-    from ..client import Client
-    from .guard import Guard
+from .app import make_app
+from .classification import Classifier
+from .guard import Guard
+from .layers import steps_of
+from .session import Session
 
 _ALONE = ("127.0.0.1", "localhost", "::1")
 
@@ -51,11 +54,6 @@ class Settings:
 
 def page(settings: Settings) -> None:
     """Serve the page; never returns: a signal ends the process.  Errors: UsageError, EnvironmentFault."""
-    from .app import make_app
-    from .classification import Classifier
-    from .layers import steps_of
-    from .session import Session
-
     client = settings.client
     with listening(settings.listen) as sock, private_folder(f"{PROGRAM}-") as temporary:
         port = sock.getsockname()[1]
@@ -90,7 +88,7 @@ def facts_of(client: Client, server: str, steps: list[tuple[str, str]]) -> dict[
 
 @contextmanager
 def listening(listen: str) -> Iterator[socket.socket]:
-    """A socket on ``listen``, HOST:PORT, or on 127.0.0.1 and whichever port is free.
+    """Open a socket on ``listen``, HOST:PORT, or on 127.0.0.1 and whichever port is free.
 
     Errors: UsageError where others than this machine could connect; EnvironmentFault.
     """
@@ -110,15 +108,13 @@ def listening(listen: str) -> Iterator[socket.socket]:
 
 
 def serve(app: Guard, sock: socket.socket) -> None:
-    """In a thread of its own, for as long as the process lives.  Errors: EnvironmentFault."""
-    from ..machine.webserver import web_server
-
+    """Serve in a thread of its own, for as long as the process lives.  Errors: EnvironmentFault."""
     server = web_server(app, log_level="critical")
     threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="page", daemon=True).start()
 
 
 def open_browser(address: str, temporary: Path) -> None:
-    """By way of a file that leads there: other users see the words that a browser is started with.
+    """Open the address by way of a file that leads there: other users see the words that a browser is started with.
 
     It is started by a process that ends, for it is to stay when this one is ended.
     """

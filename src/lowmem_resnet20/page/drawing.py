@@ -16,12 +16,12 @@ _TRIES = 32
 
 
 def png_of_pixels(pixels: np.ndarray) -> bytes:
-    """Of pixels (3, width, width) in [0, 1]."""
+    """Draw pixels (3, width, width) in [0, 1]."""
     return _png(np.rint(255 * pixels).astype(np.uint8).transpose(1, 2, 0))
 
 
 def place_of_numbers(payload: bytes) -> int:
-    """Where so many numbers as the view shows stand one after the other in a ciphertext, the first at its beginning.
+    """Return where in a ciphertext as many numbers as the view shows stand one after the other, the first whole.
 
     OpenFHE writes 64 bits a number, of which the highest are 0 in all, for its primes are shorter: by that it is told
     where a number begins.  Where none is found, the payload's own beginning.
@@ -37,7 +37,7 @@ def place_of_numbers(payload: bytes) -> int:
 
 
 def png_of_numbers(payload: bytes, place: int) -> bytes:
-    """Of the numbers from ``place`` on, the three lowest bytes of each as red, green and blue."""
+    """Draw the numbers from ``place`` on, the three lowest bytes of each as red, green and blue."""
     length = _WORD * NOISE_WIDTH**2
     some = np.resize(np.frombuffer(payload[place : place + length], np.uint8), length)
     return _png(some.reshape(NOISE_WIDTH, NOISE_WIDTH, _WORD)[:, :, :3])

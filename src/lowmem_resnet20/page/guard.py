@@ -33,10 +33,11 @@ _HEADERS = {
 
 
 class Guard:
-    """Around the application.
+    """Lets through to the application what may be asked.
 
-    hosts: what the page's own address may be called, with the port; public: paths of what anyone may read, for it is in
-    the package; ticket: goes into the address that is printed.
+    hosts: what the page's own address may be called, with the port;
+    public: paths of what anyone may read, for it is in the package;
+    ticket: goes into the address that is printed.
     """
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...], public: frozenset[str]) -> None:
@@ -92,7 +93,7 @@ class Guard:
 
 
 def _same(given: str, ours: str) -> bool:
-    """In a time that does not tell how much of it is right."""
+    """Compare in a time that does not tell how much of it is right."""
     return secrets.compare_digest(given.encode("utf-8", "replace"), ours.encode())
 
 

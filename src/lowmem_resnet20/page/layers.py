@@ -16,7 +16,7 @@ _LABEL = re.compile(r"(?:group )?\d+/\d+ ")
 
 
 def steps_of(set_: ParameterSet) -> list[tuple[str, str]]:
-    """Stage and name of all steps of the network, in order."""
+    """Return stage and name of all steps of the network, in order."""
     return [step for steps in plan(set_).steps.values() for step in steps]
 
 
@@ -33,7 +33,7 @@ class LayerProgress(Progress):
         self._run: Run | None = None
 
     def follow(self, run: Run | None) -> None:
-        """What is told from now on is of this run."""
+        """Take what is told from now on as of this run."""
         self._run = run
         if run:
             run.rest = lambda: self.rest if self._run is run else None
@@ -43,7 +43,7 @@ class LayerProgress(Progress):
         self._also.start(title)
 
     def expect(self, steps: Sequence[Step]) -> None:
-        """Steps that do not come were done before, by an evaluation that is gone on with."""
+        """Count steps that do not come as done before, by an evaluation that is gone on with."""
         super().expect(steps)
         self._also.expect(steps)
         coming = {self._place(step.stage, step.name) for step in steps} - {None}

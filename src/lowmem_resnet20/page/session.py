@@ -87,7 +87,12 @@ class Picture:
 
 @dataclass
 class Sent:
-    """What a server gets.  excerpt: some of its bytes, from ``offset`` on; noise: some of its numbers as a PNG."""
+    """What a server gets.
+
+    count: bytes of all;
+    excerpt: some of them, from ``offset`` on;
+    noise: some of its numbers as a PNG.
+    """
 
     count: int
     excerpt: bytes
@@ -99,8 +104,15 @@ class Sent:
 class Run:
     """Pictures that are evaluated together; of most sets one alone.
 
-    done: steps that have ended, by their place in the plan; now: that of the present one; doing: what goes on in words;
-    rest: seconds to the end as they are estimated when it is asked for; received: bytes of the answer.
+    done: steps that have ended, by their place in the plan;
+    now: place of the present one;
+    doing: what goes on, in words;
+    rest: seconds to the end, as they are estimated when it is asked for;
+    seconds: by part of the protocol;
+    sent: what the server got;
+    received: bytes of the answer;
+    stop: ends the evaluation, once there is one;
+    stopped: whether that was asked for.
     """
 
     number: int
@@ -133,7 +145,10 @@ class Run:
 
 
 class Session:
-    """All of it.  group: as many pictures are evaluated together."""
+    """Holds all of it.
+
+    group: as many pictures are evaluated together.
+    """
 
     def __init__(self, group: int) -> None:
         self._group = group
@@ -149,7 +164,7 @@ class Session:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """A picture is on its way in, for which a group that is not full waits.  Errors: TooMany."""
+        """Have a group that is not full wait for a picture that is on its way in.  Errors: TooMany."""
         with self._changed:
             self._check_number()
             self._reading += 1
@@ -198,11 +213,11 @@ class Session:
             self._changed.notify_all()
 
     def picture(self, number: int) -> Picture:
-        """Errors: KeyError."""
+        """Return a picture by its number.  Errors: KeyError."""
         return self._pictures[number]
 
     def run(self, number: int) -> Run:
-        """Errors: KeyError."""
+        """Return a run by its number.  Errors: KeyError."""
         return self._runs[number]
 
     def listen(self, hear: Callable[[Key], None]) -> dict[str, list[dict[str, Any]]]:
@@ -213,12 +228,12 @@ class Session:
             return {"pictures": [p.as_json() for p in pictures], "runs": [r.as_json() for r in runs]}
 
     def forget(self, hear: Callable[[Key], None]) -> None:
-        """Call it no more."""
+        """Call ``hear`` no more."""
         with self._changed:
             self._listeners.remove(hear)
 
     def look(self, key: Key) -> tuple[str, dict[str, Any]]:
-        """What a change has led to, as an event's name and fields."""
+        """Return what a change has led to, as an event's name and fields."""
         kind, number = key
         with self._changed:
             found = self._runs.get(number) if kind == "run" else self._pictures.get(number)
@@ -227,7 +242,7 @@ class Session:
     # --- of the thread that classifies ---
 
     def next_run(self) -> Run:
-        """The pictures to evaluate next, as soon as there are some, in the order they came."""
+        """Return the pictures to evaluate next, as soon as there are some, in the order they came."""
         with self._changed:
             while (wait := self._time_to_wait()) != 0:
                 self._changed.wait(wait)
@@ -240,14 +255,14 @@ class Session:
             return run
 
     def enter(self, run: Run, state: str) -> None:
-        """All pictures of a run go on to a state."""
+        """Have all pictures of a run go on to a state."""
         with self._changed:
             for picture in run.pictures:
                 self.settle(picture, state)
             self.tell(("run", run.number))
 
     def settle(self, picture: Picture, state: str, error: LowmemError | None = None) -> None:
-        """One picture goes on to a state."""
+        """Have one picture go on to a state."""
         with self._changed:
             picture.state = state
             if error:
@@ -255,19 +270,19 @@ class Session:
             self.tell(("picture", picture.number))
 
     def tell(self, key: Key) -> None:
-        """That something has changed."""
+        """Tell whoever listens that something has changed."""
         with self._changed:
             for hear in self._listeners:
                 hear(key)
 
     def _let_go(self, run: int | None) -> None:
-        """Of a run that no picture names any more."""
+        """Forget a run that no picture names any more."""
         if run and not any(picture.run == run for picture in self._pictures.values()):
             del self._runs[run]
             self.tell(("run", run))
 
     def _check_number(self) -> None:
-        """That one more picture may wait.  Errors: TooMany."""
+        """Raise TooMany unless one more picture may wait."""
         if len(self._waiting()) >= MOST_WAITING:
             raise TooMany()
 
@@ -275,7 +290,7 @@ class Session:
         return [picture for picture in self._pictures.values() if picture.state == WAITING]
 
     def _time_to_wait(self) -> float | None:
-        """Seconds until a run may begin, 0 if now; None: until something changes."""
+        """Return the seconds until a run may begin, 0 if now; None: until something changes."""
         waiting = len(self._waiting())
         if not waiting:
             return None
@@ -285,10 +300,10 @@ class Session:
 
 
 def told(message: str, hint: str) -> Told:
-    """A warning or an error, as the page shows it."""
+    """Return a warning or an error, as the page shows it."""
     return {"message": one_line(message), "hint": one_line(hint)}
 
 
 def name_of(text: str) -> Path:
-    """What a picture is called, of what a browser says: never a path."""
+    """Return what a picture is called, of what a browser says: never a path."""
     return Path(text.replace("\0", "").replace("/", "\\").rpartition("\\")[2][:200] or "picture")

@@ -209,6 +209,7 @@ class RichProgress(Progress):
         from rich.live import Live
 
         super().__init__(clock)
+        self._shown = self._left = False
         self._console = Console(file=stream, force_terminal=True)
         self._live = Live(
             get_renderable=self._line,
@@ -218,8 +219,7 @@ class RichProgress(Progress):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._interrupted = on_interrupt(self._show_cursor)
-        self._shown = False
+        self._interrupted = on_interrupt(self._leave)
 
     def step(self, stage: str, name: str) -> None:
         super().step(stage, name)
@@ -253,13 +253,17 @@ class RichProgress(Progress):
         self._console.file.write("\r\x1b[K")
         self._console.file.flush()
 
-    def _show_cursor(self) -> None:
+    def _leave(self) -> None:
+        """Clear the line as the process ends, for good: it is still drawn anew by a thread."""
+        self._left = True
         self._console.file.write("\r\x1b[K\x1b[?25h")
         self._console.file.flush()
 
     def _line(self) -> Text:
         from rich.text import Text
 
+        if self._left:
+            return Text()
         (stage, name), rest = self._step or ("", self._title), self.rest
         times = [format_seconds(self.elapsed), *([] if rest is None else [f"{format_seconds(rest)} left"])]
         where = [name] if name.startswith(stage) else [stage, name]

@@ -26,8 +26,12 @@ _FROM_PIPES: dict[Path, bytes] = {}
 
 @dataclass(frozen=True)
 class Address:
-    """url: without a slash at its end; on_this_machine: whether nothing that is sent there leaves it; token: empty
-    where none was given."""
+    """Where a service is.
+
+    url: without a slash at its end;
+    on_this_machine: whether nothing that is sent there leaves it;
+    token: empty where none was given.
+    """
 
     url: str
     on_this_machine: bool
@@ -50,7 +54,7 @@ def address_of(url: str, token: str | Path | None) -> Address:
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of an address in which every program reads the same."""
+    """Return the parts of an address in which every program reads the same."""
     wrong = UsageError(f"{url!r} is not the address of a service", _EXAMPLE)
     try:
         parts = urlsplit(url)

@@ -12,7 +12,7 @@ from ..machine.interrupt import on_interrupt
 from ..progress.display import Progress
 from .address import address_of
 from .connection import Connection, Patience
-from .said import Refused
+from .said import ServiceRefused
 
 
 def _named(jobs: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ class Access:
                 yield
             except LowmemError as error:
                 jobs = left()
-                if jobs and not (isinstance(error, Refused) and error.of_this_alone):
+                if jobs and not (isinstance(error, ServiceRefused) and error.of_this_alone):
                     later = f"fetch later what is evaluated there: {self.fetching(jobs)}"
                     error.hint = "; ".join(filter(None, (error.hint, later)))
                 raise

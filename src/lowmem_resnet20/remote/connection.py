@@ -20,7 +20,7 @@ from ..errors import ServerError, on_one_line
 from ..progress.display import format_seconds
 from .address import TOKEN_VARIABLE, Address
 from .proxies import Proxy, fault_of, proxy_to, trusted_certificates
-from .said import Answer, Refused, clean, nonsense, status_name
+from .said import HttpAnswer, ServiceRefused, clean, nonsense, status_name
 
 T = TypeVar("T")
 
@@ -40,8 +40,11 @@ _CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certif
 
 
 class Lost(Exception):
-    """An exchange that was cut, or put off: it is taken up again.  pause: seconds that the service asks for;
-    unless_met: the error instead, where no service was there before."""
+    """An exchange that was cut, or put off: it is taken up again.
+
+    pause: seconds that the service asks for;
+    unless_met: the error instead, where no service was there before.
+    """
 
     def __init__(self, reason: str, pause: float = 0.0, unless_met: ServerError | None = None) -> None:
         super().__init__(reason)
@@ -58,7 +61,7 @@ class Patience:
     longest_pause: float = 15.0
 
     def pause(self, failures: int) -> float:
-        """After so many failures in a row, the first being 0."""
+        """Return the pause after so many failures in a row, the first being 0."""
         most = min(self.longest_pause, self.first_pause * 2 ** min(failures, 30))
         return random.uniform(0.5, 1.0) * most
 
@@ -67,11 +70,14 @@ PATIENCE = Patience()
 
 
 class Stopped(ServerError):
-    """It was ended by :meth:`Connection.stop`."""
+    """Raised where :meth:`Connection.stop` was called."""
 
 
 class Connection(AbstractContextManager):
-    """say: tells the user that the service is lost, and found again."""
+    """Asks one service, again where need be.
+
+    say: tells the user that the service is lost, and found again.
+    """
 
     def __init__(self, address: Address, say: Callable[[str], None], patience: Patience | None = None) -> None:
         self.address, self._say, self._patience = address, say, patience or PATIENCE
@@ -93,10 +99,11 @@ class Connection(AbstractContextManager):
         content: bytes = b"",
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
-    ) -> Answer:
-        """The answer to a request, which may be sent more than once; its status is one of ``accept``.
+    ) -> HttpAnswer:
+        """Return the answer to a request, which may be sent more than once; its status is one of ``accept``.
 
-        Errors: Refused for another status, ServerError for a service that stays away, or says more than ``most_bytes``.
+        Errors: ServiceRefused for another status; ServerError for a service that stays away, or says more than
+        ``most_bytes``.
         """
         once = partial(self.once, method, path, content=content, most_bytes=most_bytes, accept=accept)
         return self.persist(once)
@@ -110,15 +117,15 @@ class Connection(AbstractContextManager):
         headers: Mapping[str, str] | None = None,
         most_bytes: int = LONGEST_JSON,
         accept: tuple[int, ...] = (200,),
-    ) -> Answer:
-        """As :meth:`ask`, of a request that is sent once.  Errors: Lost too."""
+    ) -> HttpAnswer:
+        """Ask as :meth:`ask`, but send the request once.  Errors: Lost too."""
         with self._response(method, path, content, headers or {}) as response:
             answer = _answer(response, most_bytes if response.status_code in accept else LONGEST_JSON)
         self._check(answer, accept)
         return answer
 
     def persist(self, exchange: Callable[[], T]) -> T:
-        """What ``exchange`` returns, which is called again as long as it is Lost and patience lasts.
+        """Return what ``exchange`` does, which is called again as long as it is Lost and patience lasts.
 
         Errors: Stopped too.
         """
@@ -133,23 +140,26 @@ class Connection(AbstractContextManager):
                 return result
 
     def sleep(self, seconds: float) -> None:
-        """Before the service is asked again, unless it is stopped meanwhile."""
+        """Wait before the service is asked again, unless it is stopped meanwhile."""
         self._stopped.wait(seconds)
 
     def stop(self) -> None:
-        """From any thread: no more is asked, and :meth:`persist` ends; what it follows is cut off."""
+        """Stop it, from any thread: no more is asked, :meth:`persist` ends, and what it follows is cut off."""
         self._stopped.set()
         if self._followed is not None:
             connected = self._followed.extensions["network_stream"].get_extra_info("socket")
             with suppress(OSError):  # also under TLS, whose own end would have to be agreed on
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
-    def lines(self, path: str) -> Generator[str, None, None]:
-        """The lines of an answer as they come, on one connection.
+    def lines(self, path: str, last_id: str = "") -> Generator[str, None, None]:
+        """Yield the lines of a text/event-stream as they come, on one connection.
+
+        last_id: of the event after which it is to begin.
 
         Errors: Lost if it is cut; otherwise as :meth:`ask`.
         """
-        with self._response("GET", path, b"", {"Accept": "text/event-stream"}) as response:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+        with self._response("GET", path, b"", headers) as response:
             self._followed = response
             self._check_stopped()  # only now, for whoever stops it has to find the one or the other
             if response.status_code != 200:
@@ -182,7 +192,7 @@ class Connection(AbstractContextManager):
             raise self._lost(error) from error  # of what speaks no SOCKS, socksio's own
 
     def _trace(self, event: str, _info: Mapping[str, Any]) -> None:
-        """What httpx begins or ends, by its name: a new connection is the proxy's until the service's TLS begins."""
+        """Hear what httpx begins or ends: a new connection is the proxy's until the service's TLS begins."""
         part, _, step = event.partition(".")
         if self._proxy and step == "connect_tcp.started":
             self._at_proxy = True
@@ -190,7 +200,7 @@ class Connection(AbstractContextManager):
             self._at_proxy = False
 
     def _lost(self, error: Exception) -> Lost:
-        """Errors: ServerError where trying again would not help."""
+        """Return what to make of an error.  Errors: ServerError where trying again would not help."""
         proxy, url, hint = self._proxy if self._at_proxy else None, self.address.url, _UNREACHABLE_HINT
         if proxy:
             url, hint = f"the proxy at {proxy.url}", f"if it is asked in plain HTTP: {proxy.variable}=http://HOST:PORT"
@@ -210,7 +220,7 @@ class Connection(AbstractContextManager):
             return Lost(reason, unless_met=ServerError(f"no service answers at {url}: {reason}", hint))
         return Lost(reason)
 
-    def _check(self, answer: Answer, accept: tuple[int, ...]) -> None:
+    def _check(self, answer: HttpAnswer, accept: tuple[int, ...]) -> None:
         status, url = answer.status, self.address.url
         if status in accept:
             return
@@ -218,20 +228,20 @@ class Connection(AbstractContextManager):
             raise Lost(f"it answers {answer.said()}", answer.pause())
         if status == 401:
             what = "does not accept the token" if self.address.token else "wants a token, and none was given"
-            raise Refused(status, f"the service at {url} {what}", _TOKEN_HINT)
+            raise ServiceRefused(status, f"the service at {url} {what}", _TOKEN_HINT)
         if 300 <= status < 400:
             hint = "name the service's own address: the token is sent nowhere else"
-            raise Refused(status, f"{url} sends its callers elsewhere ({status_name(status)})", hint)
+            raise ServiceRefused(status, f"{url} sends its callers elsewhere ({status_name(status)})", hint)
         raise answer.refusal()
 
     def _heard(self) -> None:
-        """The service is there."""
+        """Note that the service is there."""
         if self._told:
             self._say(f"the service at {self.address.url} answers again")
         self._met, self._failures, self._told = True, 0, False
 
     def _wait(self, lost: Lost) -> None:
-        """A pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
+        """Pause before the next try.  Errors: ServerError if patience is at its end, or there never was a service."""
         now, url = time.monotonic(), self.address.url
         self._lost_since = self._lost_since if self._failures else now
         if lost.unless_met and not self._met:
@@ -248,7 +258,7 @@ class Connection(AbstractContextManager):
 
 
 def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
-    """With the proxy that it goes through: what is sent to this machine goes through none.  Redirects are not followed.
+    """Return a client with the proxy that it goes through: to this machine none.  Redirects are not followed.
 
     Errors: EnvironmentFault for a variable that can have no meaning.
     """
@@ -268,14 +278,14 @@ def _client(address: Address) -> tuple[httpx.Client, Proxy | None]:
     return client, proxy
 
 
-def _answer(response: httpx.Response, most_bytes: int) -> Answer:
-    """Errors: ServerError if it is longer."""
+def _answer(response: httpx.Response, most_bytes: int) -> HttpAnswer:
+    """Read an answer whole.  Errors: ServerError if it is longer."""
     body = bytearray()
     for chunk in response.iter_raw():
         body += chunk
         if len(body) > most_bytes:
             raise ServerError(f"the service answers more than the {most_bytes} bytes that can be right")
-    return Answer(response.status_code, dict(response.headers), bytes(body))
+    return HttpAnswer(response.status_code, dict(response.headers), bytes(body))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""Having pictures evaluated by a service: as :func:`..server.process.run_server`, elsewhere."""
+"""Has pictures evaluated by a service: as :func:`..server.process.run_server`, elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..server.request import Evaluation
 from .cancelling import cancel
 from .connecting import Access
 from .connection import Patience, Stopped
-from .jobs import Jobs
+from .jobs import RemoteJobs
 from .said import JobState, clean, nonsense
 from .upload import upload_keys
 
@@ -66,7 +66,8 @@ def run_remotely(
 
     stoppable: is told what any thread may call to stop the run: then its jobs are cancelled.
 
-    Errors: as :func:`check_service`; Stopped; what failed of single pictures is in the run.
+    Errors: as :func:`check_service`; Stopped; CiphertextError for a file that is none, before any is sent; what else
+    failed of single pictures is in the run.
     """
     set_ = keys_set(asked.folder / SERVER, asked.set_number)
 
@@ -76,7 +77,7 @@ def run_remotely(
         started, steps_before = time.monotonic(), len(progress.times)
         progress.start(f"at {connection.address.url}")
         progress.step("service", "taking the pictures")
-        run = _Run(Jobs(connection, set_, progress), keys, asked)
+        run = _PostedJobs(RemoteJobs(connection, set_, progress), keys, asked)
         with access.telling(run.posted, run.left, progress):
             try:
                 lines = run.lines()
@@ -95,24 +96,25 @@ def _withdraw(access: Access, set_: ParameterSet, jobs: list[str], progress: Pro
         access.say(f"not cancelled, {error.message}; later: {access.cancelling(jobs)}", progress)
 
 
-class _Run:
-    """The jobs of one evaluation.  A service that has too many that wait gets the next when one of ours is done."""
+class _PostedJobs:
+    """Has the jobs of one evaluation done; a service where too many wait gets the next when one of ours is done."""
 
-    def __init__(self, jobs: Jobs, keys: str, asked: Evaluation) -> None:
+    def __init__(self, jobs: RemoteJobs, keys: str, asked: Evaluation) -> None:
         self._jobs, self._keys, self._asked = jobs, keys, asked
+        self._pictures = [read_envelope(job.ciphertext).facts.picture for job in asked.jobs]
         self._posted: dict[int, str] = {}
         self._unfinished: dict[int, str] = {}
 
     def posted(self) -> list[str]:
-        """Names of the jobs at the service."""
+        """Return the names of the jobs at the service."""
         return list(self._posted.values())
 
     def left(self) -> list[str]:
-        """Names of the jobs at the service whose results have not come."""
+        """Return the names of the jobs at the service whose results have not come."""
         return list(self._unfinished.values())
 
     def lines(self) -> list[dict[str, Any]]:
-        """Of each job, in their order, what :class:`..server.process.ServerRun` says of it."""
+        """Return of each job, in their order, what :class:`..server.process.ServerRun` says of it."""
         lines: dict[int, dict[str, Any]] = {}
         ahead = deque(range(len(self._asked.jobs)))
         while ahead or self._unfinished:
@@ -135,7 +137,7 @@ class _Run:
     def _finish(self, number: int) -> dict[str, Any]:
         job, name = self._asked.jobs[number], self._unfinished[number]
         try:
-            state = self._jobs.finish(name, job.output, read_envelope(job.ciphertext).facts.picture)
+            state = self._jobs.finish(name, job.output, self._pictures[number])
         except CiphertextError as error:
             state = JobState.failed(error)
         line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}

@@ -13,7 +13,7 @@ from ..machine.files import atomic_path
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress
 from .connection import Connection, Lost
-from .replay import Replay, events
+from .events import ServiceProgress, events
 from .said import DONE, THE_CIPHERTEXT, WAITING, JobState, job_name, json_object
 
 #: So often a job that is said to be done may have no result.
@@ -22,12 +22,12 @@ _MOST_EMPTY_ANSWERS = 3
 _FULL_SECONDS = 15.0
 
 
-class Jobs:
-    """Those of one user at one service.  The progress of a run that several are in is shown once."""
+class RemoteJobs:
+    """Handles jobs at one service.  The progress of a run that several are in is shown once."""
 
     def __init__(self, connection: Connection, set_: ParameterSet, progress: Progress) -> None:
         self._connection, self._set, self._progress = connection, set_, progress
-        self._replay, self._shown = Replay(progress), ""
+        self._shown, self._shown_state = ServiceProgress(progress), ""
 
     def post(self, keys: str, ciphertext: Path, *, now: bool) -> str | None:
         """Hand in an encrypted picture, or group; returns the job's name.  The same again is the same job.
@@ -67,14 +67,14 @@ class Jobs:
         return state.state
 
     def _follow(self, job: str) -> JobState:
-        """On one connection: its final state.  Errors: Lost."""
-        self._replay.connect()
-        with closing(self._connection.lines(f"/v1/jobs/{job}/events")) as lines:
-            for name, data in events(lines):
-                if name == "progress":
-                    self._replay.event(data)
-                elif name == "state":
-                    state = JobState.of(json_object(data), job)
+        """Return its final state, heard on one connection.  Errors: Lost."""
+        self._shown.connect()
+        with closing(self._connection.lines(f"/v1/jobs/{job}/events", self._shown.last_id)) as lines:
+            for event in events(lines):
+                if event.name == "progress":
+                    self._shown.show(event)
+                elif event.name == "state":
+                    state = JobState.of(json_object(event.data), job)
                     if state.final:
                         return state
                     self._show(state)
@@ -82,16 +82,15 @@ class Jobs:
 
     def _show(self, state: JobState) -> None:
         if state.state != WAITING:
-            self._shown = ""
+            self._shown_state = ""
             return
-        self._replay.forget()
         shown = f"waiting, number {state.position} in the queue" if state.position else "waiting"
-        if shown != self._shown:
+        if shown != self._shown_state:
             self._progress.step("service", shown)
-            self._shown = shown
+            self._shown_state = shown
 
     def _take(self, job: str, output: Path, picture: str) -> bool:
-        """Whether there was a result, which is checked before it gets its name."""
+        """Return whether there was a result, which is checked before it gets its name."""
         most = largest_bytes(self._set, PUBLIC_KEY, 0)  # a pair of polynomials on all primes: no ciphertext has more
         path = f"/v1/jobs/{job}/result"
         answer = self._connection.ask("GET", path, most_bytes=most, accept=(200, 409, 410))

@@ -32,7 +32,12 @@ _FOR_THE_MOMENT = (408, 425, 429)
 
 @dataclass(frozen=True)
 class Proxy:
-    """variable: that names it; url: without its user; login: name and password, if it has any."""
+    """A proxy.
+
+    variable: the one that names it;
+    url: without its user;
+    login: name and password, if it has any.
+    """
 
     variable: str
     url: str
@@ -40,7 +45,7 @@ class Proxy:
 
 
 def proxy_to(host: str, port: int) -> Proxy | None:
-    """That by which a host is asked in https, if it is by one.
+    """Return the proxy by which a host is asked in https, if there is one.
 
     Errors: EnvironmentFault for a variable that names none; what it says may be a password, and is not told.
     """
@@ -51,7 +56,7 @@ def proxy_to(host: str, port: int) -> Proxy | None:
 
 
 def trusted_certificates() -> ssl.SSLContext:
-    """Those that the environment names; otherwise Mozilla's.  Errors: EnvironmentFault where there are none."""
+    """Return those that the environment names; otherwise Mozilla's.  Errors: EnvironmentFault where there are none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, folder = os.environ.get(_FILE), os.environ.get(_FOLDER)
     if folder and not file and not any(map(os.path.isdir, folder.split(os.pathsep))):
@@ -74,13 +79,13 @@ def trusted_certificates() -> ssl.SSLContext:
 
 
 def _said(kind: str) -> tuple[str, str]:
-    """The variable of that kind, in small letters if it is there so, and what it says."""
+    """Return the variable of that kind, in small letters if it is there so, and what it says."""
     names = [name for name in os.environ if name.lower() == f"{kind}_proxy"]
     return next(((name, os.environ[name].strip()) for name in sorted(names, reverse=True)), ("", ""))
 
 
 def fault_of(proxy: Proxy, url: str, reason: str, *, refused: bool) -> tuple[ServerError, bool]:
-    """What is told of a proxy that has not led to ``url``; and whether it never will.
+    """Return what is told of a proxy that has not led to ``url``; and whether it never will.
 
     reason: of one that has ``refused``, what it says, in HTTP a status first.
     """
@@ -99,8 +104,8 @@ def fault_of(proxy: Proxy, url: str, reason: str, *, refused: bool) -> tuple[Ser
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY is of that host: ``*``, a name with or without what is before it, an address, or a
-    network of them; with a port, of that alone."""
+    """Return whether an entry of NO_PROXY is of that host: ``*``, a name with or without what is before it, an address,
+    or a network of them; with a port, of that alone."""
     entry = entry.lower().rpartition("://")[2]
     with_port = re.fullmatch(r"(\[.+\]|[^:[]+):([0-9]+)", entry)
     if with_port:

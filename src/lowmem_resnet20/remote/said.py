@@ -20,8 +20,11 @@ _LONGEST_RETRY_AFTER = 60
 _MOST_SECONDS, _MOST_BYTES = 1e9, 1 << 60
 
 
-class Refused(ServerError):
-    """The service does not do what it is asked.  status: as HTTP numbers it."""
+class ServiceRefused(ServerError):
+    """The service does not do what it is asked.
+
+    status: as HTTP numbers it.
+    """
 
     def __init__(self, status: int, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -29,38 +32,43 @@ class Refused(ServerError):
 
     @property
     def of_this_alone(self) -> bool:
-        """Whether the service does not know what it was asked for, and may well do something else."""
+        """Return whether the service does not know what it was asked for, and may well do something else."""
         return self.status == HTTPStatus.NOT_FOUND
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer, whole.  headers: by their names in small letters."""
+class HttpAnswer:
+    """An HTTP answer, whole.
+
+    status: as HTTP numbers it;
+    headers: by their names in small letters;
+    body: all of it.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def fields(self) -> dict[str, Any]:
-        """Errors: ServerError unless it is a JSON object."""
+        """Return its JSON object.  Errors: ServerError unless it is one."""
         return json_object(self.body)
 
     def pause(self) -> int:
-        """Seconds after which the service wants to be asked again, a minute at most; 0 where it does not say."""
+        """Return after how many seconds the service wants to be asked again, a minute at most; 0: it does not say."""
         wait = self.headers.get("retry-after", "")
         seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
         return min(seconds, _LONGEST_RETRY_AFTER)
 
     def said(self) -> str:
-        """Its status, and what its ``error`` says, if it does."""
+        """Return its status, and what its ``error`` says, if it does."""
         message = clean(self._told().get("error"))
         return f"{status_name(self.status)}: {message}" if message else status_name(self.status)
 
-    def refusal(self) -> Refused:
-        """What its ``error`` and ``hint`` say, or at least its status."""
+    def refusal(self) -> ServiceRefused:
+        """Return what its ``error`` and ``hint`` say, or at least its status."""
         fields = self._told()
         message = clean(fields.get("error")) or status_name(self.status)
-        return Refused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
+        return ServiceRefused(self.status, f"the service refuses: {message}", clean(fields.get("hint")))
 
     def _told(self) -> dict[str, Any]:
         try:
@@ -71,8 +79,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class JobState:
-    """position: in the queue, of one that waits; seconds, peak_bytes: what it took; error, hint, exit_code: of one that
-    failed."""
+    """What a service says of a job.
+
+    state: one of those above;
+    position: in the queue, of one that waits;
+    seconds, peak_bytes: what it took;
+    error, hint, exit_code: why it failed.
+    """
 
     state: str
     position: int = 0
@@ -87,18 +100,21 @@ class JobState:
         return self.state in (DONE, FAILED, CANCELLED)
 
     def failure(self, called: str) -> dict[str, Any]:
-        """What a server's line says of a job that failed; nothing of another.  called: its picture, by the reader."""
+        """Return what a server's line says of a job that failed; nothing of another.
+
+        called: its picture, by the reader.
+        """
         message = self.error.replace(THE_CIPHERTEXT, called)
         return {"error": message, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
 
     @classmethod
     def failed(cls, error: LowmemError) -> JobState:
-        """Of a job that came to this here."""
+        """Return the state of a job that came to this here."""
         return cls(FAILED, error=error.message, hint=error.hint, exit_code=int(error.exit_code))
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], job: str) -> JobState:
-        """Errors: ServerError if it is no state, or another job's."""
+        """Read a state.  Errors: ServerError if it is none, or another job's."""
         state = fields.get("state")
         if fields.get("job") != job or state not in _STATES:
             raise nonsense(f"the state of {job}")
@@ -114,7 +130,7 @@ class JobState:
 
 
 def json_object(text: bytes | str) -> dict[str, Any]:
-    """Errors: ServerError unless ``text`` is a JSON object."""
+    """Return a JSON object.  Errors: ServerError unless ``text`` is one."""
     fields = json_value(text)
     if not isinstance(fields, dict):
         raise nonsense("an answer")
@@ -122,7 +138,7 @@ def json_object(text: bytes | str) -> dict[str, Any]:
 
 
 def json_value(text: bytes | str) -> Any:
-    """Errors: ServerError unless ``text`` is JSON."""
+    """Return what JSON says.  Errors: ServerError unless ``text`` is JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -130,7 +146,7 @@ def json_value(text: bytes | str) -> Any:
 
 
 def clean(text: object, longest: int = _LONGEST_TEXT) -> str:
-    """What may be shown of a text: no control characters, and not too much; nothing of what is no text."""
+    """Return what may be shown of a text: no control characters, and not too much; nothing of what is no text."""
     if not isinstance(text, str):
         return ""
     shown = " ".join("".join(c for c in part if c.isprintable()) for part in text[: 4 * longest].split())
@@ -138,13 +154,13 @@ def clean(text: object, longest: int = _LONGEST_TEXT) -> str:
 
 
 def number(value: object, most: float) -> float:
-    """A number from 0 to ``most``; 0 where it is none."""
+    """Return a number from 0 to ``most``; 0 where it is none."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
     return float(value) if good and isinstance(value, int | float) else 0.0
 
 
 def job_name(value: object, set_number: int) -> str:
-    """Errors: ServerError unless it is the name of a job of that set."""
+    """Return a job's name.  Errors: ServerError unless it is one of that set."""
     if not isinstance(value, str) or not re.fullmatch(rf"{set_number}-[0-9a-f]{{24}}", value):
         raise nonsense("the name of a job")
     return value
@@ -155,7 +171,7 @@ def nonsense(what: str) -> ServerError:
 
 
 def status_name(status: int) -> str:
-    """Such as ``503 Service Unavailable``."""
+    """Return a status in words, such as ``503 Service Unavailable``."""
     return f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
 
 

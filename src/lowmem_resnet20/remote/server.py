@@ -25,7 +25,7 @@ class RemoteServer:
     folder: keys/expN, of which server/ alone is read, and sent;
     weights: those that it must have, or the file of them; by default the program's own;
     progress: called with stage and name as each step begins, or a display;
-    set_: the parameter set that the keys must be of, or its number; 0 for any.
+    set_: the parameter set that the keys must be of, or its number; None for any.
 
     Errors: ServerError for a service that is not there, or evaluates something else; WeightsError, KeyFolderError;
     UsageError and EnvironmentFault for an address or a token that will not do.
@@ -38,7 +38,7 @@ class RemoteServer:
         folder: str | Path,
         weights: Weights | str | Path | None = None,
         progress: Shown = None,
-        set_: ParameterSet | int = 0,
+        set_: ParameterSet | int | None = None,
     ) -> None:
         self._folder, self._progress = Path(folder), progress_of(progress)
         self.set = keys_set(self._folder / SERVER, set_)

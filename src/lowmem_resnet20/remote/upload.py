@@ -12,7 +12,7 @@ from ..machine.files import os_errors, read_bounded, sha256
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress, Step, format_bytes
 from .connection import Connection
-from .said import Answer, nonsense
+from .said import HttpAnswer, nonsense
 
 #: So much is sent in one request; and shown as a step, or a little more.
 PIECE_BYTES = 32 << 20
@@ -22,7 +22,7 @@ _CORRECTED, _DAMAGED = 409, 422
 
 
 def upload_keys(connection: Connection, folder: Path, set_: ParameterSet, progress: Progress) -> str:
-    """Have the service hold the server's key folder; returns the name by which it knows it, the manifest's SHA-256.
+    """Have the service hold the server's key folder; return the name by which it knows it, the manifest's SHA-256.
 
     The files are hashed only where the service finds another digest than the manifest's.
 
@@ -59,7 +59,10 @@ def _manifest(folder: Path) -> bytes:
 
 
 class _Keys:
-    """A key folder of ours, and what the service has of it.  name: by which it knows it."""
+    """Knows a key folder of ours, and what the service has of it.
+
+    name: what the service knows it by.
+    """
 
     def __init__(self, connection: Connection, folder: Path, manifest: Manifest, name: str) -> None:
         self.connection, self.folder, self.files = connection, folder, manifest.files
@@ -79,7 +82,7 @@ class _Keys:
         self._take(self.connection.once("GET", self.path))
 
     def send(self, progress: Progress) -> None:
-        """The missing parts of all files, whose sizes are looked at before the first is sent.
+        """Send the missing parts of all files, whose sizes are looked at before the first is sent.
 
         Where the service has all bytes and has not looked at them, an empty piece of each file has it do so.
         """
@@ -91,7 +94,7 @@ class _Keys:
             if all_there or self.received[name] < record.bytes:
                 _File(self, name, shown).send()
 
-    def _take(self, answer: Answer) -> bool:
+    def _take(self, answer: HttpAnswer) -> bool:
         fields = answer.fields()
         files = fields.get("files")
         if not isinstance(fields.get("complete"), bool) or not isinstance(files, dict):
@@ -100,7 +103,7 @@ class _Keys:
         return fields["complete"]
 
     def _count(self, name: str, told: object) -> int:
-        """Of a file, of which the service tells ``{"bytes": .., "received": ..}``."""
+        """Return how much there is of a file, of which the service tells ``{"bytes": .., "received": ..}``."""
         received = told.get("received") if isinstance(told, dict) else None
         if type(received) is not int or not 0 <= received <= self.files[name].bytes:
             raise nonsense("the state of keys")
@@ -108,8 +111,8 @@ class _Keys:
 
 
 class _Shown:
-    """How far the upload has come, for the user: in steps of a piece, or of several where files are small, for the time
-    of a small one would tell nothing of the others'."""
+    """Shows how far the upload has come: in steps of a piece, or of several where files are small, for the time of a
+    small one would tell nothing of the others'."""
 
     def __init__(self, keys: _Keys, progress: Progress) -> None:
         self._keys, self._progress = keys, progress
@@ -146,7 +149,7 @@ class _Shown:
 
 
 class _File:
-    """One file on its way."""
+    """Sends one file."""
 
     def __init__(self, keys: _Keys, name: str, shown: _Shown) -> None:
         self._keys, self._name, self._shown = keys, name, shown
@@ -161,7 +164,7 @@ class _File:
             complete = self._keys.connection.persist(self._send_piece)
 
     def _send_piece(self) -> bool:
-        """Whether it was the last.  After a cut the service is first asked where to go on.  Errors: Lost too."""
+        """Return whether it was the last.  After a cut the service is first asked where to go on.  Errors: Lost too."""
         if not self._sure:
             self._keys.look()
             if self._keys.received[self._name] == self._record.bytes:
@@ -182,8 +185,8 @@ class _File:
             file.seek(offset)
             return file.read(min(PIECE_BYTES, self._record.bytes - offset))
 
-    def _after(self, answer: Answer, offset: int, count: int) -> int:
-        """Where the service wants the next piece from."""
+    def _after(self, answer: HttpAnswer, offset: int, count: int) -> int:
+        """Return where the service wants the next piece from."""
         if answer.status == _DAMAGED:
             self._check_digest()
             return 0
@@ -202,7 +205,7 @@ class _File:
         return after == self._record.bytes
 
     def _check_digest(self) -> None:
-        """The service has found another: whose fault it is."""
+        """See whose fault it is that the service has found another."""
         self._restarts += 1
         if sha256(self._path) != self._record.sha256:
             raise KeyFolderError(f"{self._path} has been altered", COPY_AGAIN)

@@ -52,7 +52,7 @@ class Server(AbstractContextManager):
     folder: keys/expN, of which server/ alone is read, or a copy of server/; checked once, when this is made;
     weights: the network's, or the file of them; by default the program's own;
     progress: called with stage and name as each step of an evaluation begins, or a display;
-    set_: the parameter set that the keys must be of, or its number; 0 for any;
+    set_: the parameter set that the keys must be of, or its number; None for any;
     anyway: though there seems to be less memory than the set needs.
 
     Sets 1 to 4 are evaluated by OpenFHE, which keeps keys process-wide, so one server at a time, and which may end the
@@ -70,7 +70,7 @@ class Server(AbstractContextManager):
         weights: Weights | str | Path | None = None,
         progress: Shown = None,
         *,
-        set_: ParameterSet | int = 0,
+        set_: ParameterSet | int | None = None,
         anyway: bool = False,
         opening: Opening | None = None,
     ) -> None:

@@ -35,15 +35,15 @@ _OFFSET = re.compile(r"[0-9]{1,18}", re.ASCII)
 def make_app(service: Service) -> Starlette:
     app = Starlette(
         routes=[
-            Route(HEALTH, Health, methods=["GET"]),
-            Route("/metrics", Figures, methods=["GET"]),
-            Route("/v1/service", Description, methods=["GET"]),
-            Route("/v1/keys/{keys}", KeyFolder, methods=["GET", "PUT", "DELETE"]),
-            Route("/v1/keys/{keys}/files/{file}", KeyFile, methods=["PATCH"]),
-            Route("/v1/jobs", Jobs, methods=["GET", "POST"]),
-            Route("/v1/jobs/{job}", Job, methods=["GET", "DELETE"]),
-            Route("/v1/jobs/{job}/events", Events, methods=["GET"]),
-            Route("/v1/jobs/{job}/result", Result, methods=["GET"]),
+            Route(HEALTH, HealthEndpoint, methods=["GET"]),
+            Route("/metrics", FiguresEndpoint, methods=["GET"]),
+            Route("/v1/service", DescriptionEndpoint, methods=["GET"]),
+            Route("/v1/keys/{keys}", KeyFolderEndpoint, methods=["GET", "PUT", "DELETE"]),
+            Route("/v1/keys/{keys}/files/{file}", KeyFileEndpoint, methods=["PATCH"]),
+            Route("/v1/jobs", JobsEndpoint, methods=["GET", "POST"]),
+            Route("/v1/jobs/{job}", JobEndpoint, methods=["GET", "DELETE"]),
+            Route("/v1/jobs/{job}/events", EventsEndpoint, methods=["GET"]),
+            Route("/v1/jobs/{job}/result", ResultEndpoint, methods=["GET"]),
         ],
         middleware=[
             Middleware(Observed, metrics=service.metrics, log=service.log),
@@ -68,22 +68,22 @@ class _Endpoint(HTTPEndpoint):
         return self.scope["app"].state.service
 
 
-class Health(_Endpoint):
+class HealthEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
 
-class Figures(_Endpoint):
+class FiguresEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return Response(await run_in_threadpool(self.service.metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
 
-class Description(_Endpoint):
+class DescriptionEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return JSONResponse(self.service.description())
 
 
-class KeyFolder(_Endpoint):
+class KeyFolderEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self.service.folders.status, _keys(request)))
 
@@ -102,9 +102,9 @@ class KeyFolder(_Endpoint):
         return Response(status_code=204)
 
 
-class KeyFile(_Endpoint):
+class KeyFileEndpoint(_Endpoint):
     async def patch(self, request: Request) -> Response:
-        """A piece of a file is on the disk before the next is received: what comes before a cut is kept."""
+        """Write each piece of a file before the next is received: what comes before a cut is kept."""
         keys, file, offset = _keys(request), request.path_params["file"], _offset(request)
         folders = self.service.folders
         size = await run_in_threadpool(folders.size, keys, file)
@@ -118,7 +118,7 @@ class KeyFile(_Endpoint):
         return Response(status_code=204, headers={OFFSET: str(offset)})
 
 
-class Jobs(_Endpoint):
+class JobsEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         tickets = await run_in_threadpool(self.service.queue.all)
         return JSONResponse({"jobs": [ticket.as_json() for ticket in tickets]})
@@ -147,7 +147,7 @@ class Jobs(_Endpoint):
         return path
 
 
-class Job(_Endpoint):
+class JobEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return JSONResponse((await _ticket(self.service, request)).as_json())
 
@@ -157,15 +157,17 @@ class Job(_Endpoint):
         return JSONResponse((await _ticket(self.service, request)).as_json())
 
 
-class Events(_Endpoint):
+class EventsEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         ticket = await _ticket(self.service, request)
-        stream: AsyncIterator[str] = events(ticket.id, self.service.queue, self.service.feed)
+        stream: AsyncIterator[str] = events(
+            ticket.id, self.service.queue, self.service.feed, request.headers.get("last-event-id", "")
+        )
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
-class Result(_Endpoint):
+class ResultEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         ticket = await _ticket(self.service, request)
         if ticket.state in (FAILED, CANCELLED):
@@ -235,10 +237,10 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    """Nobody reads this answer."""
+    """Answer, though nobody reads it."""
     return Response(status_code=400)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A fault of this program, which uvicorn logs."""
+    """Tell of a fault of this program, which uvicorn logs."""
     return _answer(refusal_of(error))

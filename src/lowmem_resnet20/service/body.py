@@ -12,7 +12,10 @@ _PIECE_BYTES = 1 << 20
 
 
 async def pieces(request: Request, most: int, what: str) -> AsyncIterator[bytes]:
-    """Of a client that goes away, what came before too.  Errors: Refused for over ``most`` bytes; ClientDisconnect."""
+    """Yield the body, of a client that goes away what came before too.
+
+    Errors: Refused for over ``most`` bytes; ClientDisconnect.
+    """
     too_large = Refused(413, f"{what} has {most} bytes at most")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most:
@@ -36,5 +39,5 @@ async def pieces(request: Request, most: int, what: str) -> AsyncIterator[bytes]
 
 
 async def whole(request: Request, most: int, what: str) -> bytes:
-    """All of a short one.  Errors: as :func:`pieces`."""
+    """Return all of a short one.  Errors: as :func:`pieces`."""
     return b"".join([piece async for piece in pieces(request, most, what)])

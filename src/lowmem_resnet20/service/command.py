@@ -24,7 +24,7 @@ from ..server.process import ServerProcess
 from ..server.request import Evaluation
 from .app import make_app
 from .log import EventLog, telling_of_libraries
-from .parts import Service, Settings
+from .parts import Service, ServiceSettings
 from .store import Store
 
 DEFAULT_ADDRESS = "127.0.0.1:8642"
@@ -36,7 +36,7 @@ _GRACE_SECONDS = 3
 class Serving:
     """What a service is asked to be.
 
-    number: of the parameter set;
+    number: that of the parameter set;
     listen: HOST:PORT; empty: DEFAULT_ADDRESS;
     store: the folder of keys and jobs;
     weights: their file; None: the program's own;
@@ -69,7 +69,7 @@ def serve(asked: Serving) -> None:
     log = EventLog(asked.stderr, asked.verbose)
     store = Store(asked.store)
     store.open()
-    settings = Settings(set_.number, weights, asked.weights, ServerProcess, asked.stderr)
+    settings = ServiceSettings(set_.number, weights, asked.weights, ServerProcess, asked.stderr)
     if asked.ray:
         settings = _on_cluster(asked.ray, settings)
     service = Service(settings, store, log)
@@ -80,15 +80,15 @@ def serve(asked: Serving) -> None:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
+    """Read ``HOST:PORT``, of IPv6 ``[HOST]:PORT``; port 0 is any that is free.  Errors: UsageError."""
     found = host_and_port(text)
     if found is None:
         raise UsageError(f"{text!r} is not HOST:PORT", f"such as {DEFAULT_ADDRESS}, or [::1]:8642")
     return found
 
 
-def _on_cluster(address: str, settings: Settings) -> Settings:
-    """Settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
+def _on_cluster(address: str, settings: ServiceSettings) -> ServiceSettings:
+    """Return the settings for jobs that a Ray cluster evaluates; a process of this machine hands them out.
 
     Its workers have one job at a time each, so that no number of jobs is too large.
     Errors: UsageError, EnvironmentFault if there is no cluster.
@@ -132,7 +132,7 @@ def _run(service: Service, listening: socket.socket, tell_where: Callable[[], No
     server, ended = web_server(make_app(service), grace_seconds=_GRACE_SECONDS), threading.Event()
 
     def end() -> None:
-        """In the thread that the signal has reached, after which the process ends."""
+        """End all, in the thread that the signal has reached, after which the process ends."""
         service.log.tell_repeated()
         service.log.event("service.stopping")
         server.should_exit = True

@@ -24,8 +24,11 @@ from .store import Store, remove
 
 
 class Intake:
-    """Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program
-    cannot use the keys."""
+    """Makes jobs of ciphertexts.
+
+    Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program cannot
+    use the keys.
+    """
 
     def __init__(
         self, store: Store, folders: KeyFolders, queue: Queue, number: int, weights: Weights, limits: Limits
@@ -35,7 +38,7 @@ class Intake:
         self._belonging = cache(lambda engine: belonging(parameter_set(number, engine), "", weights))
 
     def check_quota(self, keys: str) -> None:
-        """Before a ciphertext is received: that its keys are there, and that there is room for one more job."""
+        """See, before a ciphertext is received, that its keys are there, and room for one more job."""
         set_ = self._set(keys)
         if self._queue.counts()[WAITING] >= self._limits.waiting_jobs:
             message = f"{self._limits.waiting_jobs} jobs wait already, as many as the service takes"
@@ -43,8 +46,8 @@ class Intake:
         self._store.check_room(evaluation_bytes(set_) + self._limits.free_bytes, "this job")
 
     def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
-        """A ciphertext that has been received becomes a job, which is on the disk when this returns; or it is seen to
-        be that of one that is known already.  Returns whether it is new."""
+        """Make a job of a ciphertext that was received, on the disk when this returns, unless that is known already.
+        Returns whether it is new."""
         try:
             digest = self._check(received, keys)
             job = job_id(self._number, keys, digest)
@@ -59,7 +62,7 @@ class Intake:
             remove(received)
 
     def _check(self, received: Path, keys: str) -> str:
-        """That it is an encrypted picture, or group, for these keys, the service's weights and its version of the
+        """See that it is an encrypted picture, or group, for these keys, the service's weights and its version of the
         program; returns its id."""
         set_ = self._set(keys)
         with naming({received: "the ciphertext"}):
@@ -77,7 +80,7 @@ class Intake:
 
 
 def recover(store: Store, queue: Queue) -> int:
-    """At the start: bring files and queue in line, as they were when a former service was killed.
+    """Bring files and queue in line at the start, as they were when a former service was killed.
 
     A ciphertext whose job was not acknowledged is removed, and the remains of jobs that are over.  Returns how many
     jobs go on.

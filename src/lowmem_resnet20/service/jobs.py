@@ -50,9 +50,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Ticket:
-    """What is known of a job.  created, finished: seconds since 1970; position: of a waiting one, 1 for the next;
-    alone: it is evaluated with no other; deaths: tries that failed: the process ended while it evaluated this job
-    alone, or the machine lacked something, or what an earlier try had left was of no use."""
+    """What is known of a job.
+
+    created, finished: seconds since 1970;
+    seconds, peak_bytes: what its evaluation took;
+    message, hint, exit_code: why it failed;
+    alone: whether it is evaluated with no other;
+    deaths: tries that failed: the process ended while it evaluated this job alone, or the machine lacked something, or
+    what an earlier try had left was of no use;
+    position: of a waiting one, 1 for the next.
+    """
 
     id: str
     keys: str
@@ -85,15 +92,20 @@ class Ticket:
 
 
 def job_id(number: int, keys: str, digest: str) -> str:
-    """The same for the same ciphertext, of that SHA-256, under the same keys."""
+    """Return a job's name, the same for the same ciphertext, of that SHA-256, under the same keys."""
     return f"{number}-{hashlib.sha256(f'{keys} {digest}'.encode()).hexdigest()[:24]}"
 
 
 class Queue:
-    """Jobs, in the order in which they came.  May be used from any thread."""
+    """Holds jobs, in the order in which they came.  May be used from any thread."""
 
     def __init__(self, path: Path, number: int) -> None:
-        """number: of the parameter set.  Errors: EnvironmentFault if the file holds another set's jobs, or is none."""
+        """Open the file.
+
+        number: that of the parameter set.
+
+        Errors: EnvironmentFault if the file holds another set's jobs, or is none.
+        """
         self._lock = threading.RLock()
         try:
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -106,7 +118,7 @@ class Queue:
             self._database.close()
 
     def add(self, job: str, keys: str) -> Ticket:
-        """A new job, or one that was cancelled; it waits behind all others.  On return it is on the disk."""
+        """Add a new job, or one that was cancelled; it waits behind all others.  On return it is on the disk."""
         with self._changing() as database:
             database.execute("DELETE FROM jobs WHERE id = ?", (job,))
             row = (job, keys, WAITING, time.time())
@@ -121,19 +133,19 @@ class Queue:
         return self._select("ORDER BY number")
 
     def counts(self) -> dict[str, int]:
-        """Jobs by state."""
+        """Count jobs by state."""
         with self._lock:
             found = dict(self._database.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall())
         return {state: found.get(state, 0) for state in STATES}
 
     def needing(self, keys: str) -> int:
-        """Jobs that are not over, of those keys."""
+        """Count jobs of those keys that are not over."""
         with self._lock:
             query = "SELECT COUNT(*) FROM jobs WHERE keys = ? AND state IN (?, ?)"
             return self._database.execute(query, (keys, WAITING, RUNNING)).fetchone()[0]
 
     def claim(self, most: int) -> list[Ticket]:
-        """The job that waits longest, with others of the same keys, up to ``most``: they are running now."""
+        """Take the job that waits longest, with others of the same keys, up to ``most``: they are running now."""
         with self._changing() as database:
             first = self._select("WHERE state = ? ORDER BY number LIMIT 1", WAITING)
             batch = first
@@ -145,7 +157,7 @@ class Queue:
         return batch
 
     def finish(self, job: str, seconds: float, peak_bytes: int) -> bool:
-        """The result is on the disk; returns whether the job was still running, and not cancelled meanwhile."""
+        """Note that the result is on the disk; returns whether the job was running still, not cancelled meanwhile."""
         values = "state = ?, finished = ?, seconds = ?, peak_bytes = ?"
         return self._update_running(job, values, DONE, time.time(), seconds, peak_bytes)
 
@@ -154,15 +166,15 @@ class Queue:
         return self._update_running(job, values, FAILED, time.time(), error.message, error.hint, int(error.exit_code))
 
     def put_back(self, job: str) -> bool:
-        """Its process was ended for a reason that is not its own."""
+        """Have it wait again: its process was ended for a reason that is not its own."""
         return self._update_running(job, "state = ?", WAITING)
 
     def put_back_alone(self, job: str, *, deaths: int) -> bool:
-        """A try has failed, perhaps because of it."""
+        """Have it wait again, for a try by itself: one has failed, perhaps because of it."""
         return self._update_running(job, "state = ?, alone = 1, deaths = ?", WAITING, deaths)
 
     def cancel(self, job: str) -> str | None:
-        """Returns the state that it was in; None if it is unknown."""
+        """Cancel a job; returns the state that it was in, None if it is unknown."""
         with self._changing() as database:
             former = self.get(job)
             if former and former.state != CANCELLED:
@@ -171,7 +183,7 @@ class Queue:
         return former.state if former else None
 
     def recover(self) -> int:
-        """At the start: what ran when a former service was killed waits again, in its old place.  Returns how many."""
+        """Have what ran when a former service was killed wait again, in its old place.  Returns how many."""
         with self._changing() as database:
             return database.execute("UPDATE jobs SET state = ? WHERE state = ?", (WAITING, RUNNING)).rowcount
 
@@ -179,7 +191,7 @@ class Queue:
         return self._select("WHERE state NOT IN (?, ?)", WAITING, RUNNING)
 
     def forget(self, jobs: Iterable[str]) -> None:
-        """Jobs that are over are known no more."""
+        """Know jobs that are over no more."""
         with self._changing() as database:
             rows = [(job, WAITING, RUNNING) for job in jobs]
             database.executemany("DELETE FROM jobs WHERE id = ? AND state NOT IN (?, ?)", rows)
@@ -203,7 +215,7 @@ class Queue:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """All changes inside are made, or none."""
+        """Make all changes inside, or none."""
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")
             try:

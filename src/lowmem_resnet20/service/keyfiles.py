@@ -22,7 +22,7 @@ from ..network.parameters import ParameterSet
 
 
 def offered(folder: Path, number: int) -> Manifest:
-    """The manifest in ``folder``, if it is one of parameter set ``number`` and names what its server reads, no more.
+    """Return the manifest in ``folder``, if it is of parameter set ``number`` and names only what its server reads.
 
     Errors: KeyFolderError, EnvironmentFault.
     """
@@ -40,8 +40,10 @@ def offered(folder: Path, number: int) -> Manifest:
 
 
 def kept(folder: Path, number: int) -> Manifest:
-    """The manifest in ``folder``, which was offered before.  Errors: KeyFolderError if this version of the program, or
-    its network, cannot use it; EnvironmentFault."""
+    """Return the manifest in ``folder``, which was offered before.
+
+    Errors: KeyFolderError if this version of the program, or its network, cannot use it; EnvironmentFault.
+    """
     set_ = keys_set(folder, number)
     manifest = read_manifest(folder, set_)
     check_coverage(folder, manifest, set_)
@@ -49,7 +51,7 @@ def kept(folder: Path, number: int) -> Manifest:
 
 
 def _readable(manifest: Manifest, set_: ParameterSet) -> set[str]:
-    """Names of the files that an evaluation of one network or another may read."""
+    """Return the names of the files that an evaluation of one network or another may read."""
     if set_.engine == NATIVE:
         return {CHAIN, CONTEXT, PUBLIC_KEY, *map(key_file, manifest.towers)}
     stages = {name for names in manifest.stages.values() for name in names}

@@ -37,7 +37,7 @@ class _Folder:
     manifest: Manifest
 
     def record(self, file: str) -> FileRecord:
-        """Errors: Refused if the manifest names no such file."""
+        """Return what the manifest says of a file.  Errors: Refused if it names none of that name."""
         if file not in self.manifest.files:
             raise unknown("such file of these keys")
         return self.manifest.files[file]
@@ -49,14 +49,14 @@ class _Folder:
         return self.path / _PARTS / file
 
     def received(self, file: str) -> int:
-        """Bytes that are there."""
+        """Return how many bytes are there."""
         for path in (self.whole(file), self.part(file)):
             with suppress(FileNotFoundError):
                 return path.stat().st_size
         return 0
 
     def lacking(self) -> int:
-        """Bytes that are not."""
+        """Return how many bytes are not."""
         return sum(record.bytes - self.received(file) for file, record in self.manifest.files.items())
 
     def is_whole(self) -> bool:
@@ -64,16 +64,19 @@ class _Folder:
 
 
 class KeyFolders:
-    """Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program
-    cannot use a folder that is kept."""
+    """Receives and keeps key folders.
+
+    Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program cannot
+    use a folder that is kept.
+    """
 
     def __init__(self, store: Store, number: int, limits: Limits) -> None:
         self._store, self._number, self._limits = store, number, limits
         self._manifests: dict[str, Manifest] = {}
 
     def recover(self) -> None:
-        """At the start: what was received whole when a former service was killed is checked now; what this version of
-        the program cannot use is removed."""
+        """Check at the start what was received whole when a former service was killed; remove what this version of the
+        program cannot use."""
         for path in sorted(self._store.uploads.iterdir()):
             try:
                 files = self._find(path.name).manifest.files
@@ -85,14 +88,14 @@ class KeyFolders:
                     self.finish(path.name, file)
 
     def count(self) -> dict[str, int]:
-        """How many are complete, and how many on their way."""
+        """Count those that are complete, and those on their way."""
         return {
             "complete": len(list(self._store.keys.iterdir())),
             "uploading": len(list(self._store.uploads.iterdir())),
         }
 
     def offer(self, name: str, manifest: bytes) -> bool:
-        """A client says what it has; returns whether that is new here."""
+        """Hear what a client has; returns whether that is new here."""
         if hashlib.sha256(manifest).hexdigest() != name:
             raise Refused(422, "the manifest's SHA-256 is not the name it was sent under")
         with self._store.changes:
@@ -112,7 +115,7 @@ class KeyFolders:
         return True
 
     def status(self, name: str) -> dict[str, Any]:
-        """How much of each file is there."""
+        """Return how much of each file is there."""
         with self._store.changes:
             folder = self._find(name)
             files = {
@@ -122,7 +125,7 @@ class KeyFolders:
             return {"complete": folder.path.parent == self._store.keys, "files": files}
 
     def size(self, name: str, file: str) -> int:
-        """Bytes that a file is to have."""
+        """Return how many bytes a file is to have."""
         return self._find(name).record(file).bytes
 
     def append(self, name: str, file: str, offset: int, piece: bytes) -> int:
@@ -148,8 +151,8 @@ class KeyFolders:
             return offset + len(piece)
 
     def finish(self, name: str, file: str) -> bool:
-        """After a request's last piece: keep it through a power cut, and check the file if all of it is there.  Returns
-        whether the folder has become complete."""
+        """Keep a request's pieces through a power cut, and check the file if all of it is there.  Returns whether the
+        folder has become complete."""
         folder = self._find(name)
         record, part = folder.record(file), folder.part(file)
         with suppress(FileNotFoundError):  # another request has finished it, or the keys were deleted
@@ -168,18 +171,18 @@ class KeyFolders:
         return False
 
     def manifest(self, name: str) -> Manifest:
-        """Of a folder that is complete."""
+        """Return the manifest of a folder that is complete."""
         folder = self._find(name)
         if folder.path.parent != self._store.keys:
             raise Refused(409, "the key folder is not complete yet", f"send the rest: GET /v1/keys/{name} tells what")
         return folder.manifest
 
     def remove(self, name: str) -> None:
-        """The caller has seen that no job needs it."""
+        """Remove a folder; the caller has seen that no job needs it."""
         remove(self.set_aside(name))
 
     def set_aside(self, name: str) -> Path:
-        """As :meth:`remove`, but for the gigabytes themselves: returns where they are now.  The caller removes them
+        """Do as :meth:`remove`, but for the gigabytes themselves: return where they are now.  The caller removes them
         when it holds no lock."""
         gone = self._store.incoming / secrets.token_hex(8)
         with self._store.changes:
@@ -191,7 +194,7 @@ class KeyFolders:
         return gone
 
     def uploading(self) -> dict[str, str]:
-        """By the name of each folder that is on its way, what is another text whenever a piece has come."""
+        """Return, by the name of each folder that is on its way, what is another text whenever a piece has come."""
         with self._store.changes:
             return {path.name: _progress(path) for path in self._store.uploads.iterdir() if path.is_dir()}
 
@@ -209,7 +212,7 @@ class KeyFolders:
             return _Folder(path, self._manifests[name])
 
     def _described(self, new: Path, manifest: bytes) -> _Folder:
-        """A new folder that holds no more than the manifest, once that has been checked."""
+        """Make a new folder that holds no more than the manifest, once that has been checked."""
         (new / SERVER).mkdir(parents=True)
         (new / _PARTS).mkdir()
         atomic_write(new / SERVER / MANIFEST, manifest)
@@ -225,7 +228,7 @@ class KeyFolders:
         self._store.check_room(promised + folder.lacking() + self._limits.free_bytes, "these keys")
 
     def _settle(self, folder: _Folder, file: str, *, sound: bool) -> None:
-        """A file has all its bytes: it is the right one, or begins again."""
+        """Keep a file that has all its bytes, if it is the right one; otherwise it begins again."""
         part = folder.part(file)
         if not sound:
             part.unlink()
@@ -248,14 +251,16 @@ def _progress(folder: Path) -> str:
 
 
 def _state(part: Path) -> tuple[int, int, int]:
-    """Inode, bytes and time: another one if it is another file, though of the same name and content.  Errors:
-    FileNotFoundError."""
+    """Return inode, bytes and time: others if it is another file, though of the same name and content.
+
+    Errors: FileNotFoundError.
+    """
     found = part.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _digest(part: Path) -> str:
-    """Errors: FileNotFoundError if it has gone; EnvironmentFault."""
+    """Return its SHA-256.  Errors: FileNotFoundError if it has gone; EnvironmentFault."""
     try:
         return sha256(part)
     except EnvironmentFault as fault:

@@ -20,9 +20,11 @@ _OVERHEAD_BYTES = 1 << 16
 class Limits:
     """Quotas, each by its name in STORE/limits.json.
 
-    waiting_jobs: that have not begun; key_folders: uploaded, or on their way; together: jobs of the same keys that one
-    process evaluates; free_bytes: of the disk, that stay free; kept_days: for which a job that is over is kept, and an
-    upload that stands still.
+    waiting_jobs: those that have not begun;
+    key_folders: those uploaded, or on their way;
+    together: jobs of the same keys that one process evaluates;
+    free_bytes: what stays free of the disk;
+    kept_days: how long a job that is over is kept, and an upload that stands still.
     """
 
     waiting_jobs: int = 1000
@@ -33,7 +35,7 @@ class Limits:
 
 
 def read_limits(path: Path) -> Limits:
-    """Those of a file, where there is one; what it does not name keeps its default.  Errors: UsageError."""
+    """Read a file, where there is one; what it does not name keeps its default.  Errors: UsageError."""
     if not path.exists():
         return Limits()
     names = [field.name for field in fields(Limits)]
@@ -50,12 +52,12 @@ def read_limits(path: Path) -> Limits:
 
 
 def ciphertext_bytes(set_: ParameterSet) -> int:
-    """No file of an encrypted picture, or group of pictures, is larger."""
+    """Return what no file of an encrypted picture, or group of pictures, exceeds."""
     towers = set_.reserve_levels + PICTURE_LEVELS + 1
     each = 2 * towers * set_.ring_dimension * 8 + _OVERHEAD_BYTES
     return len(MAGIC) + LONGEST_FACTS + set_.ciphertexts(1) * each
 
 
 def evaluation_bytes(set_: ParameterSet) -> int:
-    """Memory that one more picture, or group, takes in a process that evaluates several."""
+    """Return the memory that one more picture, or group, takes in a process that evaluates several."""
     return set_.ciphertexts(1) * 2 * (set_.multiplicative_depth + 1) * set_.ring_dimension * 8

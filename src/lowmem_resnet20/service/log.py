@@ -20,7 +20,7 @@ _MOST_REPEATED = 1000
 
 
 def timestamp(seconds: float) -> str:
-    """Of seconds since 1970, as ``2026-11-25T16:32:13.250Z``."""
+    """Write seconds since 1970 as ``2026-11-25T16:32:13.250Z``."""
     text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
@@ -37,7 +37,7 @@ class EventLog:
         self._repeated: dict[tuple[str, str], tuple[dict[str, Any], int]] = {}
 
     def fault(self, event: str, **facts: Any) -> None:
-        """Something that should not happen."""
+        """Tell of something that should not happen."""
         self._write(event, facts)
 
     def event(self, event: str, **facts: Any) -> None:
@@ -49,7 +49,7 @@ class EventLog:
             self._write(event, facts)
 
     def often(self, event: str, key: str = "", *, fault: bool = False, **facts: Any) -> None:
-        """Something that strangers can bring about as often as they like: it is told at once, and, if it comes again
+        """Tell of something that strangers can bring about as often as they like: at once, and, if it comes again
         within a minute, once more at the end of that, with how often it ``came_again``.
 
         key: the same where it is the same; by default it is the facts that tell.
@@ -71,7 +71,7 @@ class EventLog:
             later.start()
 
     def tell_repeated(self) -> None:
-        """What has come again and was only counted."""
+        """Tell what has come again and was only counted."""
         with self._lock:
             repeated, self._repeated = self._repeated, {}
         for (event, _), (facts, count) in repeated.items():
@@ -104,7 +104,7 @@ class _Libraries(logging.Handler):
 
 @contextmanager
 def telling_of_libraries(log: EventLog) -> Iterator[None]:
-    """Inside this context all that a library logs, or warns of, goes to ``log``, from its level of warnings on."""
+    """Have all that a library logs inside this context, or warns of, go to ``log``, from its level of warnings on."""
     handler, root = _Libraries(log), logging.getLogger()
     root.addHandler(handler)
     logging.captureWarnings(True)

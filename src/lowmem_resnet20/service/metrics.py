@@ -24,7 +24,7 @@ _RUN_BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 3600)
 
 
 class Metrics:
-    """One registry a service.  Counters begin at 0 when it starts."""
+    """Counts and measures one service.  Counters begin at 0 when it starts."""
 
     def __init__(self, store: Store, queue: Queue, folders: KeyFolders) -> None:
         self._registry = CollectorRegistry()
@@ -56,7 +56,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is looked up when it is asked for."""
+    """Looks figures up when they are asked for."""
 
     def __init__(self, store: Store, queue: Queue, folders: KeyFolders) -> None:
         self._store, self._queue, self._folders = store, queue, folders

@@ -62,7 +62,7 @@ class Observed:
             raise
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            endpoint = getattr(scope.get("endpoint"), "__name__", "none").lower()
+            endpoint = getattr(scope.get("endpoint"), "__name__", "none").removesuffix("Endpoint").lower()
             self._metrics.answered(endpoint, method, status)
             seconds = round(time.monotonic() - started, 3)
             self._log.detail("request", method=method, path=scope["path"], status=status, seconds=seconds)

@@ -31,10 +31,15 @@ _DAY_SECONDS = 86400
 
 
 @dataclass
-class Settings:
-    """What a service is started with.  number: of the parameter set; weights_file: None for the program's own; start:
-    how an evaluation is started; stderr: where what it says beside its answer goes; room: for how many jobs at once
-    there is memory."""
+class ServiceSettings:
+    """What a service is started with.
+
+    number: that of the parameter set;
+    weights, weights_file: those that it evaluates with, and their file; None: the program's own;
+    start: starts an evaluation;
+    stderr: where what that says beside its answer goes;
+    room: tells for how many jobs at once there is memory.
+    """
 
     number: int
     weights: Weights
@@ -46,9 +51,12 @@ class Settings:
 
 @dataclass
 class Service:
-    """Everything that the routes work on.  checking: held while a ciphertext is checked."""
+    """Holds everything that the routes work on.
 
-    settings: Settings
+    checking: held while a ciphertext is checked.
+    """
+
+    settings: ServiceSettings
     store: Store
     log: EventLog
     gate: Gate = field(init=False)
@@ -56,7 +64,7 @@ class Service:
     checking: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        """Errors: EnvironmentFault, UsageError."""
+        """Put the parts together.  Errors: EnvironmentFault, UsageError."""
         number, store = self.settings.number, self.store
         self.limits = read_limits(store.limits)
         self.gate = Gate(token_in(store.token))
@@ -92,7 +100,7 @@ class Service:
         self.runner.start()
 
     def stop(self) -> None:
-        """Streams end and the present evaluation; jobs are kept."""
+        """End streams and the present evaluation; jobs are kept."""
         self.feed.close()
         self.runner.stop()
         with suppress(LowmemError):  # of a full disk, say: then what is kept is a little younger after the next start
@@ -112,7 +120,7 @@ class Service:
         }
 
     def finish_file(self, keys: str, file: str) -> None:
-        """After a request's last piece of a key file."""
+        """Check a key file after a request's last piece of it."""
         if self.folders.finish(keys, file):
             self.log.event("keys.complete", keys=keys)
 

@@ -6,14 +6,18 @@ import errno
 import sqlite3
 from collections.abc import Mapping
 
-from ..cli.endings import explain
 from ..errors import EnvironmentFault, LowmemError
+from ..machine.faults import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(Exception):
-    """Becomes the answer to a request.  status: of HTTP; headers: to send beside it."""
+    """Becomes the answer to a request.
+
+    status: HTTP's number;
+    headers: sent beside it.
+    """
 
     def __init__(self, status: int, message: str, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -29,8 +33,8 @@ def disk_full(message: str) -> Refused:
 
 
 def refusal_of(error: Exception) -> Refused:
-    """What an error met on the way amounts to: of what was sent, 422; of a full disk, 507; of the machine, and of the
-    queue, also where the disk is full, 503; of this program, 500."""
+    """Return what an error met on the way amounts to: of what was sent, 422; of a full disk, 507; of the machine, and
+    of the queue, also where the disk is full, 503; of this program, 500."""
     cause = error.__cause__ if isinstance(error, EnvironmentFault) else error
     if isinstance(cause, OSError) and cause.errno in _FULL:
         return disk_full("the service's disk is full")

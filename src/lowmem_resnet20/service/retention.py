@@ -12,7 +12,7 @@ from ..machine.files import atomic_write
 
 
 class Retention:
-    """Ages of what is kept for a while, in a file, so that they go on when a service is started again.
+    """Keeps the ages of what is kept for a while, in a file, so that they go on when a service is started again.
 
     What the machine's clock says makes nothing older or younger.  A file that is lost, or damaged, makes all young.
     """
@@ -23,7 +23,7 @@ class Retention:
         self._started = monotonic()
 
     def outlived(self, present: Mapping[str, str]) -> list[str]:
-        """Names of what has been in the same state for as long as it is kept.
+        """Return the names of what has been in the same state for as long as it is kept.
 
         present: the state of each thing that may go, by its name.  What is not in it is forgotten.
         """
@@ -33,11 +33,11 @@ class Retention:
         return [name for name, (_, since) in self._since.items() if now - since >= self._kept_seconds]
 
     def save(self) -> None:
-        """Errors: EnvironmentFault; the ages are then those of the last time, after the next start."""
+        """Write the ages.  Errors: EnvironmentFault; they are then those of the last time, after the next start."""
         atomic_write(self._path, json.dumps({"seconds": self._now(), "since": self._since}).encode())
 
     def _now(self) -> float:
-        """Seconds that services have run on this folder."""
+        """Return the seconds that services have run on this folder."""
         return self._before + self._monotonic() - self._started
 
 

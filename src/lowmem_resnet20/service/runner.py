@@ -18,7 +18,7 @@ from ..network.parameters import ParameterSet, parameter_set
 from ..progress.relay import RelayProgress
 from ..server.process import Running, ServerRun
 from ..server.request import Evaluation, Job
-from .feed import Feed, Run
+from .feed import Feed, RunEvents
 from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
@@ -45,12 +45,12 @@ Room = Callable[[ParameterSet], int]
 
 
 def room_here(set_: ParameterSet) -> int:
-    """In one process of this machine."""
+    """Return for how many jobs there is room in one process of this machine."""
     return int((available_bytes() - set_.server_bytes) // evaluation_bytes(set_))
 
 
 class Runner:
-    """A thread of its own, in which each process is started: processes end with the thread that started them."""
+    """Starts each process in a thread of its own: processes end with the thread that started them."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Runner:
         self._thread.start()
 
     def wake(self) -> None:
-        """There is a new job."""
+        """Note that there is a new job."""
         self._feed.news()
         self._work.set()
 
@@ -150,13 +150,13 @@ class Runner:
             self._feed.end(run)
 
     def _fitting(self, batch: list[Ticket]) -> int:
-        """How many of the jobs there is memory for; one where the keys cannot be read: its process says why."""
+        """Return how many of the jobs there is memory for; one where the keys cannot be read: its process says why."""
         with suppress(Refused, LowmemError):
             set_ = parameter_set(self._number, self._folders.manifest(batch[0].keys).engine)
             return max(1, min(len(batch), self._room(set_)))
         return 1
 
-    def _converse(self, batch: list[Ticket], run: Run) -> ServerRun:
+    def _converse(self, batch: list[Ticket], run: RunEvents) -> ServerRun:
         for ticket in batch:
             _wait_until_let_go(self._store.unfinished(ticket.id))
         jobs = tuple(Job(self._store.picture(ticket.id), self._store.result(ticket.id)) for ticket in batch)
@@ -197,8 +197,8 @@ class Runner:
             self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=peak_bytes)
 
     def _picture_failed(self, ticket: Ticket, error: LowmemError) -> None:
-        """What an evaluation that was cut short has left may be of no use to this version of the program, and what the
-        machine lacked may be there later: then the job begins again, once."""
+        """Fail a job, or have it begin again, once: what an evaluation that was cut short has left may be of no use to
+        this version of the program, and what the machine lacked may be there later."""
         left, deaths = self._store.unfinished(ticket.id), ticket.deaths + 1
         useless = isinstance(error, CiphertextError) and left.exists()
         if deaths < MOST_DEATHS and (useless or error.exit_code == ExitCode.ENVIRONMENT):
@@ -210,7 +210,7 @@ class Runner:
             self._fail(ticket, error)
 
     def _broken_off(self, batch: list[Ticket], error: LowmemError) -> None:
-        """The process as a whole has ended without an answer."""
+        """Have jobs begin again, or fail: the process as a whole has ended without an answer."""
         if self._killed:  # the others go on at their last complete part
             for ticket in batch:
                 self._queue.put_back(ticket.id)
@@ -256,7 +256,7 @@ class Runner:
                 self._store.remove_job(job)
 
     def _clean_up(self) -> None:
-        """Now and then: forget what has been over, or has stood still, for long."""
+        """Forget, now and then, what has been over, or has stood still, for long."""
         if self._cleaned and time.monotonic() - self._cleaned < _CLEANING_SECONDS:
             return
         self._cleaned = time.monotonic()
@@ -276,7 +276,7 @@ class Runner:
 
 
 def _wait_until_let_go(unfinished: Path) -> None:
-    """The process of a service that was killed dies with it, but may take a moment: it holds this folder until then."""
+    """Wait for the process of a service that was killed, which dies with it, but may hold this folder a moment."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     lock = FolderLock(unfinished)
     while unfinished.exists() and time.monotonic() < deadline:

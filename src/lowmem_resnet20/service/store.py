@@ -23,10 +23,10 @@ PICTURE, RESULT = "picture.ct", "result.ct"
 
 
 class Store:
-    """Taken from :meth:`open` to the end of the process.
+    """Names the files of a service, from :meth:`open` to the end of the process its own.
 
-    folder: may be a link, as systemd makes one of a StateDirectory; changes: held while files and what the queue says
-    of them are brought in line.
+    folder: may be a link, as systemd makes one of a StateDirectory;
+    changes: held while files and what the queue says of them are brought in line.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Store:
         return self.jobs / job / RESULT
 
     def unfinished(self, job: str) -> Path:
-        """What an evaluation that was killed has left."""
+        """Return the folder of what an evaluation that was killed has left."""
         return unfinished_folder(self.result(job))
 
     def take_in(self, path: Path, job: str) -> None:
@@ -82,14 +82,14 @@ class Store:
         remove(self.jobs / job)
 
     def check_room(self, needed_bytes: int, what: str) -> None:
-        """Errors: Refused if the disk has no room for ``what``."""
+        """Raise Refused if the disk has no room for ``what``."""
         free = shutil.disk_usage(self.folder).free
         if free < needed_bytes:
             raise disk_full(f"{what} would leave the service's disk too little room")
 
 
 def remove(path: Path) -> None:
-    """A file, or a folder and all in it, if it is there."""
+    """Remove a file, or a folder and all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -17,7 +17,7 @@ _SCHEME = b"bearer "
 
 
 def token_in(path: Path) -> str:
-    """The token that the file holds; at the first start one is made, in a file that its owner alone can read.
+    """Return the token that the file holds; at the first start one is made, in a file that its owner alone can read.
 
     Errors: EnvironmentFault for a file that others can read, or that holds no token.
     """
@@ -44,7 +44,7 @@ class Gate:
         self._digest = hashlib.sha256(token.encode()).digest()
 
     def admits(self, authorization: bytes) -> bool:
-        """Whether the value of an Authorization header brings the token."""
+        """Return whether the value of an Authorization header brings the token."""
         scheme, token = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :]
         same = hmac.compare_digest(hashlib.sha256(token.strip()).digest(), self._digest)
         return same and scheme.lower() == _SCHEME

@@ -1,10 +1,11 @@
-"""Events of a service: progress of its evaluation, shown once, however often the connection begins anew."""
+"""Server-sent events of a service, and the progress of its evaluation, which they tell."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ServerError
 from ..progress.display import Progress
@@ -12,25 +13,37 @@ from ..progress.relay import replay
 from .connection import LONGEST_LINE
 from .said import clean, json_value, nonsense
 
-#: Of one run: more is no run of this network.
+#: On one connection: no run of this network has more.
 _MOST_EVENTS, _MOST_STEPS = 200_000, 20_000
-#: Events before which any two runs have differed: in the memory that a step took, at the latest.
-_MOST_PASSED_OVER = 16
+#: An id that can be sent back in a header.
+_ID = re.compile(r"[!-~]{1,100}", re.ASCII)
 _LONGEST_NAME = 60
 _SMALLEST_STEP, _LARGEST_STEP, _MOST_BYTES = 1e-6, 1e9, 1 << 50
 #: Seconds from the beginning of a connection in which events tell of what has been.
 _CATCHING_UP = 1.0
 
 
-def events(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Name and data of each event in a text/event-stream.  Errors: ServerError if one is too long."""
-    name, size = "message", 0
+class Event(NamedTuple):
+    """A server-sent event.
+
+    name, data: what it is called, and tells;
+    id: that it can be named by, such as in a header; empty where it has none.
+    """
+
+    name: str
+    data: str
+    id: str = ""
+
+
+def events(lines: Iterable[str]) -> Iterator[Event]:
+    """Yield each event of a text/event-stream.  Errors: ServerError if one is too long."""
+    name, id_, size = "message", "", 0
     data: list[str] = []
     for line in lines:
         if not line:
             if data:
-                yield name, "\n".join(data)
-            name, data, size = "message", [], 0
+                yield Event(name, "\n".join(data), id_)
+            name, data, id_, size = "message", [], "", 0
             continue
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -41,59 +54,38 @@ def events(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
             name = value
         elif field == "data":
             data.append(value)
+        elif field == "id" and _ID.fullmatch(value):
+            id_ = value
 
 
-class Replay:
-    """Progress of runs, each of which is told from its beginning on every connection.
-
-    What a connection repeats of the run that was shown last is passed over.  Where it differs, it is another run: then
-    what was passed over of it is shown after all.
-    """
+class ServiceProgress:
+    """Shows what a service tells of its evaluations, and what was shown last, so that a service that is asked for the
+    events after ``last_id`` repeats nothing."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._seen: list[int] = []
-        self._passed_over: list[str] = []
-        self._at, self._connected = 0, 0.0
+        self._progress, self.last_id = progress, ""
+        self._count, self._connected = 0, 0.0
 
     def connect(self) -> None:
-        """A connection begins."""
-        self._passed_over, self._at, self._connected = [], 0, time.monotonic()
+        """Note that a connection begins: at first it tells what has been."""
+        self._count, self._connected = 0, time.monotonic()
 
-    def forget(self) -> None:
-        """The next run is another, however alike it begins."""
-        self._passed_over, self._at = [], 0
-        self._seen.clear()
-
-    def event(self, data: str) -> None:
-        digest = hash(data)
-        repeated = self._at < len(self._seen) and self._seen[self._at] == digest
-        if not repeated:
-            another = self._at < len(self._seen)
-            for passed_over in self._passed_over if another else ():
-                self._show(passed_over)
-            self._passed_over = []
-            del self._seen[self._at :]
-            self._seen.append(digest)
-            self._show(data)
-        elif len(self._passed_over) < _MOST_PASSED_OVER:
-            self._passed_over.append(data)
-        self._at += 1
-        if self._at > _MOST_EVENTS:
+    def show(self, event: Event) -> None:
+        """Show an event of progress; what is none is passed over.  Errors: ServerError where they are too many."""
+        self._count += 1
+        if self._count > _MOST_EVENTS:
             raise nonsense("progress")
-
-    def _show(self, data: str) -> None:
+        self.last_id = event.id or self.last_id
         try:
-            event = _checked(json_value(data))
+            replay(_checked(json_value(event.data)), self._progress)
         except ServerError:
             return
-        replay(event, self._progress)
         if time.monotonic() - self._connected < _CATCHING_UP:
             self._progress.forget_paces()
 
 
 def _checked(event: Any) -> list[Any]:
-    """The event with texts that can be shown and numbers that can be; an empty one, which is none, for any other.
+    """Return the event with texts and numbers that can be shown; an empty one, which is none, for any other.
 
     The display is closed by whoever opened it.
     """
