@@ -59,6 +59,18 @@ def imported_modules(name: str) -> set[str]:
     return found
 
 
+def loaded_modules(name: str) -> set[str]:
+    """Those of :func:`imported_modules`, with the packages that they are in, and what these import."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module and module not in found:
+            found.add(module)
+            waiting += [*imports_of(module), module.rpartition(".")[0]]
+    return found
+
+
 def _path(name: str) -> Path:
     path = PACKAGE.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

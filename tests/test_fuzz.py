@@ -18,15 +18,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lowmem_resnet20.openfhe.trial import Trial
 
 import parties
 from lowmem_resnet20.errors import CiphertextError, ExitCode
-from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import PICTURE
-from lowmem_resnet20.files.keystore import CONTEXT
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
@@ -52,12 +48,6 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
     path = folder / "forged.ct"
     path.write_bytes(magic + b"\n" + json.dumps(fields).encode() + b"\n" + payload)
     return path
-
-
-def read(folder: Path, path: Path):
-    ours = belonging(INSECURE_SET, open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
-    with Trial(folder / "exp1" / "server" / CONTEXT) as trial:
-        return read_ciphertext(path, PICTURE, ours, trial)
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)
@@ -109,7 +99,7 @@ def test_fuzz_any_file(folder, content, kept):
 def _error_or_ciphertext(folder: Path, path: Path) -> None:
     """Refused; or, where the change has kept it a ciphertext, what OpenFHE can compute with."""
     try:
-        ciphertext = read(folder, path)[0]
+        ciphertext = parties.read_ciphertext(folder / "exp1", INSECURE_SET, path, PICTURE, WEIGHTS)
     except CiphertextError as error:
         assert error.message
     else:
@@ -119,12 +109,10 @@ def _error_or_ciphertext(folder: Path, path: Path) -> None:
 #: The server's process, but for set 1, which is the miniature here.
 SERVE = """
 import sys
-from functools import partial
 from miniature import INSECURE_SET
-from lowmem_resnet20 import worker
-from lowmem_resnet20.network import parameters, weights
+from lowmem_resnet20.server import worker
+from lowmem_resnet20.network import parameters
 parameters.PARAMETER_SETS[1, "openfhe"] = INSECURE_SET
-worker.load_weights = partial(weights.load_weights, architecture=INSECURE_SET.architecture)
 sys.exit(worker.main())
 """
 
