@@ -107,7 +107,13 @@ class NativeEngine:
         return complaints()
 
     def close(self) -> None:
-        """Let go of the keys, and of a refresh's plaintexts."""
+        """Let go of keys, threads and memory: nothing can be read or evaluated after."""
+        if "arithmetic" in vars(self):
+            self._leave_stage()
+            del self.arithmetic, self.evaluator
+
+    def _leave_stage(self) -> None:
+        """Let go of the stage's keys, and of a refresh's plaintexts."""
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
@@ -118,7 +124,7 @@ class NativeEngine:
         return MappedKeys(self.folder, self._plan[stage], self.chain, ORDER)
 
     def _enter_stage(self, stage: int) -> Refresh[Ciphertext]:
-        self.close()
+        self._leave_stage()
         self._stage = self._keys(stage)
         self.arithmetic.keys = _ByAutomorphism(self._stage, self.chain.dimension)
         plan, slots = refresh_plan(self.set), self.set.stage_slots(stage)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.memory import cached_method
 from . import bases, elementwise, ntt
 from .chain import Chain
 from .memory import aligned, aligned_copy
@@ -150,7 +151,7 @@ class Ring:
         """The same for kernels: empty for X -> X, which permutes nothing."""
         return self.automorphism(index) if index != 1 else np.empty(0, np.uint32)
 
-    @lru_cache(maxsize=128)  # noqa: B019  a ring lives as long as the process
+    @cached_method(128)
     def automorphism(self, index: int) -> NDArray[np.uint32]:
         """(N,) the permutation of evaluation form that X -> X^index, odd, does."""
         permuted = aligned(self.dimension, dtype=np.uint32)
@@ -195,7 +196,7 @@ class Ring:
         """Digits of a polynomial of so many towers."""
         return -(-towers // self.digit_towers)
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @cached_method(64)
     def raising(self, towers: int) -> Raising:
         q, alpha = self.q[:towers], self.digit_towers
         factors = [f for d in range(0, towers, alpha) for f in bases.cofactor_inverses(q[d : d + alpha])]
@@ -210,7 +211,7 @@ class Ring:
         inverses, residues = [pow(product, -1, q) for q in self.q], [product % q for q in self.q]
         return Lowering(inverse, aligned_copy(parts), np.array(inverses, np.float64), np.array(residues, np.float64))
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @cached_method(64)
     def inverses_of(self, prime: int) -> NDArray[np.float64]:
         """(L + 1,) 1/prime modulo each prime of Q, 0 modulo itself."""
         return np.array([pow(prime, -1, q) if q != prime else 0 for q in self.q], np.float64)

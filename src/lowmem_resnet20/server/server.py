@@ -89,12 +89,14 @@ class Server(AbstractContextManager):
         self.scaled, self.belonging = scale(weights, self.set.refresh), belonging(self.set, manifest.keys, weights)
         self.engine = (opening or open_engine)(side, self.set, manifest, self.progress)
         self.warnings = self.engine.warnings()
+        self._closed = False
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of keys, threads and memory."""
+        """Let go of keys, threads and memory: nothing can be evaluated after."""
+        self._closed = True
         self.engine.close()
 
     def evaluate(
@@ -132,10 +134,12 @@ class Server(AbstractContextManager):
         the network what there is of a picture is kept beside its output (see :mod:`..files.resume`); ``resume`` goes
         on from there, and leaves a picture alone whose result is there.
 
-        Errors: EnvironmentFault of the whole.  What is wrong with one picture is in its outcome, and the others go on.
+        Errors: EnvironmentFault of the whole; ValueError after :meth:`close`.  What is wrong with one picture is in its
+        outcome, and the others go on.
         """
-        progress = self.progress
-        progress.step("keys", "encrypted pictures")
+        if self._closed:
+            raise ValueError("this server is closed")
+        self.progress.step("keys", "encrypted pictures")
         what = "group " if self.set.pictures > 1 else ""
         labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
         with ExitStack() as held:
