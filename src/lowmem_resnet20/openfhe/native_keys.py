@@ -102,7 +102,7 @@ def _relinearisation_key(context: ClientContext, secret: PrivateKey, chain: Chai
 def _rotation_keys(
     context: ClientContext, secret: PrivateKey, chain: Chain, folder: Path
 ) -> Iterator[dict[int, FileKey]]:
-    """The rotation keys that OpenFHE holds, taken from it into a temporary file."""
+    """Take the rotation keys that OpenFHE holds from it into a temporary file, and read them there."""
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / "keys"
         write_rotation_keys(path, context, secret.GetKeyTag())

@@ -34,8 +34,11 @@ from .request import Job
 
 @dataclass
 class Outcome:
-    """What became of a job.  seconds: spent on this picture alone, without what all pictures share; error: why there
-    is no result."""
+    """A job that was evaluated, or could not be.
+
+    seconds: spent on this picture alone, without what all pictures share;
+    error: why there is no result.
+    """
 
     job: Job
     seconds: float = 0.0
@@ -165,7 +168,7 @@ class Server(AbstractContextManager):
 
 
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
-    """The engine that a folder's keys are for, if they do what it asks of them.  Only OpenFHE's loads OpenFHE."""
+    """Open the engine that a folder's keys are for, if they do what it asks of them.  Only OpenFHE's loads OpenFHE."""
     check_coverage(folder, manifest, set_)
     if set_.engine == NATIVE:
         return _open_native(folder, set_, manifest, progress)
@@ -184,7 +187,8 @@ def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress:
 
 
 def check_memory(set_: ParameterSet) -> None:
-    """That this process can have the memory the set was measured to take; it would be killed half way."""
+    """Raise EnvironmentFault unless this process can have the memory that the set was measured to take: it would be
+    killed half way."""
     available = available_bytes()
     if available < set_.server_bytes:
         raise EnvironmentFault(
@@ -199,7 +203,7 @@ def _loading(stage: int) -> tuple[str, str]:
 
 
 def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
-    """All that will be shown, in order."""
+    """Return all that will be shown, in order."""
     steps = []
     for stage in sorted(planned.rotations):
         waiting = [picture for picture in pictures if picture.has_work(stage)]
@@ -216,8 +220,12 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
 class _Picture:
     """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
-    label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encryption; form: what the engine writes its ciphertexts in.
+    label: goes before the stage where there are several jobs;
+    ahead: the parts still to come;
+    state: the ciphertexts so far;
+    picture: id of the encryption;
+    form: of the files that the engine writes its ciphertexts in;
+    unfinished: the folder that keeps the state.
     """
 
     outcome: Outcome
@@ -271,7 +279,7 @@ class _Picture:
         return not self.outcome.error and any(part.stage == stage for part in self.ahead)
 
     def evaluate(self, stage: int) -> None:
-        """The parts of a stage, each kept when it is complete; after the last of all, the result."""
+        """Run the parts of a stage, each kept when it is complete; after the last of all, write the result."""
         assert self.unfinished is not None
         started = time.monotonic()
         while self.ahead and self.ahead[0].stage == stage:
@@ -287,16 +295,16 @@ class _Picture:
         self.outcome.seconds += time.monotonic() - started
 
     def let_go(self) -> None:
-        """Of what is kept beside the output."""
+        """Unlock what is kept beside the output."""
         if self.unfinished is not None:
             self.unfinished.end()
 
     def step(self, stage: str, name: str) -> None:
-        """A step of the network begins."""
+        """Show that a step of the network begins."""
         self.server.progress.step(self.label + stage, name)
 
     def value(self, name: str, x: Any) -> None:
-        """A value of the network, left as a checkpoint where there is a folder."""
+        """Leave a value of the network as a checkpoint, where there is a folder."""
         if self.outcome.job.checkpoints is not None:
             facts = Facts.of(self.server.belonging, CHECKPOINT, self.picture, name)
             payload = self.server.engine.write_answer(x, self.form)
