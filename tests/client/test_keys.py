@@ -21,8 +21,7 @@ import parties
 from lowmem_resnet20.client import client
 from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
-from lowmem_resnet20.files.belonging import belonging
-from lowmem_resnet20.files.envelope import PICTURE
+from lowmem_resnet20.files.envelope import PICTURE, belonging
 from lowmem_resnet20.files.keystore import MANIFEST, check_coverage, largest_bytes
 from lowmem_resnet20.machine import files
 from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext

@@ -45,7 +45,7 @@ class Keys:
         return str(self.folder.absolute())
 
     def see_to(self, nodes: Sequence[Node], progress: Progress) -> dict[str, str]:
-        """Return the folder with the keys on each machine, by its id; one that cannot have them is told of and left out.
+        """Return the folder with the keys on each machine, by its id; one that cannot have any is told of, left out.
 
         Errors: of the last machine that is left out, if it leaves none.
         """

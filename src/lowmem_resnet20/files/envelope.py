@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ..errors import CiphertextError
 from ..machine.files import atomic_write, os_fault
+from ..network.parameters import ParameterSet
+from ..network.resnet20 import computation as computation_of
+from ..network.weights import Weights
 
 MAGIC = b"lowmem-resnet20 ciphertext 2\n"
 PICTURE, LOGITS, CHECKPOINT, STATE = "picture", "logits", "checkpoint", "state"
@@ -35,6 +38,11 @@ class Belonging:
     keys: str
     weights: str
     computation: str
+
+
+def belonging(set_: ParameterSet, keys: str, weights: Weights) -> Belonging:
+    """Return what ciphertexts of an evaluation with these belong to; keys: their id."""
+    return Belonging(str(set_.number), keys, weights.fingerprint, computation_of(set_))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, naming, on_one_line
-from ..files.belonging import belonging
-from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Ciphertext, Facts, read_envelope, write_envelope
+from ..files.envelope import (
+    CHECKPOINT,
+    LOGITS,
+    PICTURE,
+    Ciphertext,
+    Facts,
+    belonging,
+    read_envelope,
+    write_envelope,
+)
 from ..files.group import split
 from ..files.keystore import MANIFEST, SERVER, Manifest, check_coverage, keys_set, open_folder
 from ..files.resume import Unfinished
-from ..machine.files import make_folder, private_folder
+from ..machine.files import make_folder, os_errors, private_folder
 from ..machine.memory import available_bytes
 from ..network.engines import NATIVE, WITH_OPENFHE
 from ..network.evaluator import Incomputable
@@ -113,21 +121,10 @@ class Server(AbstractContextManager):
         Errors: CiphertextError, EnvironmentFault: the first of any picture; :meth:`evaluate_files` keeps the others'
         results.
         """
-        ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
-        with private_folder("lowmem-resnet20-") as folder:
-            kept = Path(checkpoints) if checkpoints else None
-            several = kept and len(ciphertexts) > 1
-            jobs = [
-                Job(folder / f"{i}.ct", folder / f"{i}.result.ct", kept / f"{i}" if kept and several else kept)
-                for i in range(1, len(ciphertexts) + 1)
-            ]
-            for job, ciphertext in zip(jobs, ciphertexts, strict=True):
-                job.ciphertext.write_bytes(ciphertext)
-            names = {job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}
-            with naming(names):
-                for outcome in self.evaluate_files(jobs):
-                    if outcome.error:
-                        raise outcome.error
+        with as_files(sent, checkpoints) as jobs:
+            for outcome in self.evaluate_files(jobs):
+                if outcome.error:
+                    raise outcome.error
             return [Ciphertext(job.output.read_bytes()) for job in jobs]
 
     def evaluate_files(self, jobs: Sequence[Job], *, resume: bool = False) -> list[Outcome]:
@@ -165,6 +162,25 @@ class Server(AbstractContextManager):
             for picture in waiting:
                 with picture.trying():
                     picture.evaluate(stage)
+
+
+@contextmanager
+def as_files(sent: Ciphertext | Iterable[Ciphertext], checkpoints: str | Path | None = None) -> Iterator[list[Job]]:
+    """Write ciphertexts into a folder for the time of the context, in which errors call them what their owner does.
+
+    Gives a job for each; checkpoints: as of :meth:`Server.evaluate`.
+    """
+    ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
+    with private_folder("lowmem-resnet20-") as folder:
+        jobs, names = [], {}
+        for i, ciphertext in enumerate(ciphertexts, 1):
+            kept = Path(checkpoints, *([f"{i}"] if len(ciphertexts) > 1 else [])) if checkpoints else None
+            jobs.append(Job(folder / f"{i}.ct", folder / f"{i}.result.ct", kept))
+            with os_errors("write", jobs[-1].ciphertext):
+                jobs[-1].ciphertext.write_bytes(ciphertext)
+            names[jobs[-1].ciphertext] = str(ciphertext.path)
+        with naming(names):
+            yield jobs
 
 
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
