@@ -67,7 +67,8 @@ class Server(AbstractContextManager):
     anyway: though there seems to be less memory than the set needs.
 
     Sets 1 to 4 are evaluated by OpenFHE, which keeps keys process-wide, so one server at a time, and which may end the
-    process on keys that are not what they seem.  The other sets are compiled on their first use on a machine, into
+    process on keys that are not what they seem; it has as many threads as OMP_NUM_THREADS says, which is set where it is
+    not.  The other sets are compiled on their first use on a machine, into
     the user's cache folder, and have as many threads as the process may use, until :meth:`close`.
 
     warnings: what the machine lacks, in messages each with a hint; the work goes on without.
