@@ -64,12 +64,13 @@ class Server(AbstractContextManager):
     weights: the network's, or the file of them; by default the program's own;
     progress: called with stage and name as each step of an evaluation begins, or a display;
     set_: the parameter set that the keys must be of, or its number; 0 for any;
-    anyway: though there seems to be less memory than the set needs.
+    anyway: though there seems to be less memory than the set needs;
+    opening: what opens an engine in the place of :func:`open_engine`.
 
     Sets 1 to 4 are evaluated by OpenFHE, which keeps keys process-wide, so one server at a time, and which may end the
-    process on keys that are not what they seem; it has as many threads as OMP_NUM_THREADS says, which is set where it is
-    not.  The other sets are compiled on their first use on a machine, into
-    the user's cache folder, and have as many threads as the process may use, until :meth:`close`.
+    process on keys that are not what they seem; OMP_NUM_THREADS, which is set where it is not, says its threads.  The
+    other sets are compiled on their first use on a machine, into the user's cache folder, and have as many threads as
+    the process may use, until :meth:`close`.
 
     warnings: what the machine lacks, in messages each with a hint; the work goes on without.
 
