@@ -12,7 +12,7 @@ PACKAGE = Path(lowmem_resnet20.__file__).parent
 
 
 def module_names() -> list[str]:
-    """Every module below the package: ``cli``, ``openfhe.context`` ..; of a wing, its ``__init__`` by the wing's name."""
+    """Every module below the package: ``cli``, ``openfhe.context`` ..; a package by its name."""
     paths = [path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py"))]
     names = [".".join(path.parts).removesuffix("__init__").rstrip(".") for path in paths]
     return [name for name in names if name]
@@ -56,6 +56,18 @@ def imported_modules(name: str) -> set[str]:
         if module not in found:
             found.add(module)
             waiting += imports_of(module)
+    return found
+
+
+def loaded_modules(name: str) -> set[str]:
+    """Those of :func:`imported_modules`, with the packages that they are in, and what these import."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module and module not in found:
+            found.add(module)
+            waiting += [*imports_of(module), module.rpartition(".")[0]]
     return found
 
 

@@ -7,17 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from lowmem_resnet20.client import Client, generate_keys
+from lowmem_resnet20.client import Client, generate_keys, precision
 from lowmem_resnet20.client.client import Named
+from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.files.envelope import Ciphertext
 from lowmem_resnet20.files.group import group_and_place
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import Weights
+from lowmem_resnet20.openfhe.ciphertexts import Strangers
+from lowmem_resnet20.openfhe.context import read_public_key
+from lowmem_resnet20.openfhe.library import Ciphertext as OpenfheCiphertext
 from lowmem_resnet20.progress.display import Shown
 from lowmem_resnet20.server.request import Job
 from lowmem_resnet20.server.server import Outcome, Server
 
-__all__ = ["decrypt_group", "decrypt_logits", "encrypt_group", "encrypt_picture", "evaluate", "generate_keys"]
+__all__ = [
+    "decrypt_group",
+    "decrypt_logits",
+    "encrypt_group",
+    "encrypt_picture",
+    "evaluate",
+    "generate_keys",
+    "inspect_checkpoints",
+    "read_ciphertext",
+]
 
 
 def encrypt_group(
@@ -51,6 +64,20 @@ def decrypt_logits(
     logits = client.decrypt_group(Ciphertext.load(path), group)[place]
     client.check_logits(path, logits)
     return logits
+
+
+def inspect_checkpoints(
+    folder: Path, set_: ParameterSet, checkpoints: Path, weights: Weights, pixels: np.ndarray, picture: str
+) -> list[LayerPrecision]:
+    return precision.inspect_checkpoints(Client(folder, weights, set_=set_), checkpoints, pixels, picture)
+
+
+def read_ciphertext(folder: Path, set_: ParameterSet, path: Path, kind: str, weights: Weights) -> OpenfheCiphertext:
+    """A file's ciphertext as OpenFHE's object, once all about it has been checked."""
+    client = Client(folder, weights, set_=set_)
+    envelope = Ciphertext.load(path).opened()
+    envelope.expect(kind, client.belonging)
+    return Strangers(client.context, read_public_key(folder / "client" / "public.key")).read(envelope.payload, path)
 
 
 def evaluate(

@@ -31,16 +31,13 @@ WEIGHTS = random_weights(SET.architecture)
 
 #: The server's process, but for the set, which is the miniature's here.
 SERVE = """
-import sys
+import runpy
 import miniature
-from lowmem_resnet20 import worker
-from functools import partial
-from lowmem_resnet20.network import parameters, weights
+from lowmem_resnet20.network import parameters
 set_ = miniature.INSECURE_SHORT_NATIVE_SET
-worker.load_weights = partial(weights.load_weights, architecture=set_.architecture)
 parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
 {more}
-sys.exit(worker.main())
+runpy.run_module("lowmem_resnet20.{module}", run_name="__main__")
 """
 
 
@@ -110,8 +107,11 @@ def server_program(more: str = "") -> Iterator[None]:
     """Inside this context the server's process knows the miniature's sets, and runs these lines first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
-        command = [sys.executable, "-c", SERVE.format(more=more)]
-        patch.setattr(serverprocess.child, "command", lambda module: command)
+
+        def command(module: str) -> list[str]:
+            return [sys.executable, "-c", SERVE.format(more=more, module=module)]
+
+        patch.setattr(serverprocess.child, "command", command)
         yield
 
 

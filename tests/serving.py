@@ -23,8 +23,7 @@ from typing import Any, ClassVar
 import httpx
 
 from lowmem_resnet20.errors import ServerError
-from lowmem_resnet20.files.belonging import belonging
-from lowmem_resnet20.files.envelope import LOGITS, PICTURE, Facts, read_envelope, write_envelope
+from lowmem_resnet20.files.envelope import LOGITS, PICTURE, Facts, belonging, read_envelope, write_envelope
 from lowmem_resnet20.files.keystore import FileRecord, Manifest
 from lowmem_resnet20.machine.webserver import web_server
 from lowmem_resnet20.native.chain import CHAIN

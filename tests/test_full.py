@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 
+from documented import documented
+
 pytestmark = pytest.mark.full
 
 #: By set, the most minutes a picture and bytes of the server's memory may take.
@@ -39,6 +41,15 @@ def test_pictures_are_classified_as_the_plain_model_does(folder, inputs, number)
         assert result["plain"]["worst_difference"] <= 0.6
         assert sum(result["seconds"].values()) < minutes * 60
         assert result["peak_bytes"]["server"] < memory
+
+
+def test_the_documented_lines_of_a_program(tmp_path, inputs):
+    """Those in the package's own docstring, in a process of their own."""
+    (tmp_path / "inputs").symlink_to(inputs)
+    done = subprocess.run(
+        [sys.executable, "-c", documented()], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stdout.startswith("Dog (") and done.stdout.endswith(") ()\n")
 
 
 def test_a_group_of_eight_is_classified_as_the_plain_model_does(folder, inputs):

@@ -12,21 +12,21 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lowmem_resnet20.openfhe.trial import Trial
 
 import parties
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.errors import CiphertextError, ExitCode
-from lowmem_resnet20.files.belonging import belonging
-from lowmem_resnet20.files.envelope import PICTURE
-from lowmem_resnet20.files.keystore import CONTEXT
+from lowmem_resnet20.files.envelope import PICTURE, Ciphertext
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.openfhe.ciphertexts import read_ciphertext
+from lowmem_resnet20.openfhe.ciphertexts import Strangers
+from lowmem_resnet20.openfhe.context import read_public_key
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import ARCHITECTURE, INSECURE_SET, random_picture, random_weights
 
@@ -54,10 +54,11 @@ def forge(folder: Path, payload: bytes, facts: dict | None = None) -> Path:
     return path
 
 
-def read(folder: Path, path: Path):
-    ours = belonging(INSECURE_SET, open_folder(folder / "exp1" / "client", INSECURE_SET).keys, WEIGHTS)
-    with Trial(folder / "exp1" / "server" / CONTEXT) as trial:
-        return read_ciphertext(path, PICTURE, ours, trial)
+@cache
+def reading(folder: Path) -> tuple[Client, Strangers]:
+    """What reads a stranger's ciphertext, made once for all."""
+    client = Client(folder / "exp1", WEIGHTS, set_=INSECURE_SET)
+    return client, Strangers(client.context, read_public_key(folder / "exp1" / "client" / "public.key"))
 
 
 CHANGES = st.lists(st.tuples(st.integers(-EDGE, EDGE - 1), st.integers(0, 255)), min_size=1, max_size=6)
@@ -109,7 +110,10 @@ def test_fuzz_any_file(folder, content, kept):
 def _error_or_ciphertext(folder: Path, path: Path) -> None:
     """Refused; or, where the change has kept it a ciphertext, what OpenFHE can compute with."""
     try:
-        ciphertext = read(folder, path)[0]
+        client, strangers = reading(folder)
+        envelope = Ciphertext.load(path).opened()
+        envelope.expect(PICTURE, client.belonging)
+        ciphertext = strangers.read(envelope.payload, path)
     except CiphertextError as error:
         assert error.message
     else:
@@ -119,12 +123,10 @@ def _error_or_ciphertext(folder: Path, path: Path) -> None:
 #: The server's process, but for set 1, which is the miniature here.
 SERVE = """
 import sys
-from functools import partial
 from miniature import INSECURE_SET
-from lowmem_resnet20 import worker
-from lowmem_resnet20.network import parameters, weights
+from lowmem_resnet20.server import worker
+from lowmem_resnet20.network import parameters
 parameters.PARAMETER_SETS[1, "openfhe"] = INSECURE_SET
-worker.load_weights = partial(weights.load_weights, architecture=INSECURE_SET.architecture)
 sys.exit(worker.main())
 """
 

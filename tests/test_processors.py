@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import parties
-from lowmem_resnet20.client import client
+from lowmem_resnet20.client.client import Named
 from lowmem_resnet20.native import exponential
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet, parameter_set
@@ -87,7 +87,7 @@ def encrypted(folder: str, number: int) -> list[str]:
     """The client: makes keys and encrypts; returns the pictures' ids."""
     set_, path = SETS[number], Path(folder)
     parties.generate_keys(set_, path / "exp")
-    group = [client.Named(pixels, "picture") for pixels in PICTURES[: set_.pictures]]
+    group = [Named(pixels, "picture") for pixels in PICTURES[: set_.pictures]]
     return parties.encrypt_group(path / "exp", set_, group, weights_in(path), path / "picture.ct")
 
 

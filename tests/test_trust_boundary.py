@@ -18,7 +18,7 @@ import pytest
 
 import lowmem_resnet20
 import parties
-from imports import imported_modules, module_names, tree
+from imports import loaded_modules, module_names, tree
 from lowmem_resnet20.native.chain import read_chain_file
 from lowmem_resnet20.native.keys import CONJUGATION, RELINEARISATION, Order, automorphism
 from lowmem_resnet20.native.order import ORDER, memory_order
@@ -31,23 +31,21 @@ from watching import watching
 
 SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
 PACKAGE = Path(lowmem_resnet20.__file__).parent
-ENGINES = {"openfhe": "fhe.openfhe_engine", "native": "native.engine"}
+ENGINES = {"openfhe": "openfhe.engine", "native": "native.engine"}
+#: What only the client's modules do with a secret key stands beside them, where OpenFHE is.
+BESIDE_THE_CLIENT = {"openfhe.secret", "openfhe.native_keys"}
 #: Modules that a server has no business with.
 OF_THE_CLIENT = {
-    "client",
-    "keygeneration",
-    "registry",
-    "sealing",
-    "terminal.passphrase",
-    "inspection",
-    "cli",
-    "fhe.secret",
-    "fhe.native_keys",
+    *BESIDE_THE_CLIENT,
+    *("cli.main", "cli.named", "cli.passphrase"),
+    *(name for name in module_names() if name.partition(".")[0] == "client"),
 }
+#: What is a server's: the process, that of a cluster, and the service.
+SERVERS = ["server.worker", "cluster.evaluation", "service.command"]
 #: What only the client's modules may name: the types that hold a secret key, and what is done with one.
 NAMES_OF_THE_CLIENT = {
     "PrivateKey", "KeyPair", "ClientContext", "client_context", "secretKey", "secret_key", "SECRET_KEY",
-    "KeyGen", "EvalMultKeyGen", "EvalRotateKeyGen", "EvalBootstrapKeyGen", "Encrypt", "Decrypt",
+    "KeyGen", "EvalMultKeyGen", "EvalRotateKeyGen", "EvalBootstrapKeyGen", "Decrypt",
     "DeserializePrivateKey", "DeserializePrivateKeyString",
 }  # fmt: skip
 #: Names that speak of secrets otherwise: the distribution that OpenFHE draws them from, Python's random numbers.
@@ -58,18 +56,30 @@ NO_KEYS = {"SetSecretKeyDist", "SecretKeyDist", "secrets"}
 
 
 def test_the_server_imports_neither_client_nor_torch():
-    modules = imported_modules("worker")
+    modules = loaded_modules("server.worker")
     assert not modules & {*OF_THE_CLIENT, "model.plain"}
-    assert {"network.resnet20", "fhe.openfhe_evaluator", "fhe.keystore"} <= modules  # the walk does see imports
-    assert {"cluster.evaluation", "cluster.keeper", "cluster.worker"} <= modules  # all that a cluster's machines run
+    assert {"network.resnet20", "openfhe.evaluator", "files.keystore"} <= modules  # the walk does see imports
+    modules = loaded_modules("cluster.evaluation")
+    assert not modules & {*OF_THE_CLIENT, "model.plain"}
+    assert {"cluster.keeper", "cluster.worker", "server.worker"} <= modules  # all that a cluster's machines run
+
+
+def test_the_front_doors_server_imports_no_client():
+    """A program that evaluates, and does not name the client, holds nothing of it either."""
+    script = "import sys, lowmem_resnet20 as lr; lr.Server, lr.Ciphertext, lr.load_weights; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT}
+    assert "lowmem_resnet20.server.server" in loaded
 
 
 def test_the_service_imports_neither_client_nor_torch_nor_openfhe():
     """It takes ciphertexts from strangers, and reads none."""
-    modules = imported_modules("service.command")
-    assert not modules & {*OF_THE_CLIENT, "model.plain", "worker", "server", "fhe.library", "fhe.ciphertexts"}
+    modules = loaded_modules("service.command")
+    assert not modules & {*OF_THE_CLIENT, "model.plain", "server.worker", "server.server"}
+    assert not {name for name in modules if name.startswith("openfhe")}
     assert {name for name in module_names() if name.startswith("service.")} <= modules
-    assert {"fhe.keystore", "fhe.envelope", "serverprocess"} <= modules
+    assert {"files.keystore", "files.envelope", "server.process"} <= modules
 
 
 def test_the_services_process_loads_neither_openfhe_nor_the_clients_modules():
@@ -102,14 +112,21 @@ def names_in(module: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("server", ["worker", "service.command"])
+@pytest.mark.parametrize("server", SERVERS)
 def test_nothing_the_server_imports_names_a_secret(server):
     """Neither in a signature nor in a call: there is no type by which a secret key could be handed on."""
-    for module in imported_modules(server):
+    for module in loaded_modules(server):
         names = names_in(module)
         assert not names & NAMES_OF_THE_CLIENT, module
         assert not {name for name in names if "secret" in name.lower()} - NO_KEYS, module
-    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKey"} <= names_in("client") | names_in("fhe.secret")
+
+
+def test_nothing_but_the_client_names_a_secret_key():
+    """Two modules beside it do: what its types are, and what makes native keys."""
+    clients = {name for name in module_names() if name.partition(".")[0] == "client"} | BESIDE_THE_CLIENT
+    named = {name for name in module_names() if names_in(name) & NAMES_OF_THE_CLIENT}
+    assert named <= clients
+    assert NAMES_OF_THE_CLIENT - {"DeserializePrivateKey"} <= set().union(*map(names_in, named))
 
 
 # --- its process ------------------------------------------------------------------------------------------
@@ -131,7 +148,6 @@ def folder(request, tmp_path_factory) -> Path:
 #: Does a party's work, the server's as its process does it, and tells what it opens, imports and passes on.
 WATCHED = """
 import json, sys, threading
-from functools import partial
 from pathlib import Path
 
 opened, imported, passed, started = set(), set(), set(), []
@@ -156,15 +172,14 @@ def profile(frame, event, argument):
         values = [*frame.f_locals.values(), argument]
         passed.update({type(value).__name__ for value in values} & {"PrivateKey", "KeyPair"})
 
-load_weights = partial(weights.load_weights, architecture=SET.architecture)
 if party == "server":
-    from lowmem_resnet20 import worker
+    from lowmem_resnet20.server import worker
     parameters.PARAMETER_SETS[SET.number, SET.engine] = SET
-    worker.load_weights = load_weights
     work = worker.main
 else:
-    from lowmem_resnet20 import client
-    work = lambda: parties.decrypt_logits(folder / "exp6", SET, folder / "r.ct", load_weights(folder / "weights"))
+    import parties
+    known = weights.load_weights(folder / "weights", SET.architecture)
+    work = lambda: parties.decrypt_logits(folder / "exp6", SET, folder / "r.ct", known)
 threading.setprofile(profile)
 sys.setprofile(profile)
 work()
@@ -208,7 +223,7 @@ def test_the_servers_process_meets_no_secret(folder):
     assert not [path for path in seen.by_python if path.startswith(client_folder) or "secret.key" in path]
     assert not seen.imported & {f"lowmem_resnet20.{name}" for name in OF_THE_CLIENT}
     assert {"lowmem_resnet20.server.server", f"lowmem_resnet20.{ENGINES[folder.name]}"} <= seen.imported
-    assert ("openfhe" in seen.imported, bool(seen.started)) == (folder.name == "openfhe", folder.name == "openfhe")
+    assert ("openfhe" in seen.imported, seen.started) == (folder.name == "openfhe", set())
     assert (seen.secrets, seen.by_any_code) == (set(), set())
     seen = watch("client", folder)
     assert str(folder / "exp6" / "client" / "manifest.json") in seen.by_python

@@ -79,7 +79,7 @@ def test_what_keeps_a_worker_from_opening(folder, worker, monkeypatch):
     """In words, whatever it is."""
     set_, weights, keys = SETS["native"], (folder / "weights").read_bytes(), str(folder / "exp6" / "server")
     answer = worker.open(set_, "/nowhere", weights, anyway=False)
-    assert (answer["error"], answer["exit_code"]) == ("there is no key folder /nowhere", ExitCode.KEYS)
+    assert (answer["error"], answer["exit_code"]) == ("there is no key folder /nowhere/server", ExitCode.KEYS)
     answer = worker.open(set_, keys, weights[:-1], anyway=False)
     assert answer["exit_code"] == ExitCode.WEIGHTS
     large = replace(set_, server_bytes=1 << 60)

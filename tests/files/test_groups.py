@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import parties
-from lowmem_resnet20.client import client
-from lowmem_resnet20.client.precision import inspect_checkpoints
+from lowmem_resnet20.client.client import Client, Named
+from lowmem_resnet20.client.encryptions import read_entries
 from lowmem_resnet20.errors import CiphertextError
-from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import LOGITS, Facts, read_envelope, write_envelope
 from lowmem_resnet20.files.group import group_and_place, join, picture_id, split
 from lowmem_resnet20.files.keystore import PUBLIC_KEY
@@ -22,6 +21,7 @@ from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
+from lowmem_resnet20.openfhe.context import read_public_key
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Job
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, random_picture, random_weights
@@ -41,7 +41,7 @@ class Keyed:
     keys: Path
 
     def encrypted(self, pictures, path: Path) -> list[str]:
-        group = [client.Named(pixels, f"{i}") if pixels is not None else None for i, pixels in enumerate(pictures)]
+        group = [Named(pixels, f"{i}") if pixels is not None else None for i, pixels in enumerate(pictures)]
         return parties.encrypt_group(self.keys, self.set, group, WEIGHTS, path)
 
     def evaluated(self, ciphertext: Path, *, resume: bool = False, progress=None, checkpoints=None) -> Path:
@@ -101,10 +101,10 @@ def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     filled = [place for place, pixels in enumerate(group) if pixels is not None]
     assert worst(logits[filled], np.stack([forward(WEIGHTS, group[place])["fc"] for place in filled])) < 0.3
     assert worst(parties.decrypt_logits(eight.keys, eight.set, result, WEIGHTS, ids[5]), logits[5]) < 1e-2
-    listed = client.encryptions(eight.keys, eight.set)
+    listed = read_entries(eight.keys / "client")
     assert [listed[ids[place]].name for place in filled] == [f"{place}" for place in filled]
     assert ids[3] not in listed
-    precision = inspect_checkpoints(eight.keys, eight.set, tmp_path / "c", WEIGHTS, group[6], ids[6])
+    precision = parties.inspect_checkpoints(eight.keys, eight.set, tmp_path / "c", WEIGHTS, group[6], ids[6])
     assert all(p.bits > 8 for p in precision if p.bootstrap) and all(p.bits > 4 for p in precision)
 
 
@@ -161,10 +161,10 @@ def test_a_group_in_pieces_is_refused(eight, tmp_path):
 
 def test_a_result_of_too_few_numbers_is_refused(eight, tmp_path):
     """As anyone with the public key can make it."""
-    manifest, context = client.open_client(eight.keys, eight.set)
-    plaintext = context.MakeCKKSPackedPlaintext([1.0] * 64, 1, eight.set.multiplicative_depth - 1, None, 64)
-    encrypted = context.Encrypt(client.read_public_key(eight.keys / "client" / PUBLIC_KEY), plaintext)
-    facts = Facts.of(belonging(eight.set, manifest.keys, WEIGHTS), LOGITS)
+    client = Client(eight.keys, WEIGHTS, set_=eight.set)
+    plaintext = client.context.MakeCKKSPackedPlaintext([1.0] * 64, 1, eight.set.multiplicative_depth - 1, None, 64)
+    encrypted = client.context.Encrypt(read_public_key(eight.keys / "client" / PUBLIC_KEY), plaintext)
+    facts = Facts.of(client.belonging, LOGITS)
     write_envelope(tmp_path / "r.ct", payload_of(encrypted), facts)
     with pytest.raises(CiphertextError, match="holds 64 numbers, too few for logits"):
         eight.decrypted(tmp_path / "r.ct")

@@ -12,6 +12,7 @@ from lowmem_resnet20.files import keystore
 from lowmem_resnet20.files.keystore import (
     CONTEXT,
     MANIFEST,
+    PUBLIC_KEY,
     RELINEARISATION_KEY,
     FileRecord,
     Manifest,
@@ -121,9 +122,17 @@ def test_native_keys_that_are_cut_too_short_for_a_network_are_refused(tmp_path):
         check_coverage(tmp_path, shorter, INSECURE_NATIVE_SET)
 
 
+@pytest.mark.parametrize("name", [CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY])
+def test_a_file_that_openfhe_would_read_unchecked_is_missed(tmp_path, name):
+    manifest = covering(INSECURE_SET)
+    less = {other: record for other, record in manifest.files.items() if other != name}
+    with pytest.raises(KeyFolderError, match=f"its manifest does not name {name}"):
+        check_coverage(tmp_path, replace(manifest, files=less), INSECURE_SET)
+
+
 def covering(set_) -> Manifest:
     """What a manifest says of keys that do what a set's network asks, and no more."""
-    names, held = [CONTEXT, RELINEARISATION_KEY], {}
+    names, held = [CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY], {}
     if set_.engine == NATIVE:
         held = {"towers": longest(key_plan(set_))}
         names = [CHAIN, *(f"{name}.key" for name in held["towers"])]
@@ -227,11 +236,11 @@ def test_every_sets_keys_are_fewer_files_than_that():
 
 def test_a_clients_folder_is_opened_without_planning(folder, monkeypatch):
     """Planning takes seconds, which each command would take longer to start."""
-    monkeypatch.setattr(keystore, "plan", lambda set_: pytest.fail("must not be planned"))
+    for name in ("plan", "key_plan"):
+        monkeypatch.setattr(keystore, name, lambda set_: pytest.fail("must not be planned"))
     (folder / MANIFEST).unlink()
     write_manifest(folder, INSECURE_NATIVE_SET, "id")
     open_folder(folder, INSECURE_NATIVE_SET)
-    assert not hasattr(keystore, "key_plan")
 
 
 def sparse(path, size):

@@ -31,17 +31,16 @@ import os, signal, sys
 from pathlib import Path
 from miniature import random_weights
 from test_resume import ARCHITECTURE, SETS
-from lowmem_resnet20 import server
-from lowmem_resnet20.job import Job
-from lowmem_resnet20.terminal.progress import SilentProgress
-from lowmem_resnet20.fhe.resume import Unfinished
+import parties
+from lowmem_resnet20.server.request import Job
+from lowmem_resnet20.files.resume import Unfinished
 
 folder, point, word = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 save = Unfinished.save
 
 def save_and_die(self, part, state):
     if part == point and word == "during":
-        import lowmem_resnet20.fhe.resume as resume
+        import lowmem_resnet20.files.resume as resume
         resume.atomic_write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # ciphertexts written, manifest not
     save(self, part, state)
     if part == point:
@@ -49,7 +48,7 @@ def save_and_die(self, part, state):
 
 Unfinished.save = save_and_die
 job = Job(folder / "0.ct", folder / "r.ct")
-parties.evaluate(folder / "exp6", SETS[folder.name], [job], random_weights(ARCHITECTURE), SilentProgress())
+parties.evaluate(folder / "exp6", SETS[folder.name], [job], random_weights(ARCHITECTURE))
 """
 
 

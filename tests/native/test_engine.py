@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import openfhe
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rings import primes, root_of_unity
 
 import parties
-from lowmem_resnet20.client import client
-from lowmem_resnet20.client.precision import inspect_checkpoints
+from lowmem_resnet20.client import Client
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, KeyFolderError
-from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.files.keystore import keys_set, open_folder
 from lowmem_resnet20.native import engine as engine_module
@@ -35,8 +34,8 @@ from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.openfhe import ciphertexts
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
+from lowmem_resnet20.openfhe.context import read_public_key
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server import process as serverprocess
 from lowmem_resnet20.server import server
@@ -66,13 +65,11 @@ if lacking := os.environ.get("LACKING"):
     import llvmlite.binding
     host = llvmlite.binding.get_host_cpu_features() | {lacking: False}
     llvmlite.binding.get_host_cpu_features = lambda: llvmlite.binding.FeatureMap(host)
-from functools import partial
 import miniature
-from lowmem_resnet20 import worker
-from lowmem_resnet20.network import parameters, weights
+from lowmem_resnet20.server import worker
+from lowmem_resnet20.network import parameters
 for set_ in (miniature.INSECURE_NATIVE_SET, miniature.INSECURE_LEAN_SET):
     parameters.PARAMETER_SETS[set_.number, set_.engine] = set_
-worker.load_weights = partial(weights.load_weights, architecture=miniature.ARCHITECTURE)
 code = worker.main()
 with open(os.environ["SEEN"], "w") as file:
     json.dump([sorted(sys.modules), started], file)
@@ -171,12 +168,23 @@ def test_a_second_evaluation_in_one_process_gives_the_same_bytes(kept):
     assert np.abs(kept.logits("second", 0) - kept.clear(0)).max() < 1e-2
 
 
+def not_read(path: Path, read):
+    """OpenFHE's ``read``, which must not be given the payload of ``path``."""
+    sent = read_envelope(path).payload
+
+    def read_ours(data, form):
+        assert sent not in data, "OpenFHE must not see what a stranger sent"
+        return read(data, form)
+
+    return read_ours
+
+
 def test_precision_by_layer(kept, tmp_path):
     """Every layer's checkpoint; the noise of a refresh, in the unit of what is encrypted."""
     job = Job(kept.folder / "0.ct", tmp_path / "r.ct", tmp_path / "checkpoints")
     [outcome] = parties.evaluate(kept.keys, kept.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is None
-    layers = inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
+    layers = parties.inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
     relus = list(ARCHITECTURE.relu_channels())
     assert [layer.name for layer in layers] == [name + part for name in relus for part in ("", ".refresh", ".relu")]
     for layer in layers:
@@ -185,12 +193,11 @@ def test_precision_by_layer(kept, tmp_path):
     assert max(layer.worst / max(layer.largest, -layer.least) for layer in layers) < 0.1
     path = max(job.checkpoints.iterdir())
     write_envelope(path, b"\xff" * 4000, read_envelope(path).facts)
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # a server may have sent it: no ciphertext is loaded here before all are tried
-        patch.setattr(ciphertexts, "read_payload", lambda *_: pytest.fail("it must be tried in a child process first"))
+    with pytest.MonkeyPatch.context() as patch:  # a server may have sent it
+        for name in ("DeserializeCiphertext", "DeserializeCiphertextString"):
+            patch.setattr(openfhe, name, not_read(path, getattr(openfhe, name)))
         with pytest.raises(CiphertextError, match=f"{path.name} holds no ciphertext of these parameters"):
-            inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
+            parties.inspect_checkpoints(kept.keys, kept.set, job.checkpoints, WEIGHTS, PICTURES[0], kept.ids[0])
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -428,14 +435,14 @@ def test_fuzz_any_payload(opened, payload, kept_bytes):
 
 def test_ciphertexts_that_are_no_picture_are_refused(time, tmp_path):
     """Of these keys and with facts that fit, but of another scale, level or number of slots."""
-    manifest, context = client.open_client(time.keys, time.set)
-    public_key = client.read_public_key(time.keys / "client" / "public.key")
+    client = Client(time.keys, WEIGHTS, set_=time.set)
+    public_key = read_public_key(time.keys / "client" / "public.key")
     slots = pack_pictures(ARCHITECTURE, WEIGHTS.normalise(PICTURES[0])[None])
     level = time.set.multiplicative_depth - time.set.reserve_levels - PICTURE_LEVELS
 
     def sealed(values: np.ndarray, *, degree: int = 1, at: int = level) -> bytes:
-        plaintext = context.MakeCKKSPackedPlaintext(values, degree, at, None, len(values))
-        return payload_of(context.Encrypt(public_key, plaintext))
+        plaintext = client.context.MakeCKKSPackedPlaintext(values, degree, at, None, len(values))
+        return payload_of(client.context.Encrypt(public_key, plaintext))
 
     whole = sealed(slots)
     wrong = {
@@ -447,7 +454,7 @@ def test_ciphertexts_that_are_no_picture_are_refused(time, tmp_path):
         "two": whole + whole,
         "nothing": b"",
     }
-    facts = Facts.of(belonging(time.set, manifest.keys, WEIGHTS), PICTURE)
+    facts = Facts.of(client.belonging, PICTURE)
     for name, payload in {**wrong, "right": whole}.items():
         write_envelope(time.folder / "forged.ct", payload, facts)
         [outcome] = time.evaluate("forged>none")

@@ -60,7 +60,7 @@ def test_a_folder_that_is_missing(tmp_path, made):
 SHORT = """
 import resource, signal, sys
 from pathlib import Path
-from lowmem_resnet20.fhe.context import new_context, write_object
+from lowmem_resnet20.openfhe.context import new_context, write_object
 from miniature import INSECURE_SET
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 key = new_context(INSECURE_SET).KeyGen().publicKey

@@ -14,7 +14,7 @@ os.sched_getaffinity = lambda _: set(range(6))
 from pathlib import Path
 from lowmem_resnet20.machine import controlgroups
 controlgroups._groups = lambda controller: [(2, Path(os.environ["GROUP"]))]
-import lowmem_resnet20.fhe.library
+import lowmem_resnet20.openfhe.library
 [openmp] = {line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line}
 print(ctypes.CDLL(openmp).omp_get_max_threads())
 """

@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 
 import parties
-from lowmem_resnet20.client import client
-from lowmem_resnet20.client.precision import inspect_checkpoints
+from lowmem_resnet20.client.client import Client
+from lowmem_resnet20.client.encryptions import read_entries
 from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, KeyFolderError, PlanError, WeightsError
-from lowmem_resnet20.files.belonging import belonging
 from lowmem_resnet20.files.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, read_envelope, write_envelope
-from lowmem_resnet20.files.keystore import check_coverage
+from lowmem_resnet20.files.keystore import check_coverage, open_folder
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe import engine as openfhe_engine
-from lowmem_resnet20.openfhe.ciphertexts import payload_of, read_ciphertext
+from lowmem_resnet20.openfhe.ciphertexts import payload_of
 from lowmem_resnet20.openfhe.context import clear_rotation_keys, new_context, read_public_key, set_up_bootstrapping
 from lowmem_resnet20.openfhe.evaluator import OpenfheEvaluator
 from lowmem_resnet20.openfhe.library import openfhe_errors
@@ -77,14 +76,14 @@ def result(keys, picture) -> Path:
 import sys
 from pathlib import Path
 from miniature import INSECURE_SET, random_weights
-from lowmem_resnet20 import server
-from lowmem_resnet20.job import Job
-from lowmem_resnet20.terminal.progress import SilentProgress
+from lowmem_resnet20.server.server import Server
+from lowmem_resnet20.server.request import Job
 folder = Path(sys.argv[1])
 job = Job(folder / "picture.ct", folder / "result.ct", folder / "checkpoints")
-[outcome] = parties.evaluate(folder / "exp1", INSECURE_SET, [job], random_weights(), SilentProgress())
+with Server(folder / "exp1", random_weights(), set_=INSECURE_SET) as server:
+    [outcome] = server.evaluate_files([job])
 assert outcome.error is None
-assert "lowmem_resnet20.client.client" not in sys.modules
+assert not any(name.startswith("lowmem_resnet20.client") for name in sys.modules)
 """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", script, str(alone)], check=True, env=environment, timeout=300)
@@ -101,7 +100,7 @@ def test_a_result_names_the_picture_it_answers(keys, picture, result):
     parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, identity(picture))
     with pytest.raises(CiphertextError, match="result of another picture"):
         parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS, "another")
-    [entry] = client.encryptions(keys, INSECURE_SET).values()
+    [entry] = read_entries(keys / "client").values()
     assert (entry.id, entry.name) == (identity(picture), "picture")
     assert (keys / "client" / "pictures.jsonl").stat().st_mode & 0o777 == 0o600
 
@@ -137,14 +136,13 @@ def test_logits(keys, result):
 
 def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
     """From twice the largest calibrated logit on, as when a value left the range of a Chebyshev series."""
-    manifest = open_folder(keys / "client", INSECURE_SET)
     sent = read_envelope(result)
     logits = parties.decrypt_logits(keys, INSECURE_SET, result, WEIGHTS)
 
     def decrypted(part):
         """With weights whose largest calibrated logit is that part of the result's."""
         weights = replace(WEIGHTS, largest_logit=part * float(np.abs(logits).max()))
-        facts = Facts.of(belonging(INSECURE_SET, manifest.keys, weights), LOGITS, sent.facts.picture)
+        facts = Facts.of(Client(keys, weights, set_=INSECURE_SET).belonging, LOGITS, sent.facts.picture)
         write_envelope(tmp_path / "r.ct", sent.payload, facts)
         return parties.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", weights)
 
@@ -156,7 +154,7 @@ def test_numbers_beyond_any_logit_are_refused(keys, result, tmp_path):
 def test_checkpoints(keys, picture, result):
     checkpoints = result.parent / "checkpoints"
     shuffled = replace(WEIGHTS, bounds=dict(reversed(WEIGHTS.bounds.items())))  # as a file may have them
-    precision = inspect_checkpoints(keys, INSECURE_SET, checkpoints, shuffled, PIXELS, identity(picture))
+    precision = parties.inspect_checkpoints(keys, INSECURE_SET, checkpoints, shuffled, PIXELS, identity(picture))
     relus = list(ARCHITECTURE.relu_channels())
     assert [p.name for p in precision] == [n for r in relus for n in (r, f"{r}.refresh", f"{r}.relu")]
     assert all(p.bits > 12 and p.deviation < 1e-4 for p in precision if p.bootstrap)
@@ -175,7 +173,7 @@ def test_a_functional_refresh_on_shared_copies(tmp_path):
     clear = Network(set_, scale(WEIGHTS, set_.refresh), ClearEvaluator(set_), NoObserver()).run(slots)
     assert np.abs(logits - clear.values[:10]).max() < 1e-2  # encryption noise alone
     assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3  # and the ReLU's approximation
-    precision = inspect_checkpoints(
+    precision = parties.inspect_checkpoints(
         tmp_path / "exp6", set_, tmp_path / "c", WEIGHTS, PIXELS, identity(tmp_path / "p.ct")
     )
     assert all(p.bits > 8 and p.deviation < 5e-4 for p in precision if p.bootstrap)
@@ -186,9 +184,9 @@ def test_a_checkpoint_under_another_name_or_of_another_picture_is_refused(keys, 
     shutil.copytree(result.parent / "checkpoints", tmp_path / "c")
     shutil.copy(tmp_path / "c" / "conv1.relu.ct", tmp_path / "c" / "conv1.ct")
     with pytest.raises(CiphertextError, match="another picture or layer"):
-        inspect_checkpoints(keys, INSECURE_SET, tmp_path / "c", WEIGHTS, PIXELS, identity(picture))
+        parties.inspect_checkpoints(keys, INSECURE_SET, tmp_path / "c", WEIGHTS, PIXELS, identity(picture))
     with pytest.raises(CiphertextError, match="another picture or layer"):
-        inspect_checkpoints(keys, INSECURE_SET, result.parent / "checkpoints", WEIGHTS, PIXELS, "another")
+        parties.inspect_checkpoints(keys, INSECURE_SET, result.parent / "checkpoints", WEIGHTS, PIXELS, "another")
 
 
 def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
@@ -266,7 +264,7 @@ def test_an_interrupted_key_generation_leaves_nothing(tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        parties.generate_keys(INSECURE_SET, tmp_path / "exp1", Interrupt())
+        parties.generate_keys(INSECURE_SET, tmp_path / "exp1", progress=Interrupt())
     assert list(tmp_path.iterdir()) == []
     clear_rotation_keys()
 
@@ -298,11 +296,9 @@ def test_damaged_ciphertexts(keys, picture, tmp_path, damage):
 
 
 def test_a_ciphertext_on_too_few_primes_is_refused(keys, picture, tmp_path):
-    manifest = open_folder(keys / "client", INSECURE_SET)
-    ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
-    ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
-    context = client.read_context(keys / "client" / "context.bin")
-    write_envelope(tmp_path / "low.ct", payload_of(context.Compress(ciphertext, 2)), Facts.of(ours, PICTURE))
+    client = Client(keys, WEIGHTS, set_=INSECURE_SET)
+    low = client.context.Compress(parties.read_ciphertext(keys, INSECURE_SET, picture, PICTURE, WEIGHTS), 2)
+    write_envelope(tmp_path / "low.ct", payload_of(low), Facts.of(client.belonging, PICTURE))
     with pytest.raises(CiphertextError, match="level to compute on"):
         evaluate(keys, tmp_path / "low.ct", tmp_path)
 
@@ -413,19 +409,19 @@ def test_a_key_that_the_system_does_not_open_is_not_damaged(keys):
 
 
 def test_checkpoint_is_named_in_errors(tmp_path, keys, picture):
-    manifest = open_folder(keys / "client", INSECURE_SET)
-    ours = belonging(INSECURE_SET, manifest.keys, WEIGHTS)
-    ciphertext, _ = read_ciphertext(picture, PICTURE, ours)
-    write_envelope(tmp_path / "c.ct", payload_of(ciphertext), Facts.of(ours, CHECKPOINT, layer="conv1"))
+    ours, sent = Client(keys, WEIGHTS, set_=INSECURE_SET).belonging, read_envelope(picture)
+    write_envelope(tmp_path / "c.ct", sent.payload, Facts.of(ours, CHECKPOINT, layer="conv1"))
     with pytest.raises(CiphertextError, match="a checkpoint, not encrypted logits"):
-        read_ciphertext(tmp_path / "c.ct", LOGITS, ours)
+        parties.decrypt_logits(keys, INSECURE_SET, tmp_path / "c.ct", WEIGHTS)
 
 
 def test_noise_that_openfhe_refuses_to_decode_is_told_in_our_words(keys, tmp_path):
     """So end values far out of range of a Chebyshev series; here, what another key's ciphertext decrypts to."""
-    context = client.read_context(keys / "client" / "context.bin")
+    client = Client(keys, WEIGHTS, set_=INSECURE_SET)
+    context = client.context
     plaintext = context.MakeCKKSPackedPlaintext(np.ones(256), 1, 0, None, 256)
     ciphertext = context.Compress(context.Encrypt(context.KeyGen().publicKey, plaintext), 2)
+    write_envelope(tmp_path / "r.ct", payload_of(ciphertext), Facts.of(client.belonging, LOGITS))
     with pytest.raises(CiphertextError, match=r"r.ct does not decrypt: .* approximation error is too high") as caught:
-        client.decrypt_slots(context, client.read_secret_key(keys), ciphertext, tmp_path / "r.ct")
+        client.decrypt_slots(read_envelope(tmp_path / "r.ct"))
     assert "ckkspacked" not in caught.value.message and "left its range" in caught.value.hint

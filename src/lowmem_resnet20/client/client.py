@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CiphertextError, KeyFolderError
-from ..files.belonging import belonging
-from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, digest_of, sealed
+from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, belonging, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
 from ..machine.files import hiding_hint, os_errors

@@ -2,7 +2,7 @@
 
     evaluation    a whole run, in the server's process
     joining       becoming one of the cluster's programs
-    nodes         which machines will do, and how many workers each has room for
+    nodes         the machines that will do, and how many workers each has room for
     program       that they have the same program
     keys          that they have the keys; sent where they have not
     pictures      the files of the machine that the run was started on

@@ -22,7 +22,12 @@ _MEMORY_HINT = "probably for want of memory: ray logs on that machine tells more
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker is told.  weights: the file's content; anyway: though there seems to be too little memory."""
+    """The task of every worker.
+
+    set: the parameter set;
+    weights: the file's content;
+    anyway: though there seems to be too little memory.
+    """
 
     set: ParameterSet
     weights: bytes
@@ -30,13 +35,19 @@ class Task:
 
     @property
     def memory_bytes(self) -> int:
-        """What each declares."""
+        """Return what each declares."""
         return 0 if self.anyway else self.set.server_bytes
 
 
 @dataclass
 class _Place:
-    """A machine, with the folder of its keys.  left_out: why no more workers are started there."""
+    """A machine that has keys.
+
+    keys: the folder of them;
+    workers: there are now;
+    deaths: of workers that had not opened the keys;
+    left_out: why no more workers are started there.
+    """
 
     node: Node
     keys: str
@@ -51,7 +62,12 @@ class _Place:
 
 @dataclass(eq=False)
 class _Member:
-    """A worker's process.  picture: that it has; None while it opens the keys, or has nothing to do."""
+    """A worker's process.
+
+    handle: Ray's;
+    place: the machine that it is on;
+    picture: that it has; None while it opens the keys, or has nothing to do.
+    """
 
     handle: Any
     place: _Place
@@ -59,7 +75,11 @@ class _Member:
 
 
 class Crew:
-    """nodes: the machines, each with the folder of its keys; peak_bytes: the most memory any worker had in RAM."""
+    """Workers, started, given pictures and replaced.
+
+    nodes: the machines, each with the folder of its keys;
+    peak_bytes: the most memory any worker had in RAM.
+    """
 
     def __init__(self, task: Task, nodes: Sequence[tuple[Node, str]], progress: Progress) -> None:
         self.peak_bytes = 0
@@ -97,7 +117,7 @@ class Crew:
     # --- workers ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """As many workers as there are pictures left and places free, on the machines with the most free first."""
+        """Start as many workers as there are pictures left and places free, where most are free first."""
         import ray
 
         while len(self._members) < self._left:
@@ -113,7 +133,7 @@ class Crew:
             self._asked[asked] = member
 
     def _hear(self, ref: Any) -> None:
-        """What a worker answers: what became of its picture, or, at first, whether it could open the keys."""
+        """Hear a worker: what became of its picture, or, at first, whether it could open the keys."""
         import ray
 
         member = self._asked.pop(ref)
@@ -131,7 +151,7 @@ class Crew:
         self._give(member)
 
     def _give(self, member: _Member) -> None:
-        """The next picture that waits and can be read, if there is one."""
+        """Give the next picture that waits and can be read, if there is one."""
         while self._waiting:
             picture = self._waiting.popleft()
             content = picture.read()
@@ -144,7 +164,7 @@ class Crew:
         self._idle.append(member)
 
     def _lose(self, member: _Member, reason: str) -> None:
-        """A worker that died, or does not answer: its picture is given to another."""
+        """Give up a worker that died, or does not answer: its picture is given to another."""
         self._dismiss(member)
         name, picture = member.place.node.name, member.picture
         if picture is None:
@@ -166,7 +186,7 @@ class Crew:
             self._give(self._idle.pop())
 
     def _leave_out(self, member: _Member, error: LowmemError) -> None:
-        """A machine whose keys cannot be opened, or which has no memory for one more worker."""
+        """Leave out a machine whose keys cannot be opened, or which has no memory for one more worker."""
         name = member.place.node.name
         member.place.left_out = type(error)(f"{name} of the cluster: {error.message}", error.hint)
         self._progress.message(member.place.left_out.message)
@@ -195,7 +215,7 @@ class Crew:
         self._show()
 
     def _fail_all(self, count: int) -> None:
-        """There is no machine left.  Errors: why, if there was none from the start."""
+        """Fail all that waits, for want of machines.  Errors: why, if there was none from the start."""
         failures = [place.left_out for place in self._places if place.left_out]
         error = failures[-1] if failures else ServerError("the cluster has no machine left")
         if self._left == count:
@@ -206,7 +226,7 @@ class Crew:
     # --- progress -----------------------------------------------------------------------------------------
 
     def _expect(self, count: int) -> None:
-        """A step a picture, which lasts until one more has ended.
+        """Expect a step a picture, which lasts until one more has ended.
 
         As many end at about the same time as there are workers: those that end as the first of their round are of one
         kind, the second of another.
@@ -218,7 +238,7 @@ class Crew:
         self._progress.expect(self._steps)
 
     def _show(self) -> None:
-        """The step that lasts until the next picture ends, unless it has begun."""
+        """Show the step that lasts until the next picture ends, unless it has begun."""
         while len(self._steps) > max(self._left - 1, 0):
             step = self._steps.pop(0)
             self._progress.step(step.stage, step.name)

@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from ..files.belonging import belonging
+from ..files.envelope import belonging
 from ..files.keystore import SERVER, keys_set
 from ..machine.files import os_errors
 from ..machine.memory import resident_bytes

@@ -44,7 +44,7 @@ _STEERING = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT", "RAY_RUN
 
 @contextmanager
 def joined(address: str) -> Iterator[None]:
-    """Inside this context this process may use the cluster at ``address``; what it started there ends with it.
+    """Join the cluster at ``address`` for the time of the context; what this process started there ends with it.
 
     Errors: UsageError if it is no address; EnvironmentFault if there is no cluster, or one of another Ray or Python,
     and where Ray is not installed.
@@ -68,7 +68,7 @@ def joined(address: str) -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """That a cluster's head answers there, and this machine is one of the cluster's: Ray itself would try for minutes.
+    """Ask whether a cluster's head answers there, which Ray would try for minutes, and this machine is the cluster's.
 
     Ray takes this machine's own names for the address that others know it by, and so does this.
     Errors: UsageError; EnvironmentFault, also where Ray is not installed.
@@ -117,7 +117,7 @@ def _ask_head(address: str) -> None:
 
 @contextmanager
 def _of_this_machine_alone() -> Iterator[dict[str, object]]:
-    """What makes such a cluster, in a folder of its own: Ray's usual one may be another user's, and would stay."""
+    """Make a folder for such a cluster: Ray's usual one may be another user's, and would stay."""
     with private_folder("r") as private:
         folder = private / "r"  # which Ray opens to all
         if len(os.fsencode(folder)) > _LONGEST_FOLDER:
@@ -128,7 +128,7 @@ def _of_this_machine_alone() -> Iterator[dict[str, object]]:
 
 @contextmanager
 def _in_an_empty_folder() -> Iterator[None]:
-    """Ray has the cluster look for modules where the program that joins stands: there must be none."""
+    """Stand where there are no modules: Ray has the cluster look for some where the program that joins stands."""
     before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with tempfile.TemporaryDirectory() as empty:
@@ -143,7 +143,7 @@ def _in_an_empty_folder() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Ray writes a line to stderr for each of its tries, and then says in its error why none succeeded."""
+    """Silence stderr: Ray writes a line for each of its tries, and then says in its error why none succeeded."""
     before = os.dup(2)
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -157,7 +157,7 @@ def _silence() -> Iterator[None]:
 
 @contextmanager
 def _unblocked_signals() -> Iterator[None]:
-    """What Ray starts must not inherit that the signals which end it are blocked (see :mod:`..machine.interrupt`)."""
+    """Unblock the signals that end a process (see :mod:`..machine.interrupt`): what Ray starts would inherit that."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     try:
         yield

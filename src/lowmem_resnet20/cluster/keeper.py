@@ -14,7 +14,10 @@ from .keycache import KeyCache, cache_folder, remove_unless_held
 
 
 class Keeper:
-    """set_: that the keys are of; manifest: the content of their manifest, which names every file by its digest.
+    """Finds or receives one folder of keys.
+
+    set_: that the keys are of;
+    manifest: the content of their manifest, which names every file by its digest.
 
     What it answers is JSON: ``{"folder": path}`` once there are keys, ``{}``, or an error.
     """
@@ -26,8 +29,8 @@ class Keeper:
         self._part = Path()
 
     def find(self, shared: str) -> dict[str, Any]:
-        """A folder of this machine with these keys, every byte checked: ``shared``, which has them where the run was
-        started, if it is here too; or one that was sent earlier."""
+        """Find a folder of this machine with these keys, every byte checked: ``shared``, which has them where the run
+        was started, if it is here too; or one that was sent earlier."""
         if self._is_whole(Path(shared)):
             return {"folder": shared}
         try:
@@ -53,7 +56,7 @@ class Keeper:
         return {}
 
     def receive(self, name: str, data: bytes) -> dict[str, Any]:
-        """The next bytes of a file of the manifest."""
+        """Write the next bytes of a file of the manifest."""
         try:
             with os_errors("write", self._part / name), open(self._part / name, "ab") as file:
                 file.write(data)
@@ -62,7 +65,7 @@ class Keeper:
         return {}
 
     def finish(self) -> dict[str, Any]:
-        """All was sent: the folder, every byte checked."""
+        """Check every byte of what was sent; the folder is then where others find it."""
         assert self._cache is not None
         target = self._cache.folder(self.manifest)
         try:
@@ -79,7 +82,7 @@ class Keeper:
         return {"folder": str(target)}
 
     def _is_whole(self, folder: Path) -> bool:
-        """Whether it holds the very keys that the manifest names."""
+        """Return whether it holds the very keys that the manifest names."""
         try:
             with os_errors("read", folder), open(folder / MANIFEST, "rb") as file:
                 if file.read(len(self.manifest) + 1) != self.manifest:

@@ -26,7 +26,7 @@ _SCRATCH = "scratch-"
 
 
 def cache_folder() -> Path:
-    """Where key folders are kept.  Errors: EnvironmentFault."""
+    """Return the folder in which key folders are kept.  Errors: EnvironmentFault."""
     with os_errors("make", Path("a cache folder")):
         return cache_home() / "cluster"
 
@@ -43,7 +43,7 @@ class KeyCache:
         self._held: list[int] = []
 
     def folder(self, manifest: bytes) -> Path:
-        """Where the keys of that manifest lie, if they do."""
+        """Return the folder in which the keys of that manifest lie, if they do."""
         return self.root / hashlib.sha256(manifest).hexdigest()
 
     def hold(self, folder: Path) -> bool:
@@ -77,7 +77,7 @@ class KeyCache:
         check_space(self.root, needed_bytes, "the keys")
 
     def _used(self) -> dict[Path, float]:
-        """When each folder was used last, in seconds since 1970."""
+        """Return when each folder was used last, in seconds since 1970."""
         used: dict[Path, float] = {}
         for path in self.root.iterdir():
             with suppress(FileNotFoundError):  # another run has just removed it
@@ -88,7 +88,7 @@ class KeyCache:
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """A folder for the files of one picture, removed at the end; those that killed workers left are removed first."""
+    """Make a folder for one picture's files, removed at the end; those that killed workers left are removed first."""
     make_folder(root)
     with os_errors("write", root):
         for left in root.glob(f"{_SCRATCH}*"):
@@ -104,7 +104,7 @@ def scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def remove_unless_held(folder: Path) -> bool:
-    """Whether it is gone: nobody held it."""
+    """Return whether it is gone: nobody held it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

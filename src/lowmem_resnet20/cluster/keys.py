@@ -1,4 +1,4 @@
-"""That every machine of the cluster has the keys: they are sent once to each that has not, to all of them together."""
+"""Sees to it that every machine of the cluster has the keys: they are sent to all that have not, together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFault, LowmemError, error_of, on_one_line
+from ..errors import EnvironmentFault, LowmemError, on_one_line, raise_told
 from ..files.keystore import MANIFEST, Manifest, check_coverage, read_manifest
 from ..machine.files import os_errors
 from ..network.parameters import ParameterSet
@@ -23,7 +23,7 @@ _PIECES_AHEAD = 3
 
 @dataclass
 class Keys:
-    """A server's key folder here, and who keeps a copy where."""
+    """A server's key folder here, and the processes that keep a copy on other machines."""
 
     folder: Path
     set: ParameterSet
@@ -33,7 +33,7 @@ class Keys:
 
     @classmethod
     def of(cls, folder: Path, set_: ParameterSet) -> Keys:
-        """Errors: KeyFolderError if they are not this set's, or do not serve its network; EnvironmentFault."""
+        """Read the manifest.  Errors: KeyFolderError for keys of another set, or too few; EnvironmentFault."""
         manifest = read_manifest(folder, set_)
         check_coverage(folder, manifest, set_)
         with os_errors("read", folder / MANIFEST):
@@ -41,11 +41,11 @@ class Keys:
 
     @property
     def shared(self) -> str:
-        """Where the machines have them too, if the folder is one that they share."""
+        """Return where the machines have them too, if the folder is one that they share."""
         return str(self.folder.absolute())
 
     def see_to(self, nodes: Sequence[Node], progress: Progress) -> dict[str, str]:
-        """The folder with the keys on each machine, by its id; a machine that cannot have them is told of and left out.
+        """Return the folder with the keys on each machine, by its id; one that cannot have any is told of, left out.
 
         Errors: of the last machine that is left out, if it leaves none.
         """
@@ -72,7 +72,7 @@ class Keys:
             ray.kill(keeper)
 
     def _send(self, lacking: Sequence[str], asking: _Asking) -> dict[str, dict[str, Any]]:
-        """Every file of the manifest to machines that all get the same pieces; those that fail on the way drop out."""
+        """Send every file of the manifest, the same pieces to all; machines that fail on the way drop out."""
         import ray
 
         total_bytes = sum(record.bytes for record in self.manifest.files.values())
@@ -104,30 +104,28 @@ class Keys:
 
 @dataclass
 class _Asking:
-    """Hears machines out; what one says in error is told, and it is not heard of again.  names: by id."""
+    """Hears machines out; what one says in error is told, and it is not heard of again.
+
+    names: of the machines, by id.
+    """
 
     names: dict[str, str]
     progress: Progress
     failure: LowmemError = field(default_factory=lambda: EnvironmentFault("no machine of the cluster has the keys"))
 
     def all(self, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The answers of those that did not fail, by id."""
+        """Return the answers of those that did not fail, by id."""
         import ray
 
         answers = {}
         for id_, ref in asked.items():
             try:
                 answers[id_] = ray.get(ref)
-                self._check(answers[id_])
+                raise_told(answers[id_])
             except (ray.exceptions.RayError, LowmemError) as error:
                 answers.pop(id_, None)
                 self._tell(id_, error)
         return answers
-
-    @staticmethod
-    def _check(answer: dict[str, Any]) -> None:
-        if "error" in answer:
-            raise error_of(answer)
 
     def _tell(self, id_: str, error: Exception) -> None:
         if id_ in self.names:

@@ -1,4 +1,4 @@
-"""Which machines of the cluster will do, and how many workers each has room for."""
+"""The machines of the cluster that will do, and how many workers each has room for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ _SECONDS_TO_ANSWER = 300
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster.  cores: of each of its workers; places: room for so many."""
+    """A machine of the cluster.
+
+    id, name: Ray's, and the host's;
+    cores: of each of its workers;
+    places: room for so many workers.
+    """
 
     id: str
     name: str
@@ -29,14 +34,14 @@ class Node:
     places: int
 
     def options(self, **resources: Any) -> dict[str, Any]:
-        """For a process on this machine and no other, which Ray does not start again by itself."""
+        """Return Ray's options for a process on this machine and no other, not started again by itself."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(self.id, soft=False), **resources}
 
 
 def find_nodes(set_: ParameterSet, memory_bytes: int) -> list[Node]:
-    """The machines that have room for a worker, this program in the same version, and are alive.
+    """Find the machines that have room for a worker, this program in the same version, and are alive.
 
     memory_bytes: what a worker declares; 0 for nothing.  Errors: EnvironmentFault if there are none, or one has another
     version.
@@ -55,7 +60,7 @@ def find_nodes(set_: ParameterSet, memory_bytes: int) -> list[Node]:
 
 
 def check_programs(found: Sequence[tuple[str, Program]]) -> None:
-    """That every machine has the program that runs here.  Errors: EnvironmentFault naming the first that has not."""
+    """Raise EnvironmentFault, naming the first that has not, unless every machine has the program that runs here."""
     ours = Program(*program.find_program())
     for name, theirs in found:
         if theirs != ours:
@@ -66,7 +71,7 @@ def check_programs(found: Sequence[tuple[str, Program]]) -> None:
 
 
 def _node(facts: dict[str, Any], memory_bytes: int) -> Node:
-    """A machine as Ray describes it, by what it has, whether or not others use it now."""
+    """Return a machine as Ray describes it, by what it has, whether or not others use it now."""
     resources = facts["Resources"]
     processors = int(resources.get("CPU", 0))
     cores = max(1, min(CORES, processors))
@@ -77,7 +82,7 @@ def _node(facts: dict[str, Any], memory_bytes: int) -> Node:
 
 
 def _ask(nodes: Sequence[Node]) -> list[tuple[str, str]]:
-    """Which program each machine has."""
+    """Ask each machine which program it has."""
     import ray
     from ray import cloudpickle
 

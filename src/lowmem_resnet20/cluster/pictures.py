@@ -18,7 +18,12 @@ from .worker import Answer
 
 @dataclass
 class Picture:
-    """A picture, or group.  line: what became of it, as JSON, once that is known; deaths: of workers that had it."""
+    """A picture, or group.
+
+    job: its files;
+    line: what became of it, as JSON, once that is known;
+    deaths: of workers that had it.
+    """
 
     job: Job
     line: dict[str, Any] | None = None
@@ -41,7 +46,7 @@ class Picture:
             self._unfinished = unfinished
 
     def read(self) -> bytes | None:
-        """Its file; None if that cannot be read any more, which is then what became of it."""
+        """Read its file; None if that cannot be read any more, which is then what became of it."""
         with self._trying(), os_errors("read", self.job.ciphertext):
             return self.job.ciphertext.read_bytes()
         return None
@@ -57,7 +62,7 @@ class Picture:
         self.line = {"seconds": 0.0, "peak_bytes": 0} | told(error)
 
     def let_go(self) -> None:
-        """Of what keeps others from writing its result."""
+        """Let others write its result again."""
         if self._unfinished is not None:
             self._unfinished.end()
 
@@ -72,7 +77,7 @@ class Picture:
 
     @contextmanager
     def _trying(self) -> Iterator[None]:
-        """An error is what became of this picture alone."""
+        """Note an error as what became of this picture alone."""
         try:
             yield
         except LowmemError as error:

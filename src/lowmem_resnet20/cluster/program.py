@@ -1,4 +1,4 @@
-"""Which program a machine has: workers are told what to do in terms of this program's own modules."""
+"""The program that a machine has: workers are told what to do in terms of this program's own modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 
 class Program(NamedTuple):
-    """version: empty where there is none; digest: of all its source."""
+    """A version of this program.
+
+    version: empty where there is none;
+    digest: of all its source.
+    """
 
     version: str
     digest: str
@@ -16,7 +20,7 @@ class Program(NamedTuple):
 
 
 def find_program() -> tuple[str, str]:
-    """Version and digest of the program that is found where this runs.
+    """Find version and digest of the program that is there where this runs.
 
     It is sent to machines that may have another version or none, as code and not by name: nothing of this module is
     there.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import told
+from ..errors import told, with_names
 from ..machine.faults import explain
 from ..machine.files import os_errors
 from ..machine.memory import peak_resident_bytes
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a picture.  line: seconds, peak_bytes, and error, hint and exit_code if it failed; result: the
-    file of encrypted logits; checkpoints: files by name."""
+    """A worker's answer to a picture.
+
+    line: seconds, peak_bytes, and error, hint and exit_code if it failed;
+    result: the file of encrypted logits;
+    checkpoints: files by name.
+    """
 
     line: dict[str, Any]
     result: bytes = b""
@@ -30,7 +34,10 @@ class Answer:
 
 
 class Worker:
-    """cores: threads of what it computes with, set before any of it is loaded."""
+    """Opens the keys once, and evaluates pictures.
+
+    cores: threads of what it computes with, set before any of it is loaded.
+    """
 
     def __init__(self, cores: int) -> None:
         for name in (THREADS, "OMP_NUM_THREADS"):
@@ -49,7 +56,7 @@ class Worker:
         return {}
 
     def evaluate(self, picture: bytes, name: str, checkpoints: bool) -> Answer:
-        """picture: the file of an encrypted picture, or group, which whoever sent it knows as ``name``."""
+        """Evaluate the file of an encrypted picture, or group, which whoever sent it knows as ``name``."""
         assert self._server is not None
         try:
             with scratch_folder(cache_folder()) as folder:
@@ -79,9 +86,7 @@ def _evaluate(server: Server, folder: Path, picture: bytes, name: str, checkpoin
     [outcome] = server.evaluate_files([job])
     line: dict[str, Any] = {"seconds": outcome.seconds, "peak_bytes": peak_resident_bytes()}
     if outcome.error:
-        line |= told(outcome.error)
-        line["error"] = line["error"].replace(str(job.ciphertext), name)
-        return Answer(line)
+        return Answer(line | told(with_names(outcome.error, {job.ciphertext: name})))
     with os_errors("read", folder):
         left = {path.name: path.read_bytes() for path in job.checkpoints.iterdir()} if job.checkpoints else {}
         return Answer(line, job.output.read_bytes(), left)

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ..errors import CiphertextError
 from ..machine.files import atomic_write, os_fault
+from ..network.parameters import ParameterSet
+from ..network.resnet20 import computation as computation_of
+from ..network.weights import Weights
 
 MAGIC = b"lowmem-resnet20 ciphertext 2\n"
 PICTURE, LOGITS, CHECKPOINT, STATE = "picture", "logits", "checkpoint", "state"
@@ -23,10 +26,12 @@ LARGEST_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Belonging:
-    """What a ciphertext belongs to, and so what may be computed with it.
+    """The evaluation that a ciphertext belongs to, and outside which nothing may be computed with it.
 
-    set: number of the parameter set; keys: id of the keys; weights: their fingerprint; computation: fingerprint of all
-    that the evaluation computes (:func:`..network.resnet20.computation`).
+    set: number of the parameter set;
+    keys: id of the keys;
+    weights: their fingerprint;
+    computation: fingerprint of all that the evaluation computes (:func:`..network.resnet20.computation`).
     """
 
     set: str
@@ -35,10 +40,18 @@ class Belonging:
     computation: str
 
 
+def belonging(set_: ParameterSet, keys: str, weights: Weights) -> Belonging:
+    """Return what ciphertexts of an evaluation with these belong to; keys: their id."""
+    return Belonging(str(set_.number), keys, weights.fingerprint, computation_of(set_))
+
+
 @dataclass(frozen=True)
 class Facts(Belonging):
-    """What a ciphertext is.  kind: PICTURE, LOGITS, CHECKPOINT (a layer's values) or STATE (all there is between two
-    parts of the network); picture: id of the encrypted picture it was computed from; layer: of a checkpoint or state.
+    """The description of a ciphertext.
+
+    kind: PICTURE, LOGITS, CHECKPOINT (a layer's values) or STATE (all there is between two parts of the network);
+    picture: id of the encrypted picture it was computed from;
+    layer: of a checkpoint or state.
 
     An encrypted picture's id, or a group's (see :mod:`.group`), is the SHA-256 of the payload, which no other
     encryption shares, of the same picture neither; it is not written, but found when the file is read.
@@ -55,7 +68,7 @@ class Facts(Belonging):
 
 @dataclass(frozen=True)
 class Envelope:
-    """What a :class:`Ciphertext` holds, checked.
+    """The content of a :class:`Ciphertext`, checked.
 
     path: what errors call it;
     facts: what it is;
@@ -69,7 +82,7 @@ class Envelope:
     digest: str
 
     def expect(self, kind: str, ours: Belonging) -> None:
-        """Errors: CiphertextError unless it is of the kind, and belongs to what is at hand."""
+        """Raise CiphertextError unless it is of the kind, and belongs to what is at hand."""
         if self.facts.kind != kind:
             raise CiphertextError(f"{self.path} holds {_name(self.facts.kind)}, not {_name(kind)}")
         _check_belonging(self.path, self.facts, ours)

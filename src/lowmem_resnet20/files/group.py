@@ -15,14 +15,14 @@ _LENGTH = 8
 
 
 def join(ciphertexts: Sequence[bytes]) -> bytes:
-    """One ciphertext as it is; several, each with its length before it."""
+    """Return one ciphertext as it is; several, each with its length before it."""
     if len(ciphertexts) == 1:
         return ciphertexts[0]
     return b"".join(len(data).to_bytes(_LENGTH, "little") + data for data in ciphertexts)
 
 
 def split(payload: bytes, count: int, path: Path) -> list[bytes]:
-    """The ``count`` ciphertexts of a payload that was read from ``path``.  Errors: CiphertextError."""
+    """Return the ``count`` ciphertexts of a payload that was read from ``path``.  Errors: CiphertextError."""
     if count == 1:
         return [payload]
     ciphertexts, start = [], 0
@@ -37,12 +37,12 @@ def split(payload: bytes, count: int, path: Path) -> list[bytes]:
 
 
 def picture_id(group: str, place: int, pictures: int) -> str:
-    """Of the picture in a place, from 0, of a group of so many; group: the id of the group's encryption."""
+    """Return the id of the picture in a place, from 0, of a group of so many; group: the id of its encryption."""
     return group if pictures == 1 else f"{group}.{place + 1}"
 
 
 def group_and_place(picture: str, pictures: int) -> tuple[str, int]:
-    """What :func:`picture_id` made an id of; of any other text itself, as a group of which no place is told."""
+    """Return what :func:`picture_id` made an id of; any other text itself, as a group of which no place is told."""
     group, _, place = picture.rpartition(".")
     told = pictures > 1 and place.isdecimal() and 0 < int(place) <= pictures
     return (group, int(place) - 1) if told else (picture, 0)

@@ -59,11 +59,16 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """set, engine, fingerprint: number, evaluator and key choices of the parameter set; keys: id of the key pair.
+    """The description of a key folder.
 
-    What the keys of a server's folder can do, of OpenFHE's - rotations: by file of rotation keys, the steps it holds;
-    stages: by stage, the files to load; bootstrapping: by number of slots, the steps that bootstrapping them does - and
-    of native ones - towers: by name of a key, how many it serves.
+    set, engine, fingerprint: number, evaluator and key choices of the parameter set;
+    openfhe: the version that made the keys;
+    keys: id of the key pair;
+    files: size and digest of each, by name;
+    rotations: of OpenFHE's keys, by file, the steps it holds;
+    stages: of OpenFHE's keys, by stage, the files to load;
+    bootstrapping: of OpenFHE's keys, by number of slots, the steps that bootstrapping them does;
+    towers: of native keys, by name, how many each serves.
     """
 
     set: int
@@ -79,17 +84,17 @@ class Manifest:
     format: int = FORMAT
 
     def steps(self, stage: int) -> frozenset[int]:
-        """The rotations that a stage's files hold."""
+        """Return the rotations that a stage's files hold."""
         return frozenset(step for name in self.stages.get(str(stage), ()) for step in self.rotations[name])
 
 
 def key_id(public_key: Path) -> str:
-    """Names a key pair in ciphertexts and manifests."""
+    """Return what names a key pair in ciphertexts and manifests."""
     return sha256(public_key)[:16]
 
 
 def largest_bytes(set_: ParameterSet, name: str, rotations: int) -> int:
-    """No file of that name is larger; a file of rotation keys holds so many."""
+    """Return the most that a file of that name may have; a file of rotation keys holds so many."""
     if set_.engine == NATIVE and name not in (CONTEXT, PUBLIC_KEY):
         return set_.switching_key_bytes + _OVERHEAD_BYTES
     if name == BOOTSTRAPPING_KEYS:
@@ -138,7 +143,7 @@ def open_folder(folder: Path, set_: ParameterSet) -> Manifest:
 
 
 def described(folder: Path, set_: ParameterSet) -> Manifest:
-    """The manifest, if it names no more files than the set's keys can be, and no larger ones, there or not.
+    """Return the manifest, if it names no more files than the set's keys can be, and no larger ones, there or not.
 
     Errors: KeyFolderError, EnvironmentFault.
     """
@@ -153,11 +158,8 @@ def described(folder: Path, set_: ParameterSet) -> Manifest:
 
 
 def check_coverage(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
-    """That a server's keys do what the set's network asks of them: OpenFHE would end the process.  And that what else
-    is read is among the files that were checked.
-
-    Errors: KeyFolderError, which names what is missing.
-    """
+    """Raise KeyFolderError, which names what is missing, unless a server's keys do what the set's network asks of them,
+    where OpenFHE would end the process, and what else is read is among the files that were checked."""
     lacking = _lacking_native(manifest, set_) if set_.engine == NATIVE else _lacking_openfhe(manifest, set_)
     if lacking:
         raise KeyFolderError(
@@ -189,7 +191,7 @@ def _lacking_openfhe(manifest: Manifest, set_: ParameterSet) -> str:
 
 
 def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
-    """Other rotations than a network's are bootstrapping's, of which the set's transforms have so many at most."""
+    """Count files and rotations: those beside a network's are bootstrapping's, which has so many at most."""
     if len(manifest.files) > _MOST_FILES:
         raise KeyFolderError(
             f"{folder} names {len(manifest.files)} files, and a key folder has {_MOST_FILES} at most", COPY_AGAIN
@@ -201,7 +203,7 @@ def _check_number(folder: Path, manifest: Manifest, set_: ParameterSet) -> None:
 
 
 def check_size(path: Path, record: FileRecord) -> None:
-    """Errors: KeyFolderError for a file that is missing, or longer or shorter; OSError."""
+    """Raise KeyFolderError for a file that is missing, or longer or shorter.  Errors: OSError."""
     if not path.is_file():
         raise KeyFolderError(f"{path} is missing", COPY_AGAIN)
     if path.stat().st_size != record.bytes:
@@ -209,7 +211,7 @@ def check_size(path: Path, record: FileRecord) -> None:
 
 
 def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
-    """No stage's bootstrapping does more rotations, those by powers of two that every stage's has included.
+    """Return the most rotations that a stage's bootstrapping does, with those by powers of two that each does.
 
     A level of a linear transform multiplies up to 2^(c+1) diagonals, for c butterfly layers, and needs as many
     rotations as it has baby steps (dim1; all, where OpenFHE chooses) and giant steps.
@@ -244,7 +246,7 @@ def keys_set(folder: Path, number: int | ParameterSet | None) -> ParameterSet:
 
 
 def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
-    """The manifest, if it is for this program, set and library."""
+    """Return the manifest, if it is for this program, set and library."""
     manifest = _of_set(folder, set_.number)
     if manifest.fingerprint != set_.keys_fingerprint:
         raise KeyFolderError(
@@ -264,7 +266,7 @@ def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:
 
 
 def _way_to(folder: Path, number: int) -> str:
-    """How a missing folder comes to be there: keys made on the server's machine would not be the client's."""
+    """Return how a missing folder comes to be there: keys made on the server's machine would not be the client's."""
     if folder.name == SERVER:
         return f"copy {folder} here from the machine where the keys were made"
     return _to_make_new(folder, number)
@@ -301,7 +303,7 @@ def _parse(folder: Path, number: int) -> Manifest:
 
 
 def _checked(fields: dict) -> Manifest:
-    """A manifest whose every field has its type, and whose file names stay in the folder."""
+    """Return a manifest whose every field has its type, and whose file names stay in the folder."""
     files = {name: FileRecord(**record) for name, record in fields.pop("files").items()}
     manifest = Manifest(files=files, **fields)
     names = [*files, *(name for names in manifest.stages.values() for name in names)]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves after each part of the network, so that it can go on after it was killed.
+"""The folder that an evaluation leaves after each part of the network, so that it can go on after it was killed.
 
 A folder beside the result, RESULT.unfinished: the ciphertexts between two parts, and a manifest that names the part,
 the digest of each ciphertext and all that the run depends on.  New ciphertexts are written first, then the manifest is
@@ -31,13 +31,17 @@ _OURS = re.compile(r"manifest\.json|[^/]+\.ct|\..+\.[0-9a-f]{12}\.partial", re.D
 
 
 def unfinished_folder(output: Path) -> Path:
-    """Where an evaluation leaves what it has of a result."""
+    """Return the folder in which an evaluation leaves what it has of a result."""
     return beside(output, ".unfinished")
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The folder of one run.  belonging, picture: of the encrypted picture that the run evaluates."""
+    """The folder of one run.
+
+    output: the file of the result;
+    belonging, picture: of the encrypted picture that the run evaluates.
+    """
 
     output: Path
     belonging: Belonging
@@ -52,7 +56,7 @@ class Unfinished:
         return unfinished_folder(self.output)
 
     def is_finished(self) -> bool:
-        """Whether the output is the result of this very run already."""
+        """Return whether the output is the result of this very run already."""
         if not self.output.is_file():
             return False
         try:
@@ -107,7 +111,7 @@ class Unfinished:
                 path.unlink(missing_ok=True)
 
     def load(self, parts: Sequence[str]) -> tuple[str, tuple[Envelope, ...]] | None:
-        """The last complete part, one of ``parts``, and the files of the ciphertexts after it; None if none was kept.
+        """Return the last complete part, one of ``parts``, and the ciphertexts after it; None if none was kept.
 
         Errors: CiphertextError if it is of another run, or damaged.
         """

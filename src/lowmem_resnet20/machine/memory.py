@@ -1,13 +1,19 @@
-"""Return the memory of this process and of the machine (Linux)."""
+"""Memory of this process and of the machine (Linux), and results kept for as long as their object lives."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from .controlgroups import memory_left
+
+T = TypeVar("T")
 
 
 def resident_bytes() -> int:
@@ -45,6 +51,31 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def cached_method(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Keep the last ``most`` results of a method in its object; functools.lru_cache would keep the object, too."""
+
+    def cached(method: Callable[..., T]) -> Callable[..., T]:
+        return cast(Callable[..., T], _CachedMethod(method, most))
+
+    return cached
+
+
+class _CachedMethod:
+    """Puts a cache in its own place on an object whose method is first called."""
+
+    def __init__(self, method: Callable[..., Any], most: int) -> None:
+        self._method, self._most = method, most
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        this = weakref.ref(instance)  # or the object would be in a circle, and not go when nobody holds it
+        kept = lru_cache(self._most)(lambda *arguments: self._method(this(), *arguments))
+        instance.__dict__[self._method.__name__] = kept
+        return kept
 
 
 def _table(path: Path) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""Everything of an evaluation with native keys: keys stage by stage, ciphertexts as bytes, the evaluator.
+"""The native engine: keys stage by stage, ciphertexts as bytes, the evaluator.
 
 It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
-:mod:`.openfhe_files`), so no child process has to try it first.
+:mod:`.openfhe_files`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class NativeEngine:
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
-        """A ciphertext from a file's bytes; of a ``foreign`` one nothing is believed, and nothing of others either.
+        """Read a ciphertext from a file's bytes; of a ``foreign`` one nothing is believed, nor of others either.
 
         Errors: CiphertextError.
         """
@@ -89,17 +89,17 @@ class NativeEngine:
         return Ciphertext(self.arithmetic.ring.from_openfhe(file.residues), towers, file.scale, file.slots)
 
     def form(self, payload: bytes) -> Form:
-        """What a file begins with that was read."""
+        """Return what a file begins with that was read."""
         return read_form(payload, self.chain)
 
     def write(self, x: Ciphertext, form: Form) -> bytes:
-        """The bytes that OpenFHE, or :meth:`read`, makes the same ciphertext of."""
+        """Return the bytes that OpenFHE, or :meth:`read`, makes the same ciphertext of."""
         residues = self.arithmetic.ring.to_openfhe(np.ascontiguousarray(x.residues[:, : x.towers]))
         level = len(self.chain.q) - x.towers
         return write_ciphertext(form, residues, slots=x.slots, level=level, noise_degree=1, scale=x.scale)
 
     def write_answer(self, x: Ciphertext, form: Form) -> bytes:
-        """The same values for the client, on no more primes than they need."""
+        """Return the bytes of the same values for the client, on no more primes than they need."""
         return self.write(self.evaluator.answer(x), form)
 
     def warnings(self) -> list[tuple[str, str]]:
@@ -107,7 +107,13 @@ class NativeEngine:
         return complaints()
 
     def close(self) -> None:
-        """Let go of the keys, and of a refresh's plaintexts."""
+        """Let go of keys, threads and memory: nothing can be read or evaluated after."""
+        if "arithmetic" in vars(self):
+            self._leave_stage()
+            del self.arithmetic, self.evaluator
+
+    def _leave_stage(self) -> None:
+        """Let go of the stage's keys, and of a refresh's plaintexts."""
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
@@ -118,7 +124,7 @@ class NativeEngine:
         return MappedKeys(self.folder, self._plan[stage], self.chain, ORDER)
 
     def _enter_stage(self, stage: int) -> Refresh[Ciphertext]:
-        self.close()
+        self._leave_stage()
         self._stage = self._keys(stage)
         self.arithmetic.keys = _ByAutomorphism(self._stage, self.chain.dimension)
         plan, slots = refresh_plan(self.set), self.set.stage_slots(stage)

@@ -1,4 +1,4 @@
-"""Which keys an evaluation uses, stage by stage, and at how many towers: the most that any use of a key has."""
+"""The keys that an evaluation uses, stage by stage, and the most towers that any use of each has."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .refreshplan import PLANS, RefreshPlan
 
 
 def refresh_plan(set_: ParameterSet) -> RefreshPlan:
-    """How a set's refresh is done."""
+    """Return how a set's refresh is done."""
     assert isinstance(set_.refresh, NativeRefresh)
     return PLANS[set_.refresh.transforms]
 
 
 @lru_cache(maxsize=8)
 def key_plan(set_: ParameterSet) -> Mapping[int, Mapping[str, int]]:
-    """By stage, the most towers that each key, by name, is used at."""
+    """Return, by stage, the most towers that each key, by name, is used at."""
     refresh, towers, n = set_.refresh, set_.multiplicative_depth + 1, set_.ring_dimension
     assert isinstance(refresh, NativeRefresh)
     stages: dict[int, Mapping[str, int]] = {}
@@ -44,7 +44,7 @@ def key_plan(set_: ParameterSet) -> Mapping[int, Mapping[str, int]]:
 
 
 def longest(stages: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
-    """The most towers of each key in any stage: as its file has to be."""
+    """Return the most towers of each key in any stage: as its file has to be."""
     keys: dict[str, int] = {}
     for needed in stages.values():
         for name, towers in needed.items():
@@ -53,7 +53,7 @@ def longest(stages: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
 
 
 def key_size(set_: ParameterSet) -> str:
-    """Of a rotation key's file: a native set has some that are cut, so of the largest."""
+    """Return the size of a rotation key's file in words: a native set has some that are cut, so of the largest."""
     if set_.engine == OPENFHE:
         return f"{set_.switching_key_bytes / 2**20:.0f} MiB"
     most = max(key_bytes(set_, towers) for towers in longest(key_plan(set_)).values())
@@ -61,6 +61,6 @@ def key_size(set_: ParameterSet) -> str:
 
 
 def key_bytes(set_: ParameterSet, towers: int) -> int:
-    """Of a key's file, its header a page."""
+    """Return the bytes of a key's file, its header a page."""
     digits = -(-towers // set_.digit_towers)
     return HEADER_BYTES + 2 * digits * (4 * towers + 8 * set_.special_towers) * set_.ring_dimension

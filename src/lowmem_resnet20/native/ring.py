@@ -10,13 +10,14 @@ automorphism(g)[k].  Rotations of the slots by s have g = 5^s, complex conjugati
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.memory import cached_method
 from . import bases, ntt
 from .chain import Chain
 from .memory import aligned
@@ -125,7 +126,7 @@ class Ring:
         """The same for kernels: empty for X -> X, which permutes nothing."""
         return self.automorphism(index) if index != 1 else UNPERMUTED
 
-    @lru_cache(maxsize=128)  # noqa: B019  a ring lives as long as the process
+    @cached_method(128)
     def automorphism(self, index: int) -> NDArray[np.uint32]:
         """(N,) the permutation of evaluation form that X -> X^index, odd, does."""
         permuted = aligned(self.dimension, dtype=np.uint32)
@@ -138,7 +139,7 @@ class Ring:
         """Digits of a polynomial of so many towers."""
         return -(-towers // self.digit_towers)
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @cached_method(64)
     def raising(self, towers: int) -> Raising:
         starts = range(0, towers, self.digit_towers)
         digits = tuple(slice(start, min(start + self.digit_towers, towers)) for start in starts)
@@ -156,7 +157,7 @@ class Ring:
         inverse_p = self.mod_q.stored([pow(product, -1, q) for q in self.q])
         return Lowering(inverse, to_q, inverse_p, self.mod_q.whole(product, len(self.q)))
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @cached_method(64)
     def inverses_of(self, prime: int) -> NDArray[np.uint32]:
         """(L + 1, 2) 1/prime modulo each prime of Q, with quotients, 0 modulo itself."""
         return self.mod_q.stored([pow(prime, -1, q) if q != prime else 0 for q in self.q])

@@ -25,7 +25,7 @@ _FEATURES = ("PKE", "KEYSWITCH", "LEVELEDSHE", "ADVANCEDSHE", "FHE")
 
 
 def new_context(set_: ParameterSet) -> Context:
-    """A CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
+    """Make a CKKS context of the set's parameters; OpenFHE checks them against the set's security level."""
     return make_context(set_, set_.multiplicative_depth, set_.large_digits)
 
 
@@ -35,7 +35,7 @@ _as_made: dict[tuple[int | str, ...], bytes] = {}
 
 
 def context_bytes(set_: ParameterSet) -> bytes:
-    """The set's context in OpenFHE's binary form, the same in every process."""
+    """Return the set's context in OpenFHE's binary form, the same in every process."""
     key = _choices(set_, set_.multiplicative_depth, set_.large_digits)
     if key not in _as_made:
         new_context(set_)
@@ -43,7 +43,7 @@ def context_bytes(set_: ParameterSet) -> bytes:
 
 
 def checked_context(path: Path, set_: ParameterSet) -> Context:
-    """The set's context, made anew, once the file from someone else is seen to hold the same; OpenFHE never reads it.
+    """Make the set's context anew, once the file from someone else is seen to hold the same; OpenFHE never reads it.
 
     Errors: KeyFolderError if it holds another; EnvironmentFault.
     """
@@ -65,7 +65,7 @@ def _difference(found: bytes, made: bytes) -> str:
 
 
 def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> Context:
-    """A context of the set's parameters, but for the length of its modulus and the number of its digits."""
+    """Make a context of the set's parameters, but for the length of its modulus and the number of its digits."""
     parameters = openfhe.CCParamsCKKSRNS()
     parameters.SetSecurityLevel(getattr(openfhe.SecurityLevel, set_.security))
     parameters.SetRingDim(set_.ring_dimension)
@@ -84,7 +84,7 @@ def make_context(set_: ParameterSet, multiplicative_depth: int, large_digits: in
 
 
 def _choices(set_: ParameterSet, multiplicative_depth: int, large_digits: int) -> tuple[int | str, ...]:
-    """All that one of this program's contexts differs in from another."""
+    """Return all that one of this program's contexts differs in from another."""
     sizes = set_.ring_dimension, set_.first_modulus_bits, set_.scaling_bits, set_.security
     return *sizes, set_.key_distribution, multiplicative_depth, large_digits
 
@@ -109,7 +109,7 @@ def set_up_bootstrapping(context: Context, set_: ParameterSet, slots: int, *, pr
 
 
 def power_of_two_rotations(set_: ParameterSet) -> frozenset[int]:
-    """Those among the keys that bootstrapping of any number of slots needs."""
+    """Return the rotations that bootstrapping of any number of slots needs."""
     return frozenset(1 << i for i in range(set_.full_slots.bit_length() - 1))
 
 
@@ -119,7 +119,7 @@ def clear_rotation_keys() -> None:
 
 
 def held_rotation_keys() -> Mapping[str, object]:
-    """The rotation keys of this process, by tag, to be held again once they have been cleared."""
+    """Return the rotation keys of this process, by tag, to be held again once they have been cleared."""
     return openfhe.CryptoContext.GetAllEvalAutomorphismKeys()
 
 
@@ -136,7 +136,7 @@ def clear_relinearisation_keys() -> None:
 
 
 def write_object(path: Path, obj: object) -> None:
-    """A context, key or ciphertext in OpenFHE's binary form.  Errors: OSError, as of all that write here."""
+    """Write a context, key or ciphertext in OpenFHE's binary form.  Errors: OSError, as of all that write here."""
     _write(path, lambda name: openfhe.SerializeToFile(name, obj, BINARY))
 
 
@@ -145,7 +145,7 @@ def write_relinearisation_key(path: Path, context: Context, key_tag: str) -> Non
 
 
 def write_rotation_keys(path: Path, context: Context, key_tag: str) -> None:
-    """All rotation keys this process holds under a tag."""
+    """Write all rotation keys that this process holds under a tag."""
     _write(path, lambda name: context.SerializeEvalAutomorphismKey(name, BINARY, key_tag))
 
 
@@ -167,11 +167,11 @@ def _write(path: Path, serialise: Callable[[str], bool]) -> None:
 
 
 class _Unwritten(Exception):
-    """OpenFHE says so."""
+    """Says that OpenFHE could not write."""
 
 
 def _copy(source: int, path: Path) -> int:
-    """The number of bytes copied.  Where that fails, closing the pipe is what ends OpenFHE's writing to it."""
+    """Return the number of bytes copied.  Where that fails, closing the pipe is what ends OpenFHE's writing to it."""
     with open(source, "rb", buffering=0) as pipe, open(path, "wb") as file:
         shutil.copyfileobj(pipe, file, _PIPE_BYTES)
         return file.tell()
@@ -211,7 +211,7 @@ def _load(reader: Callable[[str | bytes, object], bool], path: Path) -> None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Of a file that the system does not let us open OpenFHE says no more than that it failed."""
+    """Tell a file that the system does not open from one that OpenFHE cannot read, of which OpenFHE says the same."""
     with os_errors("read", path), open(path, "rb"):
         pass
     with openfhe_errors(lambda reason: KeyFolderError(f"{path} cannot be read: {reason}")):

@@ -1,4 +1,4 @@
-"""Everything of an evaluation with OpenFHE: the folder's keys stage by stage, ciphertexts as bytes, the evaluator."""
+"""OpenFHE's engine: the folder's keys stage by stage, ciphertexts as bytes, the evaluator."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class OpenfheEngine:
         return self._strangers.read(payload, path) if foreign else read_payload(payload, path)
 
     def form(self, payload: bytes) -> None:
-        """A ciphertext knows its own context."""
+        """Return nothing: a ciphertext knows its own context."""
 
     def write(self, x: Ciphertext, form: None) -> bytes:
         return payload_of(x)
@@ -64,7 +64,7 @@ class OpenfheEngine:
         return_freed_memory()
 
     def _enter_stage(self, stage: int) -> None:
-        """Keys are read in a thread of their own while the others encode bootstrapping's transforms."""
+        """Read keys in a thread of their own while the others encode bootstrapping's transforms."""
         self._clear()
         slots = self.set.stage_slots(stage)
         with ThreadPoolExecutor(1) as pool:

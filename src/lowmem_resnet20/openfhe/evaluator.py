@@ -91,7 +91,7 @@ class OpenfheEvaluator:
         return lowered
 
     def answer(self, x: Ciphertext) -> Ciphertext:
-        """The same values on two primes, which hold any logit: what is left to compute with need not be sent."""
+        """Return the same values on two primes, which hold any logit: what is left to compute with need not be sent."""
         return self.context.Compress(x, 2)
 
     def bootstrap(self, x: Ciphertext) -> Ciphertext:
@@ -116,5 +116,5 @@ class OpenfheEvaluator:
         return fresh
 
     def _encode(self, x: Ciphertext, vector: np.ndarray) -> Plaintext:
-        """A plaintext at the level and scale of ``x``."""
+        """Return a plaintext at the level and scale of ``x``."""
         return self.context.MakeCKKSPackedPlaintext(vector, x.GetNoiseScaleDeg(), x.GetLevel(), None, x.GetSlots())

@@ -77,7 +77,7 @@ def _relinearisation_key(context: ClientContext, secret: PrivateKey, chain: Chai
 def _automorphism_key(
     context: ClientContext, secret: PrivateKey, index: int, chain: Chain, folder: Path
 ) -> Iterator[FileKey]:
-    """The key of X -> X^index, taken from OpenFHE into a temporary file."""
+    """Take the key of X -> X^index from OpenFHE into a temporary file, and read it there."""
     with TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary) / "key"
         hold_rotation_keys({secret.GetKeyTag(): context.EvalAutomorphismKeyGen(secret, [index])})

@@ -1,4 +1,4 @@
-"""What only a holder of the secret key can do, and the keys that are made from it.
+"""The secret key: the types that hold it, and the keys that are made from it.
 
 The types here are the client's: no module that the server imports names them.
 """
@@ -50,7 +50,7 @@ class ClientContext(Context, Protocol):
 
 
 def client_context(context: Context) -> ClientContext:
-    """The same context, seen with all that it can do: which of its operations can be used, the keys at hand decide."""
+    """Return the same context, seen with all that it can do: which of that can be used, the keys at hand decide."""
     return cast(ClientContext, context)
 
 
@@ -67,7 +67,7 @@ def make_shared_bootstrapping_keys(context: ClientContext, set_: ParameterSet, s
 
 
 def bootstrapping_rotations(set_: ParameterSet) -> dict[int, frozenset[int]]:
-    """By stage, the rotations that OpenFHE's bootstrapping does with this set's budgets and number of slots.
+    """Return, by stage, the rotations that OpenFHE's bootstrapping does with this set's budgets and number of slots.
 
     They depend on ring, slots, budgets and dim1 alone, so OpenFHE is asked on a modulus as short as can
     be, where a key takes milliseconds.  The throw-away keys are removed.

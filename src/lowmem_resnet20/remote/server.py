@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import naming, raise_told
+from ..errors import raise_told
 from ..files.envelope import Ciphertext
 from ..files.keystore import SERVER, keys_set
-from ..machine.files import private_folder
 from ..network.parameters import ParameterSet
 from ..network.weights import Weights, default_weights_path, load_weights
 from ..progress.display import Progress, Shown, progress_of
-from ..server.request import Evaluation, Job
+from ..server.request import Evaluation
+from ..server.server import as_files
 from .connecting import Access
 from .evaluation import check_service, run_remotely
 
@@ -52,15 +52,10 @@ class RemoteServer:
 
         Errors: CiphertextError, the first of any picture; ServerError, whose hint names the jobs that stay there.
         """
-        ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
-        with private_folder("lowmem-resnet20-") as temporary:
-            jobs = [Job(temporary / f"{i}.ct", temporary / f"{i}.result.ct") for i in range(len(ciphertexts))]
-            for job, ciphertext in zip(jobs, ciphertexts, strict=True):
-                job.ciphertext.write_bytes(ciphertext)
-            with naming({job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}):
-                asked = Evaluation(self.set.number, self._folder, tuple(jobs))
-                for line in run_remotely(self._access, asked, self._progress).pictures:
-                    raise_told(line)
+        with as_files(sent) as jobs:
+            asked = Evaluation(self.set.number, self._folder, tuple(jobs))
+            for line in run_remotely(self._access, asked, self._progress).pictures:
+                raise_told(line)
             return [Ciphertext(job.output.read_bytes()) for job in jobs]
 
 

@@ -1,4 +1,4 @@
-"""What the server asks of an engine: a key folder that has been opened, and what computes with its keys."""
+"""Engines as the server sees them: a key folder that has been opened, and the evaluator that uses its keys."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Engine(Protocol[X]):
     def evaluator(self) -> Evaluator[X]: ...
 
     def read(self, payload: bytes, path: Path, *, foreign: bool) -> X:
-        """A ciphertext from the bytes of ``path``; of a ``foreign`` one, sent by someone else, nothing is believed.
+        """Read a ciphertext from the bytes of ``path``; of a ``foreign`` one, from someone else, nothing is believed.
 
         Errors: CiphertextError; EnvironmentFault.
         """
 
     def form(self, payload: bytes) -> Any:
-        """How the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them is
-        written in that form, whatever others sent."""
+        """Return how the files of whoever sent these bytes begin, which were :meth:`read`: what is computed from them
+        is written in that form, whatever others sent."""
 
     def write(self, x: X, form: Any) -> bytes:
-        """The bytes that :meth:`read` makes the same ciphertext of."""
+        """Return the bytes that :meth:`read` makes the same ciphertext of."""
 
     def write_answer(self, x: X, form: Any) -> bytes:
-        """The same values for the client, on no more primes than they need."""
+        """Return the bytes of the same values for the client, on no more primes than they need."""
 
     def warnings(self) -> list[tuple[str, str]]:
         """Return what the machine lacks and the work goes on without: messages, each with a hint."""

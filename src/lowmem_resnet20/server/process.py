@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from ..errors import ExitCode, Reported, ServerError, error_of
+from ..errors import ExitCode, Reported, ServerError, raise_told
 from ..machine import child
 from ..machine.files import os_fault
 from ..machine.interrupt import on_interrupt
@@ -34,11 +34,14 @@ _SIGNAL_HINTS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class ServerRun:
-    """What one run of the server took, and what it answered.
+    """One run of the server, and its answer.
 
+    seconds: that it took;
     peak_bytes: the most memory it had in RAM, as it says itself (what the system tells of a child starts from the peak
-    of its parent); pictures: its line of JSON for each job, in their order: seconds, peak_bytes, and error, hint and
-    exit_code of one that failed; steps: those it went through, as :class:`..progress.display.Ended`.
+    of its parent);
+    pictures: its line of JSON for each job, in their order: seconds, peak_bytes, and error, hint and exit_code of one
+    that failed;
+    steps: those it went through.
     """
 
     seconds: float
@@ -101,7 +104,9 @@ class ServerProcess:
             self._process.wait()
             raise
         pictures = sorted((line for line in lines if "job" in line), key=lambda line: line["job"])
-        _raise_told(lines)
+        for line in lines:
+            if "job" not in line:  # it cannot evaluate at all
+                raise_told(line)
         _check(self._process.returncode, [line["job"] for line in pictures], len(self._request.jobs))
         steps = [Ended(*step) for line in lines for step in line.get("steps", ())]
         peak_bytes = max((line.get("peak_bytes", 0) for line in pictures), default=0)
@@ -112,7 +117,7 @@ class ServerProcess:
         self._process.kill()
 
     def _hear(self, progress: Progress) -> list[dict[str, Any]]:
-        """What it answers, without its progress, which is shown; what it says on stderr is passed on meanwhile."""
+        """Return what it answers, without its progress, which is shown; what it says on stderr is passed on."""
         server = self._process
         assert server.stdin is not None and server.stdout is not None and server.stderr is not None
         passing_on = threading.Thread(target=self._pass_on, args=(server.stderr, progress), daemon=True)
@@ -135,18 +140,11 @@ class ServerProcess:
 
 
 def _parse(line: str) -> dict[str, Any]:
-    """A line of JSON; whatever a library may have printed between them is passed over."""
+    """Return a line of JSON; whatever a library may have printed between them is passed over."""
     with suppress(ValueError):
         fields = json.loads(line)
         return fields if isinstance(fields, dict) else {}
     return {}
-
-
-def _raise_told(lines: Iterable[dict[str, Any]]) -> None:
-    """The error of a server that said it cannot evaluate at all."""
-    for line in lines:
-        if "error" in line and "job" not in line:
-            raise error_of(line)
 
 
 def _kill_children() -> None:

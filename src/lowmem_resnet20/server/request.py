@@ -1,4 +1,4 @@
-"""What a server process is asked to do, as the line of JSON it is given on its standard input."""
+"""Requests to a server's process: the line of JSON that it is given on its standard input."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to classify.
+    """A picture to classify, or a group of pictures.
 
-    ciphertext: the encrypted picture; output: where its encrypted logits go; checkpoints: a folder for the ciphertexts
-    after each convolution, refresh and ReLU, which only the client can read.
+    ciphertext: the file of the encrypted picture;
+    output: the file that its encrypted logits go to;
+    checkpoints: a folder for the ciphertexts after each convolution, refresh and ReLU, which only the client can read.
     """
 
     ciphertext: Path
@@ -25,9 +26,13 @@ class Job:
 class Evaluation:
     """All the pictures of one run.
 
-    folder: keys/expN, of which the server reads server/ alone; weights: None for the program's own; resume: go on
-    where an evaluation to the same outputs was killed; anyway: though there seems to be too little memory; ray: address
-    of the Ray cluster whose machines evaluate, empty for this machine.
+    set_number: of the parameter set, 0 for that of the keys;
+    folder: keys/expN, of which the server reads server/ alone;
+    jobs: a picture each;
+    weights: the file of them, None for the program's own;
+    resume: go on where an evaluation to the same outputs was killed;
+    anyway: though there seems to be too little memory;
+    ray: address of the Ray cluster whose machines evaluate, empty for this machine.
     """
 
     set_number: int

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CiphertextError, EnvironmentFault, LowmemError, WeightsError, naming, on_one_line
-from ..files.belonging import belonging
-from ..files.envelope import CHECKPOINT, LOGITS, PICTURE, Ciphertext, Facts, read_envelope, write_envelope
+from ..files.envelope import (
+    CHECKPOINT,
+    LOGITS,
+    PICTURE,
+    Ciphertext,
+    Facts,
+    belonging,
+    read_envelope,
+    write_envelope,
+)
 from ..files.group import split
 from ..files.keystore import MANIFEST, SERVER, Manifest, check_coverage, keys_set, open_folder
 from ..files.resume import Unfinished
-from ..machine.files import make_folder, private_folder
+from ..machine.files import make_folder, os_errors, private_folder
 from ..machine.memory import available_bytes
 from ..network.engines import NATIVE, WITH_OPENFHE
 from ..network.evaluator import Incomputable
@@ -34,8 +42,11 @@ from .request import Job
 
 @dataclass
 class Outcome:
-    """What became of a job.  seconds: spent on this picture alone, without what all pictures share; error: why there
-    is no result."""
+    """A job that was evaluated, or could not be.
+
+    seconds: spent on this picture alone, without what all pictures share;
+    error: why there is no result.
+    """
 
     job: Job
     seconds: float = 0.0
@@ -53,11 +64,13 @@ class Server(AbstractContextManager):
     weights: the network's, or the file of them; by default the program's own;
     progress: called with stage and name as each step of an evaluation begins, or a display;
     set_: the parameter set that the keys must be of, or its number; None for any;
-    anyway: though there seems to be less memory than the set needs.
+    anyway: though there seems to be less memory than the set needs;
+    opening: what opens an engine in the place of :func:`open_engine`.
 
     Sets 1 to 4 are evaluated by OpenFHE, which keeps keys process-wide, so one server at a time, and which may end the
-    process on keys that are not what they seem.  The other sets are compiled on their first use on a machine, into
-    the user's cache folder, and have as many threads as the process may use, until :meth:`close`.
+    process on keys that are not what they seem; OMP_NUM_THREADS, which is set where it is not, says its threads.  The
+    other sets are compiled on their first use on a machine, into the user's cache folder, and have as many threads as
+    the process may use, until :meth:`close`.
 
     warnings: what the machine lacks, in messages each with a hint; the work goes on without.
 
@@ -89,12 +102,14 @@ class Server(AbstractContextManager):
         self.scaled, self.belonging = scale(weights, self.set.refresh), belonging(self.set, manifest.keys, weights)
         self.engine = (opening or open_engine)(side, self.set, manifest, self.progress)
         self.warnings = self.engine.warnings()
+        self._closed = False
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of keys, threads and memory."""
+        """Let go of keys, threads and memory: nothing can be evaluated after."""
+        self._closed = True
         self.engine.close()
 
     def evaluate(
@@ -108,21 +123,10 @@ class Server(AbstractContextManager):
         Errors: CiphertextError, EnvironmentFault: the first of any picture; :meth:`evaluate_files` keeps the others'
         results.
         """
-        ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
-        with private_folder("lowmem-resnet20-") as folder:
-            kept = Path(checkpoints) if checkpoints else None
-            several = kept and len(ciphertexts) > 1
-            jobs = [
-                Job(folder / f"{i}.ct", folder / f"{i}.result.ct", kept / f"{i}" if kept and several else kept)
-                for i in range(1, len(ciphertexts) + 1)
-            ]
-            for job, ciphertext in zip(jobs, ciphertexts, strict=True):
-                job.ciphertext.write_bytes(ciphertext)
-            names = {job.ciphertext: str(c.path) for job, c in zip(jobs, ciphertexts, strict=True)}
-            with naming(names):
-                for outcome in self.evaluate_files(jobs):
-                    if outcome.error:
-                        raise outcome.error
+        with as_files(sent, checkpoints) as jobs:
+            for outcome in self.evaluate_files(jobs):
+                if outcome.error:
+                    raise outcome.error
             return [Ciphertext(job.output.read_bytes()) for job in jobs]
 
     def evaluate_files(self, jobs: Sequence[Job], *, resume: bool = False) -> list[Outcome]:
@@ -132,10 +136,12 @@ class Server(AbstractContextManager):
         the network what there is of a picture is kept beside its output (see :mod:`..files.resume`); ``resume`` goes
         on from there, and leaves a picture alone whose result is there.
 
-        Errors: EnvironmentFault of the whole.  What is wrong with one picture is in its outcome, and the others go on.
+        Errors: EnvironmentFault of the whole; ValueError after :meth:`close`.  What is wrong with one picture is in its
+        outcome, and the others go on.
         """
-        progress = self.progress
-        progress.step("keys", "encrypted pictures")
+        if self._closed:
+            raise ValueError("this server is closed")
+        self.progress.step("keys", "encrypted pictures")
         what = "group " if self.set.pictures > 1 else ""
         labels = [f"{what}{i + 1}/{len(jobs)} " if len(jobs) > 1 else "" for i in range(len(jobs))]
         with ExitStack() as held:
@@ -160,8 +166,27 @@ class Server(AbstractContextManager):
                     picture.evaluate(stage)
 
 
+@contextmanager
+def as_files(sent: Ciphertext | Iterable[Ciphertext], checkpoints: str | Path | None = None) -> Iterator[list[Job]]:
+    """Write ciphertexts into a folder for the time of the context, in which errors call them what their owner does.
+
+    Gives a job for each; checkpoints: as of :meth:`Server.evaluate`.
+    """
+    ciphertexts = [sent] if isinstance(sent, Ciphertext) else list(sent)
+    with private_folder("lowmem-resnet20-") as folder:
+        jobs, names = [], {}
+        for i, ciphertext in enumerate(ciphertexts, 1):
+            kept = Path(checkpoints, *([f"{i}"] if len(ciphertexts) > 1 else [])) if checkpoints else None
+            jobs.append(Job(folder / f"{i}.ct", folder / f"{i}.result.ct", kept))
+            with os_errors("write", jobs[-1].ciphertext):
+                jobs[-1].ciphertext.write_bytes(ciphertext)
+            names[jobs[-1].ciphertext] = str(ciphertext.path)
+        with naming(names):
+            yield jobs
+
+
 def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
-    """The engine that a folder's keys are for, if they do what it asks of them.  Only OpenFHE's loads OpenFHE."""
+    """Open the engine that a folder's keys are for, if they do what it asks of them.  Only OpenFHE's loads OpenFHE."""
     check_coverage(folder, manifest, set_)
     if set_.engine == NATIVE:
         return _open_native(folder, set_, manifest, progress)
@@ -180,7 +205,8 @@ def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress:
 
 
 def check_memory(set_: ParameterSet) -> None:
-    """That this process can have the memory the set was measured to take; it would be killed half way."""
+    """Raise EnvironmentFault unless this process can have the memory that the set was measured to take: it would be
+    killed half way."""
     available = available_bytes()
     if available < set_.server_bytes:
         raise EnvironmentFault(
@@ -195,7 +221,7 @@ def _loading(stage: int) -> tuple[str, str]:
 
 
 def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
-    """All that will be shown, in order."""
+    """Return all that will be shown, in order."""
     steps = []
     for stage in sorted(planned.rotations):
         waiting = [picture for picture in pictures if picture.has_work(stage)]
@@ -212,8 +238,12 @@ def _steps(planned: Plan, pictures: Sequence[_Picture]) -> list[Step]:
 class _Picture:
     """One picture, or group of pictures, on its way through the network, whose steps and values it observes.
 
-    label: goes before the stage where there are several jobs; ahead: the parts still to come; state: the
-    ciphertexts so far; picture: id of the encryption; form: what the engine writes its ciphertexts in.
+    label: goes before the stage where there are several jobs;
+    ahead: the parts still to come;
+    state: the ciphertexts so far;
+    picture: id of the encryption;
+    form: of the files that the engine writes its ciphertexts in;
+    unfinished: the folder that keeps the state.
     """
 
     outcome: Outcome
@@ -267,7 +297,7 @@ class _Picture:
         return not self.outcome.error and any(part.stage == stage for part in self.ahead)
 
     def evaluate(self, stage: int) -> None:
-        """The parts of a stage, each kept when it is complete; after the last of all, the result."""
+        """Run the parts of a stage, each kept when it is complete; after the last of all, write the result."""
         assert self.unfinished is not None
         started = time.monotonic()
         while self.ahead and self.ahead[0].stage == stage:
@@ -283,16 +313,16 @@ class _Picture:
         self.outcome.seconds += time.monotonic() - started
 
     def let_go(self) -> None:
-        """Of what is kept beside the output."""
+        """Unlock what is kept beside the output."""
         if self.unfinished is not None:
             self.unfinished.end()
 
     def step(self, stage: str, name: str) -> None:
-        """A step of the network begins."""
+        """Show that a step of the network begins."""
         self.server.progress.step(self.label + stage, name)
 
     def value(self, name: str, x: Any) -> None:
-        """A value of the network, left as a checkpoint where there is a folder."""
+        """Leave a value of the network as a checkpoint, where there is a folder."""
         if self.outcome.job.checkpoints is not None:
             facts = Facts.of(self.server.belonging, CHECKPOINT, self.picture, name)
             payload = self.server.engine.write_answer(x, self.form)

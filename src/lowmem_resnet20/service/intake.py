@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import naming
-from ..files.belonging import belonging
-from ..files.envelope import PICTURE, Belonging, read_envelope
+from ..files.envelope import PICTURE, Belonging, belonging, read_envelope
 from ..files.group import split
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import Weights
