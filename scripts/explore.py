@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native.refreshplan import PLANS, Grouping, RefreshPlan, Steps
+from lowmem_resnet20.native.refresh.refreshplan import PLANS, Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.progress.display import format_bytes

@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, default=Path("keys"))
     parser.add_argument("--record", action="store_true", help="write the figures down, see scripts/measurements.py")
     args = parser.parse_args()
-    from lowmem_resnet20.native.threads import available_processors
+    from lowmem_resnet20.native.kernels.threads import available_processors
 
     threads, origin, taken = available_processors(), Origin.here(OF_AN_EVALUATION), stamp()
     copied, weights, figures = bandwidth(threads), load_weights(default_weights_path()), {}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import lowmem_resnet20
 from lowmem_resnet20.machine.libraries import openfhe_version
-from lowmem_resnet20.native.threads import available_processors
+from lowmem_resnet20.native.kernels.threads import available_processors
 from lowmem_resnet20.network.weights import default_weights_path
 from lowmem_resnet20.progress.display import format_bytes
 

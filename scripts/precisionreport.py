@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.client.precision import LayerPrecision
-from lowmem_resnet20.native.keyplan import key_size
+from lowmem_resnet20.native.keys.keyplan import key_size
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.progress.display import format_bytes, format_seconds

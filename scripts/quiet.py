@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lowmem_resnet20.native.threads import available_processors
+from lowmem_resnet20.native.kernels.threads import available_processors
 
 PROC = Path("/proc")
 #: A process is busy from this part of a core on; a machine is, where what cannot be seen takes twice that.

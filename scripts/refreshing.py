@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from lowmem_resnet20.machine.memory import resident_bytes
-from lowmem_resnet20.native.keyplan import key_bytes, longest, refresh_plan
-from lowmem_resnet20.native.keys import MappedKeys, Order, automorphism
-from lowmem_resnet20.native.order import ORDER, memory_order
-from lowmem_resnet20.native.refreshkeys import refresh_keys
+from lowmem_resnet20.native.kernels.order import ORDER, memory_order
+from lowmem_resnet20.native.keys.keyplan import key_bytes, longest, refresh_plan
+from lowmem_resnet20.native.keys.keys import MappedKeys, Order, automorphism
+from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
@@ -75,11 +75,11 @@ def prepare_openfhe(set_: ParameterSet, slots: int) -> Prepared:
 
 def prepare_native(set_: ParameterSet, slots: int, folder: Path) -> Prepared:
     """The native evaluator's refresh, with keys in ``folder``."""
-    from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
     from lowmem_resnet20.native.evaluator import NativeEvaluator
-    from lowmem_resnet20.native.openfhe_files import read_ciphertext, write_ciphertext
+    from lowmem_resnet20.native.keys.openfhe_files import read_ciphertext, write_ciphertext
     from lowmem_resnet20.native.readiness import make_ready
-    from lowmem_resnet20.native.refresh import Refresh, prepare
+    from lowmem_resnet20.native.refresh.refresh import Refresh, prepare
+    from lowmem_resnet20.native.ring.ciphertext import Ciphertext, NativeArithmetic
 
     plan, n, towers = refresh_plan(set_), set_.ring_dimension, set_.multiplicative_depth + 1
     context = client_context(new_context(set_))

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowmem_resnet20.native.exponential import OVERFLOW, log2_failure
+from lowmem_resnet20.native.refresh.exponential import OVERFLOW, log2_failure
 from lowmem_resnet20.network.engines import ENGINES, NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, WIDE_SETS, ParameterSet
 from lowmem_resnet20.network.resnet20 import plan

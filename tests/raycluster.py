@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import parties
-from lowmem_resnet20.native.compilation import KEPT
+from lowmem_resnet20.native.kernels.compilation import KEPT
 from lowmem_resnet20.native.readiness import make_ready
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.progress.display import Progress, SilentProgress

@@ -26,8 +26,8 @@ from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.files.envelope import LOGITS, PICTURE, Facts, belonging, read_envelope, write_envelope
 from lowmem_resnet20.files.keystore import FileRecord, Manifest
 from lowmem_resnet20.machine.webserver import web_server
-from lowmem_resnet20.native.chain import CHAIN
-from lowmem_resnet20.native.keyplan import key_plan, longest
+from lowmem_resnet20.native.keys.keyplan import key_plan, longest
+from lowmem_resnet20.native.ring.chain import CHAIN
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet

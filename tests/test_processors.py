@@ -21,7 +21,7 @@ import pytest
 
 import parties
 from lowmem_resnet20.client.client import Named
-from lowmem_resnet20.native import exponential
+from lowmem_resnet20.native.refresh import exponential
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, PICTURE_LEVELS, ParameterSet, parameter_set
 from lowmem_resnet20.network.relu import identity_fourier, relu_fourier, relu_series

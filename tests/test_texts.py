@@ -16,7 +16,7 @@ import pytest
 from lowmem_resnet20 import __version__
 from lowmem_resnet20.cli import words
 from lowmem_resnet20.errors import ExitCode, UsageError
-from lowmem_resnet20.native.keyplan import key_size
+from lowmem_resnet20.native.keys.keyplan import key_size
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 
 ROOT = Path(__file__).parents[1]

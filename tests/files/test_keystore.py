@@ -21,8 +21,8 @@ from lowmem_resnet20.files.keystore import (
     open_folder,
     write_manifest,
 )
-from lowmem_resnet20.native.chain import CHAIN
-from lowmem_resnet20.native.keyplan import key_plan, longest
+from lowmem_resnet20.native.keys.keyplan import key_plan, longest
+from lowmem_resnet20.native.ring.chain import CHAIN
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.engines import NATIVE, OPENFHE
 from lowmem_resnet20.network.parameters import PARAMETER_SETS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.machine import controlgroups, memory
-from lowmem_resnet20.native import threads
+from lowmem_resnet20.native.kernels import threads
 
 V2, V1 = "cgroup2 cgroup2 rw", "cgroup cgroup rw,memory"
 V1_CPU = "cgroup cgroup rw,cpu,cpuacct"

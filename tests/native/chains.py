@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowmem_resnet20.native.chain import Chain, Prime
-from lowmem_resnet20.native.clear import ClearArithmetic
-from lowmem_resnet20.native.noise import Noise
+from lowmem_resnet20.native.refresh.clear import ClearArithmetic
+from lowmem_resnet20.native.refresh.noise import Noise
+from lowmem_resnet20.native.ring.chain import Chain, Prime
 
 
 def moduli(towers: int, bits: int = 36) -> list[int]:

@@ -11,9 +11,8 @@ import numpy as np
 import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
-from lowmem_resnet20.native.chain import Chain
-from lowmem_resnet20.native.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.keys import (
+from lowmem_resnet20.native.kernels.order import ORDER, memory_order
+from lowmem_resnet20.native.keys.keys import (
     CONJUGATION,
     RELINEARISATION,
     Order,
@@ -23,7 +22,7 @@ from lowmem_resnet20.native.keys import (
     rotation_name,
     write_keys,
 )
-from lowmem_resnet20.native.openfhe_files import (
+from lowmem_resnet20.native.keys.openfhe_files import (
     FileKey,
     read_chain,
     read_ciphertext,
@@ -31,7 +30,8 @@ from lowmem_resnet20.native.openfhe_files import (
     read_rotation_keys,
     write_ciphertext,
 )
-from lowmem_resnet20.native.order import ORDER, memory_order
+from lowmem_resnet20.native.ring.chain import Chain
+from lowmem_resnet20.native.ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys
 from lowmem_resnet20.openfhe.library import BINARY
 

@@ -12,11 +12,12 @@ import numba
 import numpy as np
 from rings import ring
 
-from lowmem_resnet20.native import bases, elementwise, ntt, readiness
-from lowmem_resnet20.native.chain import Chain, Prime
-from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
+from lowmem_resnet20.native import readiness
+from lowmem_resnet20.native.kernels import bases, elementwise, ntt
 from lowmem_resnet20.native.readiness import make_ready
-from lowmem_resnet20.native.transforms import SlotTransform
+from lowmem_resnet20.native.refresh.transforms import SlotTransform
+from lowmem_resnet20.native.ring.chain import Chain, Prime
+from lowmem_resnet20.native.ring.ciphertext import Ciphertext, NativeArithmetic
 
 KERNELS = (ntt.to_evaluation, ntt.to_coefficients, elementwise.sums, bases.convert)
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from lowmem_resnet20.native.ring import Ring
+from lowmem_resnet20.native.ring.ring import Ring
 
 SMALL_BITS, FIRST_BITS, LARGE_BITS = 28, 29, 60
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lowmem_resnet20.native.embedding import slots_of_coefficients
-from lowmem_resnet20.native.noise import Noise
+from lowmem_resnet20.native.refresh.embedding import slots_of_coefficients
+from lowmem_resnet20.native.refresh.noise import Noise
 
 #: Hamming weight of OpenFHE's secrets.
 WEIGHT = 192

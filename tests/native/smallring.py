@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import openfhe
 
-from lowmem_resnet20.native.chain import Chain
-from lowmem_resnet20.native.openfhe_files import read_chain
+from lowmem_resnet20.native.keys.openfhe_files import read_chain
+from lowmem_resnet20.native.ring.chain import Chain
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys, enable
 from lowmem_resnet20.openfhe.library import BINARY
 

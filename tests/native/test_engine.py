@@ -24,10 +24,10 @@ from lowmem_resnet20.errors import CiphertextError, EnvironmentFault, ExitCode, 
 from lowmem_resnet20.files.envelope import PICTURE, Facts, read_envelope, write_envelope
 from lowmem_resnet20.files.keystore import keys_set, open_folder
 from lowmem_resnet20.native import engine as engine_module
-from lowmem_resnet20.native.chain import Chain, read_chain_file
-from lowmem_resnet20.native.keyplan import key_bytes, key_plan, longest
-from lowmem_resnet20.native.keys import key_path
-from lowmem_resnet20.native.openfhe_files import read_ciphertext
+from lowmem_resnet20.native.keys.keyplan import key_bytes, key_plan, longest
+from lowmem_resnet20.native.keys.keys import key_path
+from lowmem_resnet20.native.keys.openfhe_files import read_ciphertext
+from lowmem_resnet20.native.ring.chain import Chain, read_chain_file
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet

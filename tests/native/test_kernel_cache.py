@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import lowmem_resnet20
-from lowmem_resnet20.native.compilation import KEPT
-from lowmem_resnet20.native.kernelcache import KernelFolder
+from lowmem_resnet20.native.kernels.compilation import KEPT
+from lowmem_resnet20.native.kernels.kernelcache import KernelFolder
 
 PACKAGE = Path(lowmem_resnet20.__file__).parent
 

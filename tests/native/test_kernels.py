@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rings import KINDS, primes, residues, ring, root_of_unity
 
-from lowmem_resnet20.native import bases, ntt
-from lowmem_resnet20.native.memory import CACHE_LINE, aligned, aligned_copy
-from lowmem_resnet20.native.order import ROWS, check_dimension
-from lowmem_resnet20.native.polynomials import INTEGERS, Factor, factors
-from lowmem_resnet20.native.residues import SMALL_LIMIT
-from lowmem_resnet20.native.ring import Ring
+from lowmem_resnet20.native.kernels import bases, ntt
+from lowmem_resnet20.native.kernels.memory import CACHE_LINE, aligned, aligned_copy
+from lowmem_resnet20.native.kernels.order import ROWS, check_dimension
+from lowmem_resnet20.native.kernels.polynomials import INTEGERS, Factor, factors
+from lowmem_resnet20.native.kernels.residues import SMALL_LIMIT
+from lowmem_resnet20.native.ring.ring import Ring
 
 #: Lengths of small primes: as in shipped sets, and as long as they may be.
 BITS = [28, 29]

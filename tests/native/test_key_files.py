@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from smallring import DEPTH, STEPS, small_ring
 
 from lowmem_resnet20.errors import KeyFolderError
-from lowmem_resnet20.native.chain import read_chain_file
-from lowmem_resnet20.native.keys import (
+from lowmem_resnet20.native.kernels.order import permutation
+from lowmem_resnet20.native.keys.keys import (
     CONJUGATION,
     RELINEARISATION,
     Header,
@@ -27,8 +27,8 @@ from lowmem_resnet20.native.keys import (
     write_key,
     write_keys,
 )
-from lowmem_resnet20.native.openfhe_files import read_relinearisation_key, read_rotation_keys
-from lowmem_resnet20.native.order import permutation
+from lowmem_resnet20.native.keys.openfhe_files import read_relinearisation_key, read_rotation_keys
+from lowmem_resnet20.native.ring.chain import read_chain_file
 
 TOWERS = DEPTH + 1
 

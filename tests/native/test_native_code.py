@@ -11,7 +11,7 @@ from pathlib import Path
 import llvmlite.binding
 import pytest
 
-from lowmem_resnet20.native import compilation, threads
+from lowmem_resnet20.native.kernels import compilation, threads
 
 HERE = Path(__file__).parent
 
@@ -96,7 +96,7 @@ def test_processors_are_those_of_the_affinity():
     code = (
         "import os\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from lowmem_resnet20.native.threads import *\n"
+        "from lowmem_resnet20.native.kernels.threads import *\n"
         "print(available_processors())"
     )
     assert python(code).stdout == "1\n"

@@ -13,12 +13,13 @@ from compared import compared
 from smallring import serialised
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native import bases, exponential
-from lowmem_resnet20.native.ciphertext import Ciphertext, NativeArithmetic
-from lowmem_resnet20.native.encoding import Encoder
-from lowmem_resnet20.native.memory import aligned
-from lowmem_resnet20.native.ring import Ring
-from lowmem_resnet20.native.transforms import SlotTransform
+from lowmem_resnet20.native.kernels import bases
+from lowmem_resnet20.native.kernels.memory import aligned
+from lowmem_resnet20.native.refresh import exponential
+from lowmem_resnet20.native.refresh.transforms import SlotTransform
+from lowmem_resnet20.native.ring.ciphertext import Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.ring.encoding import Encoder
+from lowmem_resnet20.native.ring.ring import Ring
 
 DEPTH, SLOTS = 10, 256
 #: 11 towers: digits of 6 and 5, and of 4, 4 and 3, on rings whose rows and columns are as many or not.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from schemenoise import WEIGHT, SchemeNoise
 
-from lowmem_resnet20.native.embedding import coefficients_of_slots
-from lowmem_resnet20.native.noise import Noise
+from lowmem_resnet20.native.refresh.embedding import coefficients_of_slots
+from lowmem_resnet20.native.refresh.noise import Noise
 
 RING, SPECIAL = 1 << 12, 7
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from smallring import DEPTH, LOG2_DIMENSION, SLOTS, STEPS, insecure_context, serialised, small_ring
 
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError
-from lowmem_resnet20.native import openfhe_files
-from lowmem_resnet20.native.archive import Reader
-from lowmem_resnet20.native.openfhe_files import (
+from lowmem_resnet20.native.keys import openfhe_files
+from lowmem_resnet20.native.keys.archive import Reader
+from lowmem_resnet20.native.keys.openfhe_files import (
     read_chain,
     read_ciphertext,
     read_relinearisation_key,
@@ -314,8 +314,6 @@ def test_random_bytes_are_refused(small, data):
 
 
 def test_files_are_read_without_openfhe():
-    program = (
-        "import sys, lowmem_resnet20.native.openfhe_files, lowmem_resnet20.native.keys; print('openfhe' in sys.modules)"
-    )
+    program = "import sys, lowmem_resnet20.native.keys.openfhe_files, lowmem_resnet20.native.keys.keys; print('openfhe' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

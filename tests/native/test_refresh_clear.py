@@ -8,12 +8,12 @@ from chains import clear_arithmetic, worst
 from schemenoise import Overflows, SchemeNoise
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native import exponential
-from lowmem_resnet20.native.keyplan import refresh_plan
-from lowmem_resnet20.native.keys import CONJUGATION, RELINEARISATION
-from lowmem_resnet20.native.refresh import Refresh, prepare
-from lowmem_resnet20.native.refreshkeys import refresh_keys
-from lowmem_resnet20.native.refreshplan import (
+from lowmem_resnet20.native.keys.keyplan import refresh_plan
+from lowmem_resnet20.native.keys.keys import CONJUGATION, RELINEARISATION
+from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
+from lowmem_resnet20.native.refresh import exponential
+from lowmem_resnet20.native.refresh.refresh import Refresh, prepare
+from lowmem_resnet20.native.refresh.refreshplan import (
     FEWEST_KEYS,
     FEWEST_KEYS_ALL_SLOTS,
     LEAST_TIME,

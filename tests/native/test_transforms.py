@@ -5,8 +5,8 @@ import pytest
 from chains import clear_arithmetic, worst
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native.embedding import coefficients_of_slots, slots_of_coefficients
-from lowmem_resnet20.native.transforms import (
+from lowmem_resnet20.native.refresh.embedding import coefficients_of_slots, slots_of_coefficients
+from lowmem_resnet20.native.refresh.transforms import (
     apply_by_horner,
     coefficients_to_slots,
     multiply,

@@ -7,9 +7,9 @@ import openfhe
 import pytest
 
 from lowmem_resnet20.errors import PlanError, UsageError
-from lowmem_resnet20.native.keyplan import key_plan
-from lowmem_resnet20.native.openfhe_files import read_chain
-from lowmem_resnet20.native.refreshplan import PLANS
+from lowmem_resnet20.native.keys.keyplan import key_plan
+from lowmem_resnet20.native.keys.openfhe_files import read_chain
+from lowmem_resnet20.native.refresh.refreshplan import PLANS
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, WIDE_SETS, parameter_set

@@ -19,8 +19,8 @@ from lowmem_resnet20.client import Client
 from lowmem_resnet20.errors import CiphertextError
 from lowmem_resnet20.files.envelope import CHECKPOINT, LOGITS, Facts, sealed
 from lowmem_resnet20.files.keystore import open_folder
-from lowmem_resnet20.native.chain import Chain
-from lowmem_resnet20.native.openfhe_files import FileCiphertext, read_chain, read_ciphertext
+from lowmem_resnet20.native.keys.openfhe_files import FileCiphertext, read_chain, read_ciphertext
+from lowmem_resnet20.native.ring.chain import Chain
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
 from lowmem_resnet20.openfhe.context import context_bytes
 from lowmem_resnet20.progress.display import SilentProgress

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native.keyplan import refresh_plan
+from lowmem_resnet20.native.keys.keyplan import refresh_plan
 from miniature import INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, INSECURE_SET
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

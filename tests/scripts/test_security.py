@@ -11,10 +11,10 @@ import numpy as np
 import openfhe
 import pytest
 
-from lowmem_resnet20.native import openfhe_files
-from lowmem_resnet20.native.archive import Reader
-from lowmem_resnet20.native.chain import Chain
-from lowmem_resnet20.native.openfhe_files import FileKey, read_chain
+from lowmem_resnet20.native.keys import openfhe_files
+from lowmem_resnet20.native.keys.archive import Reader
+from lowmem_resnet20.native.keys.openfhe_files import FileKey, read_chain
+from lowmem_resnet20.native.ring.chain import Chain
 from lowmem_resnet20.openfhe.context import clear_rotation_keys, new_context, write_rotation_keys
 from lowmem_resnet20.openfhe.library import BINARY
 from lowmem_resnet20.openfhe.native_keys import _automorphism_key

@@ -86,7 +86,7 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
 
 def _without_a_word(printer: Printer) -> None:
     """Classify the first of the program's pictures in set 6: with the keys in keys/exp6, or with some for this run."""
-    from ..native.keyplan import key_bytes, key_plan, longest
+    from ..native.keys.keyplan import key_bytes, key_plan, longest
     from ..network.parameters import parameter_set
 
     request = words.parse(_FIRST.split())

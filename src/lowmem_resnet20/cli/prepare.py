@@ -23,7 +23,7 @@ def generate_keys(request: Request, printer: Printer) -> None:
 def make_keys(request: Request, printer: Printer) -> float:
     """Make keys, and return the seconds that it took.  This process leaves no core dump from here on."""
     from ..client import generate_keys
-    from ..native.keyplan import key_size
+    from ..native.keys.keyplan import key_size
     from ..network.parameters import parameter_set
 
     set_, folder = parameter_set(request.set_number, request.engine), key_folder(request)

@@ -19,9 +19,9 @@ from ..files.keystore import (
 )
 from ..machine.files import atomic_write, check_space, new_folder
 from ..machine.memory import return_freed_memory
-from ..native.keyplan import key_bytes, key_plan, longest
-from ..native.keys import Order
-from ..native.order import ORDER, memory_order
+from ..native.kernels.order import ORDER, memory_order
+from ..native.keys.keyplan import key_bytes, key_plan, longest
+from ..native.keys.keys import Order
 from ..network.engines import NATIVE
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.resnet20 import plan

@@ -40,7 +40,7 @@ What an evaluation is made of:
     evaluator         what the network's layers ask for
     engine            a key folder, opened
 
-Polynomials are in evaluation form, towers x N, in the order that :mod:`.order` describes: float64 modulo the primes of
+Polynomials are in evaluation form, towers x N, in the order that :mod:`.kernels.order` describes: float64 modulo the primes of
 Q, uint64 modulo the special primes of P.
 """
 

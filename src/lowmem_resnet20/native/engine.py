@@ -1,7 +1,7 @@
 """The native engine: keys stage by stage, ciphertexts as bytes, the evaluator.
 
 It holds what a server may: no secret, and no OpenFHE.  What a stranger sends is parsed within bounds (see
-:mod:`.openfhe_files`).
+:mod:`.keys.openfhe_files`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from ..errors import CiphertextError, KeyFolderError
 from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
-from .arithmetic import SCALE_TOLERANCE
-from .chain import CHAIN, Chain, read_chain_file
-from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
-from .compilation import complaints
 from .evaluator import NativeEvaluator
-from .keyplan import key_plan, refresh_plan
-from .keys import RELINEARISATION, MappedKeys, NativeKey, automorphism, key_path
-from .openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
-from .order import ORDER
+from .kernels.compilation import complaints
+from .kernels.order import ORDER
+from .keys.keyplan import key_plan, refresh_plan
+from .keys.keys import RELINEARISATION, MappedKeys, NativeKey, automorphism, key_path
+from .keys.openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
 from .readiness import make_ready
-from .refresh import Refresh, prepare
+from .refresh.refresh import Refresh, prepare
+from .ring.arithmetic import SCALE_TOLERANCE
+from .ring.chain import CHAIN, Chain, read_chain_file
+from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 
 
 class _ByAutomorphism(Mapping[int, NativeKey]):

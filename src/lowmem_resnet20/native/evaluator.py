@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import PlanError
 from ..network.evaluator import VectorOf
 from ..network.parameters import ParameterSet
-from .ciphertext import Ciphertext, NativeArithmetic
-from .refresh import Refresh
+from .refresh.refresh import Refresh
+from .ring.ciphertext import Ciphertext, NativeArithmetic
 
 #: Towers that hold any logit, with nothing to compute on left.
 ANSWER_TOWERS = 2

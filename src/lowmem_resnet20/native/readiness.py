@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .chain import Chain, Prime
-from .ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
-from .compilation import compile_once, is_compiled
-from .memory import aligned
-from .slottransform import SlotTransform
+from .kernels.compilation import compile_once, is_compiled
+from .kernels.memory import aligned
+from .ring.chain import Chain, Prime
+from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
+from .ring.slottransform import SlotTransform
 
 #: Any primes of the right sizes will do, in the smallest ring.
 _CHAIN = Chain(
@@ -25,7 +25,7 @@ _CHAIN = Chain(
 
 @dataclass(frozen=True)
 class _Key:
-    """A :class:`.keyswitch.SwitchingKey` of zeros."""
+    """A :class:`.ring.keyswitch.SwitchingKey` of zeros."""
 
     automorphism: int
     small: NDArray[np.uint32]

@@ -33,7 +33,7 @@ LOG2_QP_LIMIT = {15: 881, 16: 1747, 17: 3523}
 #: Bits of OpenFHE's special primes P for hybrid key switching.
 SPECIAL_PRIME_BITS = 60
 #: Bits of the first prime, and of the others, that the native evaluator takes at most: OpenFHE chooses the first below
-#: its power of two and the others around theirs, and all have to lie below 2^30 (:mod:`..native.residues`).
+#: its power of two and the others around theirs, and all have to lie below 2^30 (:mod:`..native.kernels.residues`).
 NATIVE_BITS = 30, 29
 #: Levels that gathering the strided result of a downsampling convolution consumes.
 GATHER_LEVELS = 3
@@ -233,7 +233,7 @@ class ParameterSet:
         return "SPARSE_TERNARY" if self.engine == NATIVE else "SPARSE_ENCAPSULATED"
 
     def summary(self, key_size: str) -> str:
-        """The set on a few lines, for the terminal.  key_size: of a rotation key, see :mod:`..native.keyplan`."""
+        """The set on a few lines, for the terminal.  key_size: of a rotation key, see :mod:`..native.keys.keyplan`."""
         budget = ", ".join(map(str, self.level_budget))
         primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
         refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {self.refresh.modular_levels} modular)"

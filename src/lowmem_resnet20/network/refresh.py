@@ -32,7 +32,7 @@ SERIES_LEVELS = ((5, 3), (13, 4), (27, 5), (59, 6), (119, 7), (247, 8))
 #: Levels that removing the multiples of the first modulus takes, for sparse-encapsulated secrets: by approximate
 #: modular reduction in bootstrapping, by the complex exponential in a functional refresh.
 MODULAR_LEVELS = 10
-#: The same in the native evaluator's refresh, where there are more of them: see :mod:`..native.exponential`.
+#: The same in the native evaluator's refresh, where there are more of them: see :mod:`..native.refresh.exponential`.
 NATIVE_MODULAR_LEVELS = 9
 
 
@@ -178,7 +178,7 @@ class FunctionalRefresh:
 class NativeRefresh(FunctionalRefresh):
     """The same function by the native evaluator, whose series of degree below 2^k take k levels.
 
-    transforms: how coefficients-to-slots and back are split and applied: :data:`..native.refreshplan.PLANS`.
+    transforms: how coefficients-to-slots and back are split and applied: :data:`..native.refresh.refreshplan.PLANS`.
     """
 
     transforms: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CiphertextError
-from ..native.openfhe_files import read_chain, read_ciphertext, read_form, write_ciphertext
+from ..native.keys.openfhe_files import read_chain, read_ciphertext, read_form, write_ciphertext
 from .library import BINARY, Ciphertext, Context, PublicKey, openfhe, openfhe_errors
 
 
@@ -24,7 +24,7 @@ class Strangers:
     """Reads what someone else has sent.
 
     OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So the
-    bytes are parsed and checked here (see :mod:`..native.openfhe_files`), and what OpenFHE reads is written anew, of
+    bytes are parsed and checked here (see :mod:`..native.keys.openfhe_files`), and what OpenFHE reads is written anew, of
     residues below their primes and of the beginning of a ciphertext of one's own.
     """
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import EnvironmentFault, on_one_line
 from ..machine.libraries import loading_hint
-from ..native.threads import available_processors
+from ..native.kernels.threads import available_processors
 
 # OpenMP itself sees no quota of a control group.
 os.environ.setdefault("OMP_NUM_THREADS", str(available_processors()))

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..errors import PlanError
-from .arithmetic import SCALE_TOLERANCE, VectorOf
-from .chain import Chain
+from ...errors import PlanError
+from ..keys.keys import CONJUGATION, RELINEARISATION, rotation_name
+from ..ring.arithmetic import SCALE_TOLERANCE, VectorOf
+from ..ring.chain import Chain
+from ..ring.slottransform import SlotTransform
 from .embedding import coefficients_of_slots, slots_of_coefficients
-from .keys import CONJUGATION, RELINEARISATION, rotation_name
 from .noise import Noise
-from .slottransform import SlotTransform
 
 #: What sums of vectors begin with.
 _ZERO = np.zeros(())
@@ -36,9 +36,9 @@ class ClearText:
 
 @dataclass
 class ClearArithmetic:
-    """:class:`.arithmetic.Arithmetic` on :class:`ClearText`.
+    """:class:`..ring.arithmetic.Arithmetic` on :class:`ClearText`.
 
-    keys: by name (see :mod:`.keys`), the most towers each was used at; operations: how often each was done, by name
+    keys: by name (see :mod:`..keys.keys`), the most towers each was used at; operations: how often each was done, by name
     and towers (also modulo P, where the name says QP).
     """
 

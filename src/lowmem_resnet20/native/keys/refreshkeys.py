@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .chain import Chain, Prime
-from .clear import ClearArithmetic, ClearText
-from .refresh import Refresh, prepare
-from .refreshplan import RefreshPlan
+from ..refresh.clear import ClearArithmetic, ClearText
+from ..refresh.refresh import Refresh, prepare
+from ..refresh.refreshplan import RefreshPlan
+from ..ring.chain import Chain, Prime
 
 
 def refresh_keys(plan: RefreshPlan, ring_dimension: int, slots: int, towers: int, degree: int) -> dict[str, int]:

@@ -17,21 +17,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..machine.memory import cached_method
-from . import bases, ntt
+from ...machine.memory import cached_method
+from ..kernels import bases, ntt
+from ..kernels.memory import aligned
+from ..kernels.order import check_dimension, memory_order, permutation
+from ..kernels.polynomials import UNPERMUTED, Factor, Polynomials
+from ..kernels.residues import LARGE_RANGE, MOST_LARGE_TERMS, SMALL_LIMIT
+from ..kernels.threads import Workers, available_processors
 from .chain import Chain
-from .memory import aligned
-from .order import check_dimension, memory_order, permutation
-from .polynomials import UNPERMUTED, Factor, Polynomials
-from .residues import LARGE_RANGE, MOST_LARGE_TERMS, SMALL_LIMIT
-from .threads import Workers, available_processors
 
 
 class Raising(NamedTuple):
     """What raising the digits of a polynomial of so many towers needs.
 
     digits: the towers of each, the last one perhaps of fewer; own: (digits, towers) whether a tower is a digit's;
-    inverse: the inverse transform's tables with the factors that make y of x (:mod:`.bases`); to_q, to_p: the
+    inverse: the inverse transform's tables with the factors that make y of x (:mod:`..kernels.bases`); to_q, to_p: the
     conversions' constants."""
 
     digits: tuple[slice, ...]
@@ -58,7 +58,7 @@ class Ring:
     """dimension: N = 2^10 .. 2^16; q, p: primes of Q and P; q_roots, p_roots: OpenFHE's roots of unity of order 2N
     modulo each; digit_towers: towers of a digit of key switching; threads: of all operations.
 
-    Errors: ValueError for primes beyond :mod:`.residues`' bounds.
+    Errors: ValueError for primes beyond :mod:`..kernels.residues`' bounds.
     """
 
     dimension: int

@@ -30,10 +30,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import KeyFolderError
-from .chain import Chain
+from ...errors import KeyFolderError
+from ..kernels.threads import available_processors
+from ..ring.chain import Chain
 from .openfhe_files import FileKey
-from .threads import available_processors
 
 FORMAT = 2
 SUFFIX = ".key"

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.polynomial import chebyshev, polynomial
 
-from ..errors import PlanError
-from .arithmetic import Arithmetic, X
+from ...errors import PlanError
+from ..ring.arithmetic import Arithmetic, X
 
 #: Degrees that linear combinations reach: p_3 is the last polynomial made beside p_1, p_2, p_4, p_8 ..
 MOST_LINEAR = 3

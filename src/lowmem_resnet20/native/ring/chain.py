@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import KeyFolderError
+from ...errors import KeyFolderError
 
 #: A key folder's file of it.
 CHAIN = "chain.json"

@@ -5,7 +5,7 @@ does it and with the same residues:
 
 1. ModUp: each digit of the polynomial, modulo all of QP, back in evaluation form;
 2. inner products of the digits with a key's halves b and a, modulo QP, under the key's automorphism;
-3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`.bases`).
+3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`..kernels.bases`).
 
 The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one
 ciphertext share step 1; sums of results can share step 3 (:class:`Extended`)."""
@@ -20,16 +20,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PlanError
-from .memory import aligned
-from .polynomials import Factor, Products, factors, rows
+from ...errors import PlanError
+from ..kernels.memory import aligned
+from ..kernels.polynomials import Factor, Products, factors, rows
 from .ring import Ring
 
 _BOTH = slice(0, 2)
 
 
 class SwitchingKey(Protocol):
-    """A key as kernels read it: cut to the towers it is used at, in this wing's order (:class:`.keys.NativeKey` is
+    """A key as kernels read it: cut to the towers it is used at, in this wing's order (:class:`..keys.keys.NativeKey` is
     one).
 
     automorphism: g of X -> X^g that results are put under, 1 for relinearisation.  small: uint32 (2, digits, towers,

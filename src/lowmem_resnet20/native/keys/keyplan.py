@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from ..network.engines import OPENFHE
-from ..network.parameters import ParameterSet
-from ..network.refresh import NativeRefresh
-from ..network.resnet20 import plan
+from ...network.engines import OPENFHE
+from ...network.parameters import ParameterSet
+from ...network.refresh import NativeRefresh
+from ...network.resnet20 import plan
+from ..refresh.refreshplan import PLANS, RefreshPlan
 from .keys import HEADER_BYTES, rotation_name
 from .refreshkeys import refresh_keys
-from .refreshplan import PLANS, RefreshPlan
 
 
 def refresh_plan(set_: ParameterSet) -> RefreshPlan:

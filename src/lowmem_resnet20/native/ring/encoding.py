@@ -6,7 +6,7 @@ transform is done in OpenFHE's order of operations, so that rounding agrees; its
 
 The polynomial in Y is transformed as a ring element of dimension 2n, with psi^(N/2n) for psi.  In the ring of
 dimension N its value at position i of OpenFHE's order is the one at position i >> shift, 2^shift = N/2n: equal
-vectors are neighbours in memory, and one of them is kept (:mod:`.elementwise`)."""
+vectors are neighbours in memory, and one of them is kept (:mod:`..kernels.elementwise`)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PlanError
-from .compilation import compiled
-from .intrinsics import take
-from .memory import aligned
-from .order import ROWS, SMALLEST, bit_reversed, memory_order
-from .polynomials import INTEGERS, UNPERMUTED, Factor, Polynomials, factors
+from ...errors import PlanError
+from ..kernels.compilation import compiled
+from ..kernels.intrinsics import take
+from ..kernels.memory import aligned
+from ..kernels.order import ROWS, SMALLEST, bit_reversed, memory_order
+from ..kernels.polynomials import INTEGERS, UNPERMUTED, Factor, Polynomials, factors
 from .ring import Ring
 
 #: Of the positions in a vector all are different in a ring of this part of the whole, and no smaller.

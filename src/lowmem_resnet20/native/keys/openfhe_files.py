@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CiphertextError, KeyFolderError, LowmemError
+from ...errors import CiphertextError, KeyFolderError, LowmemError
+from ..ring.chain import Chain, Prime
 from .archive import Malformed, Reader, Writer
-from .chain import Chain, Prime
 from .openfhe_objects import (
     Basis,
     Polynomial,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PlanError
+from ...errors import PlanError
+from ..kernels.memory import aligned, aligned_copy
+from ..kernels.polynomials import Factor
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .kept import KeepingEncoder
 from .keyswitch import Extended, KeySwitcher, SwitchingKey
-from .memory import aligned, aligned_copy
-from .polynomials import Factor
 from .ring import Ring
 from .slottransform import SlotTransform
 

@@ -26,10 +26,10 @@ from functools import reduce
 
 import numpy as np
 
-from ..errors import PlanError
-from .arithmetic import Arithmetic, X
+from ...errors import PlanError
+from ..ring.arithmetic import Arithmetic, X
+from ..ring.slottransform import SlotTransform
 from .embedding import slot_exponents
-from .slottransform import SlotTransform
 
 Diagonals = Mapping[int, np.ndarray]
 #: Rotations held by :func:`apply_by_horner`: some tens of MiB each at the top of the chain.
@@ -124,7 +124,7 @@ def split(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tupl
 
 
 def apply_by_horner(ev: Arithmetic[X], x: X, transform: SlotTransform, scale: float) -> X:
-    """As :meth:`.arithmetic.Arithmetic.transform`, with two keys: baby steps one after the other, giant steps by
+    """As :meth:`..ring.arithmetic.Arithmetic.transform`, with two keys: baby steps one after the other, giant steps by
     Horner's rule, both by one step each."""
     sums = _inner_sums(ev, x, transform, scale)
     total = sums[-1]

@@ -17,7 +17,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from ..machine.variables import AVX2, VECTORS, misunderstood, only_avx2
+from ...machine.variables import AVX2, VECTORS, misunderstood, only_avx2
 from .kernelcache import KeptKernel, KernelFolder
 
 #: numba's settings, which have no types.

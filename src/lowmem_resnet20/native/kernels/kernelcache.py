@@ -21,7 +21,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from ..machine.cachehome import cache_home, make_private_folder
+from ...machine.cachehome import cache_home, make_private_folder
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.controlgroups import processors_granted
-from ..machine.variables import threads_asked
+from ...machine.controlgroups import processors_granted
+from ...machine.variables import threads_asked
 from .memory import aligned
 
 

@@ -19,9 +19,9 @@ from functools import cache
 
 import numpy as np
 
-from ..network.relu import least_squares
-from . import series
-from .arithmetic import Arithmetic, X
+from ...network.relu import least_squares
+from ..refresh import series
+from ..ring.arithmetic import Arithmetic, X
 
 #: Bound on a coefficient after raising, in units of q_0: 9.6 of the deviations that it has under a secret of Hamming
 #: weight 192.  See :func:`log2_failure`.
@@ -53,7 +53,7 @@ def log2_failure(weight: int = 192, overflow: int = OVERFLOW) -> float:
 def coefficients() -> tuple[complex, ...]:
     """Chebyshev coefficients, in x, of exp(2 pi i UNIT x / 2^DOUBLINGS): cosine even, sine odd.
 
-    They are fitted in extended precision, so that they are the same on any processor (see :mod:`..network.relu`).
+    They are fitted in extended precision, so that they are the same on any processor (see :mod:`...network.relu`).
     """
     t = OVERFLOW * np.cos((np.arange(_POINTS, dtype=np.longdouble) + 0.5) * (np.pi / 2 / _POINTS))
     weight = np.maximum(np.exp(-((t / DEVIATION) ** 2) / 2), LEAST_WEIGHT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import PlanError
-from . import exponential, series
+from ...errors import PlanError
+from ..refresh import exponential, series
 
 
 class Steps(Enum):

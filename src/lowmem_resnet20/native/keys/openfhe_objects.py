@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..ring.chain import LARGEST_DIMENSION, MOST_PRIMES, SMALLEST_DIMENSION, Chain, Prime
 from .archive import DECLARED, Malformed, Reader, Writer
-from .chain import LARGEST_DIMENSION, MOST_PRIMES, SMALLEST_DIMENSION, Chain, Prime
 
 _EVALUATION_FORMAT = 0
 _HYBRID, _FLEXIBLEAUTO = 2, 2
