@@ -15,8 +15,9 @@ import numpy as np
 from lowmem_resnet20.machine.memory import resident_bytes
 from lowmem_resnet20.native.kernels.order import ORDER, memory_order
 from lowmem_resnet20.native.keys.keyplan import key_bytes, longest, refresh_plan
-from lowmem_resnet20.native.keys.keys import MappedKeys, Order, automorphism
+from lowmem_resnet20.native.keys.keys import MappedKeys, Order
 from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
+from lowmem_resnet20.native.ring.keynames import automorphism
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.openfhe.ciphertexts import payload_of

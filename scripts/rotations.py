@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.native.keys.keyplan import key_bytes, key_plan, longest, refresh_plan
-from lowmem_resnet20.native.keys.keys import rotation_step
 from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
+from lowmem_resnet20.native.ring.keynames import rotation_step
 from lowmem_resnet20.network.clear import Planned, PlanningEvaluator, signed
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set

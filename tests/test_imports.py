@@ -43,6 +43,19 @@ def test_imports_run_one_way(name):
         assert inside or FLOOR[wing(imported)] > above, imported
 
 
+#: The folders of ``native``, from the top down; below all other modules there.
+NATIVE = ("keys", "refresh", "ring", "kernels")
+
+
+@pytest.mark.parametrize("name", [name for name in module_names() if name.startswith("native.")])
+def test_imports_between_the_folders_of_native_run_one_way(name):
+    floors = {folder: floor for floor, folder in enumerate(NATIVE)}
+    above, *found = (
+        floors.get(module.split(".")[1], -1) for module in (name, *imports_of(name)) if module.startswith("native.")
+    )
+    assert all(floor >= above for floor in found)
+
+
 def test_one_module_imports_openfhe():
     found = {name for name in module_names() for node in ast.walk(tree(name)) if "openfhe" in imported_names(node)}
     assert found == {"openfhe.library"}

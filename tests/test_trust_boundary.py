@@ -20,8 +20,9 @@ import lowmem_resnet20
 import parties
 from imports import loaded_modules, module_names, tree
 from lowmem_resnet20.native.kernels.order import ORDER, memory_order
-from lowmem_resnet20.native.keys.keys import CONJUGATION, RELINEARISATION, Order, automorphism
+from lowmem_resnet20.native.keys.keys import Order
 from lowmem_resnet20.native.ring.chain import read_chain_file
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION, automorphism
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.server.request import Evaluation, Job
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights

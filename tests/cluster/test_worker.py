@@ -103,7 +103,7 @@ import os, sys
 assert not {"numba", "openfhe"} & set(sys.modules)
 os.sched_getaffinity = lambda _: set(range(8))
 Worker(3)
-from lowmem_resnet20.native import threads
+from lowmem_resnet20.native.kernels import threads
 threads.processors_granted = lambda: []
 assert threads.available_processors() == 3 and os.environ["OMP_NUM_THREADS"] == "3"
 for text, found in (("64", 8), ("0", 8), ("", 8), ("many", 8), ("1", 1)):

@@ -12,16 +12,7 @@ import openfhe
 from smallring import SLOTS, insecure_context, serialised
 
 from lowmem_resnet20.native.kernels.order import ORDER, memory_order
-from lowmem_resnet20.native.keys.keys import (
-    CONJUGATION,
-    RELINEARISATION,
-    Order,
-    automorphism,
-    key_path,
-    open_key,
-    rotation_name,
-    write_keys,
-)
+from lowmem_resnet20.native.keys.keys import Order, key_path, open_key, write_keys
 from lowmem_resnet20.native.keys.openfhe_files import (
     FileKey,
     read_chain,
@@ -32,6 +23,7 @@ from lowmem_resnet20.native.keys.openfhe_files import (
 )
 from lowmem_resnet20.native.ring.chain import Chain
 from lowmem_resnet20.native.ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION, automorphism, rotation_name
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys
 from lowmem_resnet20.openfhe.library import BINARY
 

@@ -14,21 +14,10 @@ from smallring import DEPTH, STEPS, small_ring
 
 from lowmem_resnet20.errors import KeyFolderError
 from lowmem_resnet20.native.kernels.order import permutation
-from lowmem_resnet20.native.keys.keys import (
-    CONJUGATION,
-    RELINEARISATION,
-    Header,
-    MappedKeys,
-    Order,
-    automorphism,
-    mapped_file,
-    open_key,
-    rotation_name,
-    write_key,
-    write_keys,
-)
+from lowmem_resnet20.native.keys.keys import Header, MappedKeys, Order, mapped_file, open_key, write_key, write_keys
 from lowmem_resnet20.native.keys.openfhe_files import read_relinearisation_key, read_rotation_keys
 from lowmem_resnet20.native.ring.chain import read_chain_file
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION, automorphism, rotation_name
 
 TOWERS = DEPTH + 1
 

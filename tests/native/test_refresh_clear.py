@@ -9,7 +9,6 @@ from schemenoise import Overflows, SchemeNoise
 
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native.keys.keyplan import refresh_plan
-from lowmem_resnet20.native.keys.keys import CONJUGATION, RELINEARISATION
 from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refresh import exponential
 from lowmem_resnet20.native.refresh.refresh import Refresh, prepare
@@ -22,6 +21,7 @@ from lowmem_resnet20.native.refresh.refreshplan import (
     RefreshPlan,
     Steps,
 )
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.refresh import NATIVE_MODULAR_LEVELS

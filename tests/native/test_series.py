@@ -5,9 +5,9 @@ import pytest
 from chains import clear_arithmetic, worst
 from numpy.polynomial import chebyshev, polynomial
 
-from lowmem_resnet20.native.keys.keys import RELINEARISATION
 from lowmem_resnet20.native.refresh import series
 from lowmem_resnet20.native.refresh.series import Chebyshev, Powers, decompose, evaluate
+from lowmem_resnet20.native.ring.keynames import RELINEARISATION
 
 RING, TOWERS = 64, 9
 BASES = [(Chebyshev(), chebyshev.chebval), (Powers(), polynomial.polyval)]

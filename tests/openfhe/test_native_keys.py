@@ -8,8 +8,9 @@ import pytest
 from smallring import DEPTH, insecure_context
 
 from lowmem_resnet20.errors import KeyFolderError
-from lowmem_resnet20.native.keys.keys import CONJUGATION, RELINEARISATION, Order, key_path, open_key, rotation_name
+from lowmem_resnet20.native.keys.keys import Order, key_path, open_key
 from lowmem_resnet20.native.ring.chain import read_chain_file
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION, rotation_name
 from lowmem_resnet20.openfhe.context import held_rotation_keys
 from lowmem_resnet20.openfhe.native_keys import CHAIN, make_native_keys
 

@@ -8,7 +8,7 @@ import pytest
 
 from lowmem_resnet20.client import keys as keygeneration
 from lowmem_resnet20.native.keys.keyplan import key_bytes, key_plan, longest
-from lowmem_resnet20.native.keys.keys import rotation_step
+from lowmem_resnet20.native.ring.keynames import rotation_step
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

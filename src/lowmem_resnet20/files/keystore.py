@@ -2,7 +2,7 @@
 
 client/: context, public key, secret key.  server/: context, public key, relinearisation key and rotation keys.
 OpenFHE's rotation keys are divided by the stages that use them, so that each is stored once and a stage loads no other;
-native keys have a file each, and the chain of primes one (:mod:`..native.keys.keys`).
+native keys have a file each, and the chain of primes one (:mod:`..native.keys`).
 
 The manifest is written last and names every file with its size and SHA-256; nothing is read before it agrees, and no
 file is larger than the set can make it: the server has its folder from a stranger.
@@ -24,8 +24,8 @@ from ..errors import KeyFolderError
 from ..machine.files import atomic_write, os_errors, read_bounded, sha256
 from ..machine.libraries import openfhe_version
 from ..native.keys.keyplan import key_plan, longest
-from ..native.keys.keys import is_key_name, key_file
 from ..native.ring.chain import CHAIN
+from ..native.ring.keynames import is_key_name, key_file
 from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
 from ..network.resnet20 import plan

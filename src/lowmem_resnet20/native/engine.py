@@ -18,13 +18,14 @@ from .evaluator import NativeEvaluator
 from .kernels.compilation import complaints
 from .kernels.order import ORDER
 from .keys.keyplan import key_plan, refresh_plan
-from .keys.keys import RELINEARISATION, MappedKeys, NativeKey, automorphism, key_path
+from .keys.keys import MappedKeys, NativeKey, key_path
 from .keys.openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
 from .readiness import make_ready
 from .refresh.refresh import Refresh, prepare
 from .ring.arithmetic import SCALE_TOLERANCE
 from .ring.chain import CHAIN, Chain, read_chain_file
 from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
+from .ring.keynames import RELINEARISATION, automorphism
 
 
 class _ByAutomorphism(Mapping[int, NativeKey]):

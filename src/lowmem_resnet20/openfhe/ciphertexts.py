@@ -23,9 +23,9 @@ def read_payload(payload: bytes, path: Path) -> Ciphertext:
 class Strangers:
     """Reads what someone else has sent.
 
-    OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So the
-    bytes are parsed and checked here (see :mod:`..native.keys.openfhe_files`), and what OpenFHE reads is written anew, of
-    residues below their primes and of the beginning of a ciphertext of one's own.
+    OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So
+    the bytes are parsed and checked here (see :mod:`..native.keys.openfhe_files`), and what OpenFHE reads is written
+    anew, of residues below their primes and of the beginning of a ciphertext of one's own.
     """
 
     def __init__(self, context: Context, public_key: PublicKey) -> None:

@@ -14,18 +14,10 @@ from tempfile import TemporaryDirectory
 
 from ..errors import KeyFolderError
 from ..machine.memory import return_freed_memory
-from ..native.keys.keys import (
-    RELINEARISATION,
-    Header,
-    Order,
-    automorphism,
-    key_path,
-    mapped_file,
-    write_key,
-    write_keys,
-)
+from ..native.keys.keys import Header, Order, key_path, mapped_file, write_key, write_keys
 from ..native.keys.openfhe_files import FileKey, read_chain, read_relinearisation_key, read_rotation_keys
 from ..native.ring.chain import CHAIN, Chain
+from ..native.ring.keynames import RELINEARISATION, automorphism
 from .context import (
     clear_relinearisation_keys,
     clear_rotation_keys,

@@ -15,8 +15,8 @@ from ..files.keystore import (
     keys_set,
     read_manifest,
 )
-from ..native.keys.keys import key_file
 from ..native.ring.chain import CHAIN
+from ..native.ring.keynames import key_file
 from ..network.engines import NATIVE
 from ..network.parameters import ParameterSet
 

@@ -23,8 +23,6 @@ from .kernelcache import KeptKernel, KernelFolder
 #: numba's settings, which have no types.
 config: Any = numba.config
 _DONE = "complete"
-#: The files of this wing that compiled code comes from.
-SOURCES = ("bases", "compilation", "elementwise", "encoding", "intrinsics", "ntt", "order", "residues")
 #: A processor without AVX-512.
 _HASWELL = "haswell", "+avx2,+fma,+avx,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"
 
@@ -58,8 +56,8 @@ _UNHEEDED = _compile_for_avx2() if only_avx2() else ""
 def _fingerprint() -> str:
     """Changes with anything that compiled code depends on."""
     digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update(name.encode() + b"\0" + Path(__file__).with_name(f"{name}.py").read_bytes())
+    for file in sorted(Path(__file__).parent.glob("*.py")):  # no other folder has kernels
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
     versions = numba.__version__, llvmlite.__version__, np.__version__, sys.version
     digest.update(repr((versions, _processor())).encode())
     return digest.hexdigest()[:16]

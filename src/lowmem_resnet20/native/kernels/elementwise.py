@@ -4,7 +4,7 @@ Sums, linear combinations, tensor products, products with plaintexts, inner prod
 does any number of terms, whose sum stays in registers.  A job is a piece of a tower.
 
 Plaintexts of n slots are polynomials in X^(N/2n): in evaluation form N/2n neighbouring positions of OpenFHE's order,
-and as many neighbouring vectors of 16 in memory, are equal, and one is kept (:mod:`..ring.encoding`), if 2n is at least N/16.
+and as many neighbouring vectors of 16 in memory, are equal, and one is kept, if 2n is at least N/16.
 Vector v of a polynomial meets vector v >> shift of such a factor.  A constant is one with a vector for each half.
 
 An automorphism moves whole blocks of 256 positions and permutes within them, so results are permuted in cache."""

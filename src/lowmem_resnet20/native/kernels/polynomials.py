@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import bases, elementwise, ntt
+from . import bases, elementwise, ntt
 from .memory import aligned
 from .order import ROWS
 from .residues import MOST_LARGE_TERMS, constants

@@ -10,7 +10,8 @@ from ...network.parameters import ParameterSet
 from ...network.refresh import NativeRefresh
 from ...network.resnet20 import plan
 from ..refresh.refreshplan import PLANS, RefreshPlan
-from .keys import HEADER_BYTES, rotation_name
+from ..ring.keynames import rotation_name
+from .keys import HEADER_BYTES
 from .refreshkeys import refresh_keys
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,45 +32,18 @@ from numpy.typing import NDArray
 from ...errors import KeyFolderError
 from ..kernels.threads import available_processors
 from ..ring.chain import Chain
+from ..ring.keynames import automorphism, key_file
 from .openfhe_files import FileKey
 
 FORMAT = 2
-SUFFIX = ".key"
-RELINEARISATION, CONJUGATION = "relinearisation", "conjugation"
-_ROTATION = "rotation-"
-_NAME = re.compile(rf"{RELINEARISATION}|{CONJUGATION}|{_ROTATION}[1-9][0-9]{{0,5}}")
 _MAGIC = b"lowmem-resnet20 native key\n"
 #: A page, so that residues begin on one.
 HEADER_BYTES = 4096
 _HALVES = "ba"
 
 
-def rotation_name(step: int, dimension: int) -> str:
-    """The name of the key that rotates slots to the left by ``step``."""
-    return f"{_ROTATION}{step % (dimension // 2)}"
-
-
-def rotation_step(name: str) -> int:
-    """The steps to the left that a rotation's key is for, 0 for another key."""
-    return int(name.removeprefix(_ROTATION)) if name.startswith(_ROTATION) else 0
-
-
-def is_key_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
-def key_file(name: str) -> str:
-    """A key's file's name."""
-    return f"{name}{SUFFIX}"
-
-
 def key_path(folder: Path, name: str) -> Path:
     return folder / key_file(name)
-
-
-def automorphism(name: str, dimension: int) -> int:
-    """g of the automorphism X -> X^g that a key is for: 5^step, -1 for conjugation, 1 for none."""
-    return 2 * dimension - 1 if name == CONJUGATION else pow(5, rotation_step(name), 2 * dimension)
 
 
 class Order(NamedTuple):

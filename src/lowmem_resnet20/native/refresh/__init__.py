@@ -1,0 +1,12 @@
+"""The refresh, written once against :mod:`..ring.arithmetic`: it runs on ciphertexts and in the clear.
+
+From the bottom up:
+
+    embedding         between slots and coefficients, by definition
+    transforms        matrices on slots in baby and giant steps; slots to coefficients and back
+    series            polynomials of a ciphertext
+    exponential       what forgets the multiples of the modulus
+    refreshplan       what is chosen of a refresh
+    refresh           the refresh
+    noise, clear      arithmetic in the clear, with or without noise
+"""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...errors import PlanError
-from ..keys.keys import CONJUGATION, RELINEARISATION, rotation_name
 from ..ring.arithmetic import SCALE_TOLERANCE, VectorOf
 from ..ring.chain import Chain
+from ..ring.keynames import CONJUGATION, RELINEARISATION, rotation_name
 from ..ring.slottransform import SlotTransform
 from .embedding import coefficients_of_slots, slots_of_coefficients
 from .noise import Noise
@@ -38,8 +38,8 @@ class ClearText:
 class ClearArithmetic:
     """:class:`..ring.arithmetic.Arithmetic` on :class:`ClearText`.
 
-    keys: by name (see :mod:`..keys.keys`), the most towers each was used at; operations: how often each was done, by name
-    and towers (also modulo P, where the name says QP).
+    keys: by name (see :mod:`..keys.keys`), the most towers each was used at; operations: how often each was done, by
+    name and towers (also modulo P, where the name says QP).
     """
 
     chain: Chain

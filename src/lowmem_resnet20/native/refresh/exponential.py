@@ -20,8 +20,8 @@ from functools import cache
 import numpy as np
 
 from ...network.relu import least_squares
-from ..refresh import series
 from ..ring.arithmetic import Arithmetic, X
+from . import series
 
 #: Bound on a coefficient after raising, in units of q_0: 9.6 of the deviations that it has under a secret of Hamming
 #: weight 192.  See :func:`log2_failure`.

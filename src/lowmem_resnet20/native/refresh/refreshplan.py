@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ...errors import PlanError
-from ..refresh import exponential, series
+from . import exponential, series
 
 
 class Steps(Enum):

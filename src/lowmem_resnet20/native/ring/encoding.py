@@ -1,8 +1,8 @@
 """Slots to plaintext residues, as OpenFHE's MakeCKKSPackedPlaintext gives them.
 
 n slots z become the polynomial in Y = X^(N/2n) of 2n integers round(scale * (inverse of the special Fourier transform
-of z)): real parts first, then imaginary ones (Cheon, Han, Kim, Kim and Song, Eurocrypt 2018, section 3).  The Fourier
-transform is done in OpenFHE's order of operations, so that rounding agrees; its roots come from the same libm.
+of z)): real parts first, then imaginary ones (Cheon, Han, Kim, Kim and Song, Eurocrypt 2018, section 3;
+:mod:`..kernels.fourier`).
 
 The polynomial in Y is transformed as a ring element of dimension 2n, with psi^(N/2n) for psi.  In the ring of
 dimension N its value at position i of OpenFHE's order is the one at position i >> shift, 2^shift = N/2n: equal
@@ -10,18 +10,15 @@ vectors are neighbours in memory, and one of them is kept (:mod:`..kernels.eleme
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError
-from ..kernels.compilation import compiled
-from ..kernels.intrinsics import take
+from ..kernels.fourier import fourier_roots, slots_to_coefficients
 from ..kernels.memory import aligned
 from ..kernels.order import ROWS, SMALLEST, bit_reversed, memory_order
 from ..kernels.polynomials import INTEGERS, UNPERMUTED, Factor, Polynomials, factors
@@ -29,8 +26,6 @@ from .ring import Ring
 
 #: Of the positions in a vector all are different in a ring of this part of the whole, and no smaller.
 _SMALLEST_PART = 16
-#: Scaled coefficients stay below, as in OpenFHE.
-_LIMIT = float(1 << 62)
 
 
 class Plaintexts(NamedTuple):
@@ -52,65 +47,6 @@ class Plaintexts(NamedTuple):
         if self.large is None:
             raise ValueError("a plaintext modulo Q alone")
         return factors(self.large, self.shift)
-
-
-@compiled
-def slots_to_coefficients(counter, jobs, scratch, out, fit, real, imaginary, roots, reversed_order, scales):
-    """Rounded coefficients of vectors of n slots.
-
-    real, imaginary: (vectors, n); roots: (2, n) of the layers of n, n/2, .. 2 slots one after the other, real parts
-    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: int64 (vectors, D), every D / 2n-th is written;
-    fit: uint8 (vectors,), whether all absolute values are below _LIMIT: else out is undefined."""
-    n = len(reversed_order)
-    re, im, step = scratch[:n], scratch[n : 2 * n], out.shape[1] // (2 * n)
-    job = take(counter)
-    while job < jobs:
-        for i in range(n):
-            re[i], im[i] = real[job, i], imaginary[job, i]
-        length, root = n, 0
-        while length > 1:
-            half = length // 2
-            for start in range(0, n, length):
-                for j in range(half):
-                    a, b = start + j, start + j + half
-                    u, v = re[a] - re[b], im[a] - im[b]
-                    re[a], im[a] = re[a] + re[b], im[a] + im[b]
-                    c, s = roots[0, root + j], roots[1, root + j]
-                    re[b], im[b] = u * c - v * s, u * s + v * c
-            length, root = half, root + half
-        below = True
-        for i in range(n):
-            at = reversed_order[i]
-            a, b = _rounded(re[at] / n * scales[job]), _rounded(im[at] / n * scales[job])
-            below = below and abs(a) < _LIMIT and abs(b) < _LIMIT  # not NaN
-            out[job, i * step], out[job, (n + i) * step] = np.int64(a), np.int64(b)
-        fit[job] = below
-        job = take(counter)
-
-
-@compiled
-def _rounded(x):
-    """The nearest integer, halves away from zero."""
-    whole = np.trunc(x)
-    return whole + np.copysign(1.0, x) if abs(x - whole) >= 0.5 else whole
-
-
-@cache
-def _fourier_roots(n: int) -> NDArray[np.float64]:
-    """(2, n) roots of the inverse transform's layers of n, n/2, .. 2 slots: exp(2 pi i k / (4 length)), k = 4 length
-    - 5^j, and a zero.
-
-    By libm's functions of single numbers, as OpenFHE: numpy's may differ in the last bit.
-    """
-    roots, length = [], n
-    while length > 1:
-        power = 1
-        for _ in range(length // 2):
-            angle = 2.0 * math.pi * (4 * length - power) / (4 * length)
-            roots.append((math.cos(angle), math.sin(angle)))
-            power = power * 5 % (4 * length)
-        length //= 2
-    return np.ascontiguousarray(np.array([*roots, (0.0, 0.0)]).T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +100,7 @@ class Encoder:
         # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
         real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
         self.ring.workers.run(
-            slots_to_coefficients, count, out, fit, real, imaginary, _fourier_roots(n), bit_reversed(n), scales
+            slots_to_coefficients, count, out, fit, real, imaginary, fourier_roots(n), bit_reversed(n), scales
         )
         if not fit.all():
             raise PlanError("a plaintext's values are too large for its scale")

@@ -29,8 +29,8 @@ _BOTH = slice(0, 2)
 
 
 class SwitchingKey(Protocol):
-    """A key as kernels read it: cut to the towers it is used at, in this wing's order (:class:`..keys.keys.NativeKey` is
-    one).
+    """A key as kernels read it: cut to the towers it is used at, in this wing's order
+    (:class:`..keys.keys.NativeKey` is one).
 
     automorphism: g of X -> X^g that results are put under, 1 for relinearisation.  small: uint32 (2, digits, towers,
     N): b, then a, modulo q_0 .. q_(towers - 1); special: uint64 (2, digits, k, N), modulo the special primes.  All in
