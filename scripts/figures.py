@@ -253,11 +253,12 @@ def cost_of_copies(blocks: Blocks) -> str:
 
 def copies_at_full_size() -> str:
     set_ = parameter_set(6)
-    stages = enumerate(set_.architecture.channels, start=1)
-    counts = [(set_.copies(set_.stage_slots(stage)), channels) for stage, channels in stages]
-    shown = "; ".join(f"{copies} copies, {channels // copies} shifts" for copies, channels in counts)
+    channels_of = enumerate(set_.architecture.channels, start=1)
+    counts = [(set_.copies(set_.stage_slots(stage)), channels) for stage, channels in channels_of]
+    shown = "; ".join(f"{n} {'copies' if n > 1 else 'copy'}, {channels // n} shifts" for n, channels in counts)
     [products] = {channels // copies * len(ConvolutionPacking.taps) for copies, channels in counts}
-    return f"At full size, in the three stages of sets 5 and 6: {shown}. That is {products} products in every stage."
+    stages = f"At full size, in the three stages of native sets 5 and 6: {shown}."
+    return f"{stages} That is {products} products in every stage."
 
 
 def gathering() -> tuple[np.ndarray, np.ndarray, list[tuple[str, str, np.ndarray]]]:

@@ -355,7 +355,8 @@ def test_the_readme_states_the_cheapest_attack():
     """In the table of SECURITY.md."""
     [told] = re.findall(r"takes 2\^([\d.]+) operations", (ROOT / "README.md").read_text())
     table = rows(ROOT / "SECURITY.md", "set", "log2 QP", "primal hybrid, MATZOV")
-    assert float(told) == min(float(row["primal hybrid, MATZOV"]) for row in table)
+    costs = [row["primal hybrid, MATZOV"] for row in table]
+    assert float(told) == min(float(cost) for cost in costs if re.fullmatch(r"[\d.]+", cost))
 
 
 def test_the_citation_is_of_this_version():

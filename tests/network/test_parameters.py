@@ -48,7 +48,7 @@ def test_shipped_sets_are_secure_and_openfhe_agrees(set_, tmp_path):
 @SETS
 def test_shipped_sets_allow_for_sparse_secrets(set_):
     """At log2 QP 1613 the cheapest attack known takes 2^129.8 operations, and set 1 with dnum 3 fell short; at N = 2^15
-    it takes 2^130.0 at 794: SECURITY.md."""
+    it takes 2^129.9 at 795: SECURITY.md."""
     assert set_.log2_qp <= {15: 800, 16: 1600}[set_.log2_ring]
 
 

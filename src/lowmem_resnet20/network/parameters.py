@@ -337,7 +337,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             dim1=(0, 0),
             most_copies=8,
             refresh_deviation=4.0e-4,
-            server_bytes=round(0.9 * _GIB),
+            server_bytes=round(1.3 * _GIB),
             log2_ring=15,
         ),
         ParameterSet(
@@ -350,7 +350,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             dim1=(0, 0),
             most_copies=8,
             refresh_deviation=3.0e-4,
-            server_bytes=round(2.4 * _GIB),
+            server_bytes=round(2.8 * _GIB),
             log2_ring=15,
         ),
         ParameterSet(
@@ -363,7 +363,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             dim1=(0, 0),
             pictures=8,
             refresh_deviation=2.5e-4,
-            server_bytes=round(3.3 * _GIB),
+            server_bytes=round(3.1 * _GIB),
         ),
         ParameterSet(
             number=7,
