@@ -45,6 +45,9 @@ class LowmemError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return self.message  # which may have been altered since, by with_names
+
 
 class UsageError(LowmemError):
     """The words on the command line do not fit together."""
