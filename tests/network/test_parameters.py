@@ -171,9 +171,9 @@ FINGERPRINTS = {
     (5, "openfhe"): ("6c73fb8142513509", "e7145136c6d92749"),
     (6, "openfhe"): ("26f9c7ef07789f3c", "48a5bf2d2db2484e"),
     (7, "openfhe"): ("26f9c7ef07789f3c", "021ff3c71d526b8e"),
-    (5, "native"): ("e175cd2424583fc0", "a3f69aed45e9aa03"),
-    (6, "native"): ("b1074d3ed04892c3", "cd1cd0acbc859ec2"),
-    (7, "native"): ("e175cd2424583fc0", "c45f5463af9a11b2"),
+    (5, "native"): ("23573bf26750a767", "72b8e0799897aff3"),
+    (6, "native"): ("919fe5cf639387e8", "3085b7a39086f2db"),
+    (7, "native"): ("6e8239502ed37c9d", "0410f40ddd104422"),
 }
 
 
