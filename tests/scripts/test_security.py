@@ -210,16 +210,19 @@ def test_the_texts_figures_are_of_the_sets_as_they_are():
     """The table of sets in SECURITY.md: number and engine, ring, log2 QP, and what each attack costs."""
     text = (ROOT / "SECURITY.md").read_text()
     row = r"^\| (?P<sets>\d(?: wide)?(?:, \d(?: wide)?)*)(?:, (?P<engine>engine openfhe|native))? \| (?P<ring>\d+) "
-    row += r"\| (?P<bits>\d+) \|(?P<costs>(?: [\d.]+ \|){4})$"
+    row += r"\| (?P<bits>\d+) \|(?P<costs>(?: (?:[\d.]+|not run) \|){4})$"
     stated, costs = {}, {}
     for found in re.finditer(row, text, re.MULTILINE):
         engine, size = "native" if found["engine"] == "native" else "openfhe", (int(found["ring"]), int(found["bits"]))
         for name in found["sets"].split(", "):
             number, _, wide = name.partition(" ")
             stated[f"{number} {engine}{' ' * bool(wide)}{wide}"] = size
-        costs[size] = [float(cost) for cost in found["costs"].strip(" |").split(" | ")]
+        costs[size] = [None if cost == "not run" else float(cost) for cost in found["costs"].strip(" |").split(" | ")]
     assert stated == {name: (set_.log2_ring, set_.log2_qp) for name, set_ in security.SETS.items()}
-    assert min(map(min, costs.values())) >= 128
+    assert min(cost for row in costs.values() for cost in row if cost) >= 128
     for ring in (15, 16):
-        for column in zip(*(costs[size] for size in sorted(costs) if size[0] == ring), strict=True):
-            assert list(column) == sorted(column, reverse=True)  # a shorter modulus makes every attack dearer
+        rows = [costs[size] for size in sorted(costs) if size[0] == ring]
+        assert None not in rows[-1]  # of the longest modulus: a shorter one makes every attack dearer
+        for column in zip(*rows, strict=True):
+            known = [cost for cost in column if cost]
+            assert known == sorted(known, reverse=True)
