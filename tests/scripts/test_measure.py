@@ -71,7 +71,10 @@ class MiniatureBench(measure.Bench):
 
     def decrypt(self, request, set_, folder):
         assert request.plain
-        group = client.encryptions(folder, set_)[self.identities[0]] and self.identities[0].partition(".")[0]
+        group = (
+            client.Client(folder, WEIGHTS, set_=set_).encryptions()[self.identities[0]]
+            and self.identities[0].partition(".")[0]
+        )
         found = parties.decrypt_group(folder, set_, request.ciphertexts[0], WEIGHTS, group)
         answers = []
         for path, logits in zip(request.inputs, found, strict=True):

@@ -139,19 +139,19 @@ def test_the_source_names_all_commits():
 
 def test_the_code_is_what_figures_depend_on(tmp_path):
     """A changed byte of a measured file, or a new one; not a text beside them, nor another part."""
-    for name in ("network/a.py", "network/README.md", "fhe/b.py", "cli.py", "server.py"):
+    for name in ("network/a.py", "network/README.md", "openfhe/b.py", "cli/c.py", "server/d.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
-    parts, seen = ("network", "server.py"), set()
+    parts, seen = ("network", "server"), set()
 
     def digest():
         return origin.code_digest(tmp_path, parts)
 
     seen.add(digest())
-    for name in ("network/README.md", "fhe/b.py", "cli.py"):
+    for name in ("network/README.md", "openfhe/b.py", "cli/c.py"):
         (tmp_path / name).write_text("2")
         assert digest() in seen
-    for name in ("network/a.py", "server.py", "network/c.py"):
+    for name in ("network/a.py", "server/d.py", "network/c.py"):
         (tmp_path / name).write_text("2")
         assert digest() not in seen
         seen.add(digest())
