@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import settings
 from lowmem_resnet20.cli.main import main
 
 ROOT = Path(__file__).parents[1]
+if "--full" not in sys.argv:  # before another folder's conftest.py imports OpenFHE, which sets it otherwise
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,8 +28,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Fuzz tests that name no number of inputs try so many.  On small rings OpenFHE's threads wait for one another more
     than they help; and a run that was started in the background, or by nohup, ignores signals that its children must
     not."""
-    if not config.getoption("--full"):
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)
