@@ -117,12 +117,8 @@ class Each:
     def __init__(
         self, request: Request, printer: Printer, several: bool, names: Mapping[Path, str] | None = None
     ) -> None:
-        self.request, self.printer, self.several, self._names = (
-            request,
-            printer,
-            several,
-            {} if names is None else names,
-        )
+        self.request, self.printer, self.several = request, printer, several
+        self._names = {} if names is None else names  # it may be filled later
         self.code = ExitCode.OK
 
     @contextmanager
