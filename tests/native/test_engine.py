@@ -403,7 +403,7 @@ def error_or_ciphertext(opened, payload: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("no child may be started"))
         try:
-            x = engine.read(payload, Path("p.ct"), foreign=True)
+            x = engine.read(payload, Path("p.ct"))
         except CiphertextError as error:
             assert error.message.startswith("p.ct holds no ciphertext") and "\n" not in error.message
         else:

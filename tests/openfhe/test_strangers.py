@@ -73,7 +73,7 @@ def sent(request, tmp_path_factory) -> Iterator[Sent]:
     if kind == "picture":
         manifest = open_folder(folder / "server", set_)
         engine = open_engine(folder / "server", set_, manifest, SilentProgress())
-        yield Sent(payload, read_ciphertext(payload, chain), chain, lambda data: engine.read(data, NAME, foreign=True))
+        yield Sent(payload, read_ciphertext(payload, chain), chain, lambda data: engine.read(data, NAME))
         engine.close()
         return
 

@@ -71,8 +71,8 @@ class NativeEngine:
         self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
-    def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
-        """Read a ciphertext from a file's bytes; of a ``foreign`` one nothing is believed, nor of others either.
+    def read(self, payload: bytes, path: Path) -> Ciphertext:
+        """Read a ciphertext from a file's bytes, of which nothing is believed.
 
         Errors: CiphertextError.
         """

@@ -14,14 +14,8 @@ def payload_of(ciphertext: Ciphertext) -> bytes:
     return openfhe.Serialize(ciphertext, BINARY)
 
 
-def read_payload(payload: bytes, path: Path) -> Ciphertext:
-    """Load bytes that this program has written, from ``path``.  Errors: CiphertextError."""
-    with openfhe_errors(lambda reason: CiphertextError(f"{path} cannot be read: {reason}")):
-        return openfhe.DeserializeCiphertextString(payload, BINARY)
-
-
 class Strangers:
-    """Reads what someone else has sent.
+    """Reads what someone else has sent, or may have changed.
 
     OpenFHE trusts what it reads: of bytes that are no ciphertext it may abort, or ask for any amount of memory.  So
     the bytes are parsed and checked here (see :mod:`..native.keys.openfhe_files`), and what OpenFHE reads is written
@@ -48,4 +42,5 @@ class Strangers:
             noise_degree=sent.noise_degree,
             scale=sent.scale,
         )
-        return read_payload(written, path)
+        with openfhe_errors(lambda reason: CiphertextError(f"{path} cannot be read: {reason}")):
+            return openfhe.DeserializeCiphertextString(written, BINARY)

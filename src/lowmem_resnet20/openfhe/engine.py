@@ -9,7 +9,7 @@ from pathlib import Path
 from ..files.keystore import CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY, Manifest
 from ..machine.memory import return_freed_memory
 from ..network.parameters import ParameterSet
-from .ciphertexts import Strangers, payload_of, read_payload
+from .ciphertexts import Strangers, payload_of
 from .context import (
     checked_context,
     clear_relinearisation_keys,
@@ -39,8 +39,8 @@ class OpenfheEngine:
         self._strangers = Strangers(self.context, read_public_key(folder / PUBLIC_KEY))
         load_relinearisation_key(folder / RELINEARISATION_KEY, self.context)
 
-    def read(self, payload: bytes, path: Path, *, foreign: bool) -> Ciphertext:
-        return self._strangers.read(payload, path) if foreign else read_payload(payload, path)
+    def read(self, payload: bytes, path: Path) -> Ciphertext:
+        return self._strangers.read(payload, path)
 
     def form(self, payload: bytes) -> None:
         """Return nothing: a ciphertext knows its own context."""

@@ -19,8 +19,8 @@ class Engine(Protocol[X]):
     @property
     def evaluator(self) -> Evaluator[X]: ...
 
-    def read(self, payload: bytes, path: Path, *, foreign: bool) -> X:
-        """Read a ciphertext from the bytes of ``path``; of a ``foreign`` one, from someone else, nothing is believed.
+    def read(self, payload: bytes, path: Path) -> X:
+        """Read a ciphertext from the bytes of ``path``, of which nothing is believed: someone else may have sent them.
 
         Errors: CiphertextError; EnvironmentFault.
         """

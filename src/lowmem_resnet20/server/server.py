@@ -261,7 +261,7 @@ class _Picture:
         envelope = read_envelope(job.ciphertext)
         envelope.expect(PICTURE, self.server.belonging)
         payloads = split(envelope.payload, self.server.set.ciphertexts(1), job.ciphertext)
-        ciphertexts = tuple(self.server.engine.read(payload, job.ciphertext, foreign=True) for payload in payloads)
+        ciphertexts = tuple(self.server.engine.read(payload, job.ciphertext) for payload in payloads)
         for ciphertext in ciphertexts:
             self._check(ciphertext)
         self.picture, self.form = envelope.facts.picture, self.server.engine.form(payloads[0])
@@ -284,7 +284,7 @@ class _Picture:
         if kept:
             done, files = kept
             self.ahead = self.ahead[names.index(done) + 1 :]
-            self.state = tuple(self.server.engine.read(file.payload, file.path, foreign=False) for file in files)
+            self.state = tuple(self.server.engine.read(file.payload, file.path) for file in files)
 
     def _check(self, ciphertext: Any) -> None:
         evaluator = self.server.engine.evaluator
