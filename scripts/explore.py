@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lowmem_resnet20.errors import PlanError
-from lowmem_resnet20.native.refresh.refreshplan import PLANS, Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.engines import ENGINES, NATIVE
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
+from lowmem_resnet20.network.refreshplan import PLANS, Grouping, RefreshPlan, Steps
 from lowmem_resnet20.progress.display import format_bytes
 from refreshing import in_a_process, prepare_refresh
 
@@ -42,9 +42,8 @@ def variation(set_: ParameterSet, changes: dict[str, str]) -> ParameterSet:
         if name == "degree":
             fields["refresh"] = replace(fields.get("refresh", set_.refresh), degree=int(value))
         elif name == "transforms":
-            plan = transforms(value)
+            transforms(value)
             fields["refresh"] = replace(fields.get("refresh", set_.refresh), transforms=value)
-            fields["level_budget"] = (plan.coefficients_to_slots.levels, plan.slots_to_coefficients.levels)
         elif name == "scaling_bits":
             fields |= {name: int(value), "first_modulus_bits": int(value) + set_.correction_bits}
         else:

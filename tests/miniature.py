@@ -54,11 +54,8 @@ INSECURE_NATIVE_SET = replace(
     scaling_bits=28,
     first_modulus_bits=29,
     large_digits=6,
-    level_budget=(4, 3),
 )
-INSECURE_LEAN_SET = replace(
-    INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"), level_budget=(3, 3)
-)
+INSECURE_LEAN_SET = replace(INSECURE_NATIVE_SET, number=5, refresh=NativeRefresh(15, "fewest keys"))
 INSECURE_SHORT_NATIVE_SET = replace(INSECURE_NATIVE_SET, architecture=INSECURE_SHORT_SET.architecture)
 
 

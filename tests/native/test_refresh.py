@@ -15,10 +15,10 @@ from lowmem_resnet20.native.keys.keys import Order, key_path, open_key
 from lowmem_resnet20.native.keys.openfhe_files import read_ciphertext, write_ciphertext
 from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
 from lowmem_resnet20.native.refresh.refresh import Refresh, prepare
-from lowmem_resnet20.native.refresh.refreshplan import Grouping, RefreshPlan, Steps
 from lowmem_resnet20.native.ring.chain import Chain
 from lowmem_resnet20.native.ring.ciphertext import Ciphertext, NativeArithmetic
 from lowmem_resnet20.native.ring.keynames import automorphism
+from lowmem_resnet20.network.refreshplan import Grouping, RefreshPlan, Steps
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 from lowmem_resnet20.openfhe.context import clear_relinearisation_keys, clear_rotation_keys
 from lowmem_resnet20.openfhe.library import BINARY

@@ -10,21 +10,22 @@ from schemenoise import Overflows, SchemeNoise
 from lowmem_resnet20.errors import PlanError
 from lowmem_resnet20.native.keys.keyplan import refresh_plan
 from lowmem_resnet20.native.keys.refreshkeys import refresh_keys
-from lowmem_resnet20.native.refresh import exponential
+from lowmem_resnet20.native.refresh import exponential, series
 from lowmem_resnet20.native.refresh.refresh import Refresh, prepare
-from lowmem_resnet20.native.refresh.refreshplan import (
+from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION
+from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.parameters import parameter_set
+from lowmem_resnet20.network.refreshplan import (
     FEWEST_KEYS,
     FEWEST_KEYS_ALL_SLOTS,
     LEAST_TIME,
     LEAST_TIME_ALL_SLOTS,
+    MODULAR_LEVELS,
     Grouping,
     RefreshPlan,
     Steps,
+    series_levels,
 )
-from lowmem_resnet20.native.ring.keynames import CONJUGATION, RELINEARISATION
-from lowmem_resnet20.network.architecture import Architecture
-from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.network.refresh import NATIVE_MODULAR_LEVELS
 from lowmem_resnet20.network.relu import FOURIER_REACH, IDENTITY_REACH, evaluate_fourier, identity_fourier, relu_fourier
 
 RING = 1 << 10
@@ -100,19 +101,23 @@ def test_the_bound_on_failures():
     assert exponential.log2_failure() == pytest.approx(-73.9, abs=0.1)
 
 
+def test_plans_count_the_levels_that_are_spent():
+    assert exponential.LEVELS == MODULAR_LEVELS
+    assert all(series.levels(degree) == series_levels(degree) for degree in range(1, 64))
+
+
 def test_exponential_within_its_bound_and_no_further():
     """Off by 1e-4 at three deviations of t, by 2e-2 at the bound; a tenth beyond, useless: the bound is needed."""
-    series = exponential.coefficients()
+    fit = exponential.coefficients()
 
     def error(reach):
         t = np.linspace(-reach, reach, 20_001)
         x = t / exponential.UNIT
-        return worst(np.polynomial.chebyshev.chebval(x, series) ** 2**exponential.DOUBLINGS - np.exp(2j * np.pi * t))
+        return worst(np.polynomial.chebyshev.chebval(x, fit) ** 2**exponential.DOUBLINGS - np.exp(2j * np.pi * t))
 
     assert error(3 * exponential.DEVIATION) < 1.1e-4
     assert error(exponential.OVERFLOW) < 2e-2
     assert error(1.1 * exponential.OVERFLOW) > 1
-    assert exponential.LEVELS == NATIVE_MODULAR_LEVELS
 
 
 @pytest.mark.parametrize("plan", SMALL.values(), ids=lambda plan: plan.steps.value)

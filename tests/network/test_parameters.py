@@ -9,11 +9,11 @@ import pytest
 from lowmem_resnet20.errors import PlanError, UsageError
 from lowmem_resnet20.native.keys.keyplan import key_plan
 from lowmem_resnet20.native.keys.openfhe_files import read_chain
-from lowmem_resnet20.native.refresh.refreshplan import PLANS
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, WIDE_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh, series_levels
+from lowmem_resnet20.network.refreshplan import PLANS
 from lowmem_resnet20.network.relu import FIT_CHOICES, relu_fourier
 from lowmem_resnet20.network.resnet20 import computation
 from lowmem_resnet20.openfhe.context import (
@@ -62,7 +62,7 @@ def test_a_digit_less_is_too_much():
 @SETS
 def test_openfhe_spends_the_planned_levels_on_bootstrapping(set_):
     distribution = openfhe.SecretKeyDist.SPARSE_ENCAPSULATED
-    budget = list(set_.level_budget)
+    budget = list(set_.budget)
     if set_.engine == "native":
         assert set_.refresh_levels == PLANS[set_.refresh.transforms].levels(set_.refresh.degree)
         assert set_.reserve_levels == PLANS[set_.refresh.transforms].reserve

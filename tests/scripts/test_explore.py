@@ -51,10 +51,10 @@ def test_combinations_are_measured(monkeypatch, capsys):
 def test_native_variations():
     """The budget of levels follows the transforms; what describes none is left out in a line."""
     varied = explore.variation(INSECURE_NATIVE_SET, {"degree": "31", "transforms": "fewest keys"})
-    assert (varied.refresh.degree, varied.refresh.transforms, varied.level_budget) == (31, "fewest keys", (3, 3))
+    assert (varied.refresh.degree, varied.refresh.transforms, varied.budget) == (31, "fewest keys", (3, 3))
     assert varied.multiplicative_depth == INSECURE_NATIVE_SET.multiplicative_depth  # one level more, and one less
     varied = explore.variation(INSECURE_NATIVE_SET, {"transforms": "Horner:5.5/8.8:3.3.2.2/4.4.4.4"})
-    assert varied.level_budget == (4, 2)
+    assert varied.budget == (4, 2)
     assert refresh_plan(varied).slots_to_coefficients.babies == (8, 8)
     for text in (
         "hoisted",

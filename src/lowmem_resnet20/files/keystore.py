@@ -218,7 +218,7 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
     """
     layers = set_.full_slots.bit_length() - 1
     most = layers
-    for levels, baby_steps in zip(set_.level_budget, set_.dim1, strict=True):
+    for levels, baby_steps in zip(set_.budget, set_.dim1, strict=True):
         diagonals = 2 << -(-layers // levels)
         most += levels * (baby_steps + -(-diagonals // baby_steps) if baby_steps else diagonals)
     return most

@@ -60,8 +60,8 @@ class ParameterSet:
     scaling_bits: int
     first_modulus_bits: int
     large_digits: int
-    level_budget: tuple[int, int]
-    dim1: tuple[int, int]
+    level_budget: tuple[int, int] = (0, 0)
+    dim1: tuple[int, int] = (0, 0)
     most_copies: int = 1
     pictures: int = 1
     refresh_deviation: float = 0.0
@@ -122,14 +122,19 @@ class ParameterSet:
         return max(self.convolution_levels(self.stage_slots(stage)) for stage in stages)
 
     @property
+    def budget(self) -> tuple[int, int]:
+        """Levels of coefficients-to-slots and of slots-to-coefficients; a native refresh's follow from its plan."""
+        return self.refresh.plan.level_budget if isinstance(self.refresh, NativeRefresh) else self.level_budget
+
+    @property
     def refresh_levels(self) -> int:
         """Levels one refresh consumes."""
-        return self.refresh.levels(self.level_budget)
+        return self.refresh.levels(self.budget)
 
     @property
     def reserve_levels(self) -> int:
         """Multiplications that must remain possible when a ciphertext is refreshed."""
-        return self.refresh.reserve(self.level_budget)
+        return self.refresh.reserve(self.budget)
 
     @property
     def usable_levels(self) -> int:
@@ -195,7 +200,7 @@ class ParameterSet:
             "digits": self.large_digits,
         }
         if self.engine == OPENFHE:
-            choices |= {"level budget": self.level_budget, "baby steps": self.dim1}
+            choices |= {"level budget": self.budget, "baby steps": self.dim1}
         return choices
 
     @property
@@ -209,7 +214,7 @@ class ParameterSet:
         return {
             "engine": self.engine,
             "keys": self.key_choices,
-            "level budget": self.level_budget,
+            "level budget": self.budget,
             "refresh": self.refresh.choices,
             "most copies": self.most_copies,
             "pictures": self.pictures,
@@ -234,7 +239,7 @@ class ParameterSet:
 
     def summary(self, key_size: str) -> str:
         """The set on a few lines, for the terminal.  key_size: of a rotation key, see :mod:`..native.keys.keyplan`."""
-        budget = ", ".join(map(str, self.level_budget))
+        budget = ", ".join(map(str, self.budget))
         primes = f"{self.first_modulus_bits} + {self.multiplicative_depth} x {self.scaling_bits} bits"
         refresh = f"refresh {self.refresh_levels} (budgets {{{budget}}}, {self.refresh.modular_levels} modular)"
         levels = f"{refresh}, network {self.usable_levels}, reserve {self.reserve_levels}"
@@ -333,8 +338,6 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             scaling_bits=28,
             first_modulus_bits=29,
             large_digits=6,
-            level_budget=(3, 3),
-            dim1=(0, 0),
             most_copies=8,
             refresh_deviation=4.0e-4,
             server_bytes=round(1.3 * _GIB),
@@ -346,8 +349,6 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             scaling_bits=28,
             first_modulus_bits=29,
             large_digits=6,
-            level_budget=(4, 3),
-            dim1=(0, 0),
             most_copies=8,
             refresh_deviation=3.0e-4,
             server_bytes=round(2.8 * _GIB),
@@ -359,8 +360,6 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             scaling_bits=29,
             first_modulus_bits=30,
             large_digits=2,
-            level_budget=(4, 3),
-            dim1=(0, 0),
             pictures=8,
             refresh_deviation=2.5e-4,
             server_bytes=round(3.1 * _GIB),

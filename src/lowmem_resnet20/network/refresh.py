@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import PlanError
+from . import refreshplan
 from .evaluator import Evaluator
 from .fingerprint import Choice
 from .relu import (
@@ -32,8 +33,6 @@ SERIES_LEVELS = ((5, 3), (13, 4), (27, 5), (59, 6), (119, 7), (247, 8))
 #: Levels that removing the multiples of the first modulus takes, for sparse-encapsulated secrets: by approximate
 #: modular reduction in bootstrapping, by the complex exponential in a functional refresh.
 MODULAR_LEVELS = 10
-#: The same in the native evaluator's refresh, where there are more of them: see :mod:`..native.refresh.exponential`.
-NATIVE_MODULAR_LEVELS = 9
 
 
 def series_levels(degree: int) -> int:
@@ -178,12 +177,12 @@ class FunctionalRefresh:
 class NativeRefresh(FunctionalRefresh):
     """The same function by the native evaluator, whose series of degree below 2^k take k levels.
 
-    transforms: how coefficients-to-slots and back are split and applied: :data:`..native.refresh.refreshplan.PLANS`.
+    transforms: how coefficients-to-slots and back are split and applied: a name of :data:`.refreshplan.PLANS`.
     """
 
     transforms: str
 
-    modular_levels = NATIVE_MODULAR_LEVELS
+    modular_levels = refreshplan.MODULAR_LEVELS
     #: Off by 1e-6 at most.
     identity_degree = 7
 
@@ -195,7 +194,11 @@ class NativeRefresh(FunctionalRefresh):
     @staticmethod
     def series_levels(degree: int) -> int:
         """Levels that a series of ``degree`` takes."""
-        return degree.bit_length()
+        return refreshplan.series_levels(degree)
+
+    @property
+    def plan(self) -> refreshplan.RefreshPlan:
+        return refreshplan.PLANS[self.transforms]
 
     def reserve(self, level_budget: tuple[int, int]) -> int:
         """Multiplications that must remain possible in what is refreshed: slots to coefficients comes first."""

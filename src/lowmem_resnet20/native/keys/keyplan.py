@@ -8,8 +8,8 @@ from functools import lru_cache
 from ...network.engines import OPENFHE
 from ...network.parameters import ParameterSet
 from ...network.refresh import NativeRefresh
+from ...network.refreshplan import RefreshPlan
 from ...network.resnet20 import plan
-from ..refresh.refreshplan import PLANS, RefreshPlan
 from ..ring.keynames import rotation_name
 from .keys import HEADER_BYTES
 from .refreshkeys import refresh_keys
@@ -18,7 +18,7 @@ from .refreshkeys import refresh_keys
 def refresh_plan(set_: ParameterSet) -> RefreshPlan:
     """Return how a set's refresh is done."""
     assert isinstance(set_.refresh, NativeRefresh)
-    return PLANS[set_.refresh.transforms]
+    return set_.refresh.plan
 
 
 @lru_cache(maxsize=8)

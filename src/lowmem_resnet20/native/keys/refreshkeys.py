@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...network.refreshplan import RefreshPlan
 from ..refresh.clear import ClearArithmetic, ClearText
 from ..refresh.refresh import Refresh, prepare
-from ..refresh.refreshplan import RefreshPlan
 from ..ring.chain import Chain, Prime
 
 

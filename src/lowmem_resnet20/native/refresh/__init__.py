@@ -6,7 +6,6 @@ From the bottom up:
     transforms        matrices on slots in baby and giant steps; slots to coefficients and back
     series            polynomials of a ciphertext
     exponential       what forgets the multiples of the modulus
-    refreshplan       what is chosen of a refresh
-    refresh           the refresh
+    refresh           the refresh, by a :class:`...network.refreshplan.RefreshPlan`
     noise, clear      arithmetic in the clear, with or without noise
 """

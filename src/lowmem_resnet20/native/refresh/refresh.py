@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
 
+from ...network.refreshplan import RefreshPlan, Steps
 from ..ring.arithmetic import Arithmetic, X
 from ..ring.slottransform import SlotTransform
 from . import series
 from .exponential import UNIT, exponential
-from .refreshplan import RefreshPlan, Steps
 from .transforms import apply_by_horner, coefficients_to_slots, slots_to_coefficients, split
 
 

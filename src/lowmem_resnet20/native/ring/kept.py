@@ -1,7 +1,6 @@
 """Plaintexts of transforms that are encoded once and kept: time for memory.
 
-A refresh of n slots has the same matrices every time, and encoding their vectors takes a tenth of it.  Kept, one period
-of each, they take 0.4 GiB for 16384 slots at N = 2^16.
+A refresh of n slots has the same matrices every time.  Of each of their vectors one period is kept.
 """
 
 from __future__ import annotations

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ...errors import PlanError
-from . import exponential, series
+from ..errors import PlanError
+
+#: Levels that removing the multiples of the first modulus takes (:mod:`..native.refresh.exponential`).
+MODULAR_LEVELS = 9
+
+
+def series_levels(degree: int) -> int:
+    """Levels that a series of ``degree`` takes (:mod:`..native.refresh.series`)."""
+    return degree.bit_length()
 
 
 class Steps(Enum):
@@ -57,13 +64,18 @@ class RefreshPlan:
     steps: Steps
 
     @property
+    def level_budget(self) -> tuple[int, int]:
+        """Levels of coefficients-to-slots and of slots-to-coefficients."""
+        return self.coefficients_to_slots.levels, self.slots_to_coefficients.levels
+
+    @property
     def reserve(self) -> int:
         """Levels that a ciphertext must have left to be refreshed."""
         return self.slots_to_coefficients.levels
 
     def levels(self, degree: int) -> int:
         """Levels from the raised modulus to the result of a Fourier series of ``degree``."""
-        return self.coefficients_to_slots.levels + exponential.LEVELS + series.levels(degree)
+        return self.coefficients_to_slots.levels + MODULAR_LEVELS + series_levels(degree)
 
 
 #: The least time at N = 2^16, where a giant step costs about four baby steps.  Coefficients to slots in three matrices
