@@ -2,8 +2,9 @@
 
     scripts/measurements.py      write all tables anew
 
-The file has a section for each script that measures, with the origin of its rows: one of another origin is never put
-beside them, the older ones go.  A text has a table between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``; it
+The file has a section for each script that measures, and in it rows by name, each with its origin: code, weights,
+machine and versions.  A row stays until it is measured anew; below a table stands which of its rows are of which
+origin.  A text has a table between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``; it
 is written again whenever a row is recorded.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from lowmem_resnet20.machine.files import atomic_write
 from origin import Origin
-from tables import TABLES
+from tables import TABLES, Table
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "scripts" / "measurements.json"
@@ -31,20 +32,21 @@ _PLACE = re.compile(r"(<!-- measured: ([a-z ]+) -->\n)(.*?)(<!-- /measured -->)"
 
 
 def read(file: Path | None = None) -> dict[str, dict[str, Any]]:
-    """By section: origin, and rows by name."""
+    """Return the rows by section and name."""
     file = file or FILE
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def rows_of(section: str, origin: Origin) -> dict[str, Any]:
-    """The rows of a section, if they are of this origin; else none may stand beside new ones."""
-    known = read().get(section)
-    return dict(known["rows"]) if known and known["origin"] == asdict(origin) else {}
+    """Return the rows of a section that are of this origin."""
+    return {name: row for name, row in read().get(section, {}).items() if row["origin"] == asdict(origin)}
 
 
 def record(section: str, origin: Origin, rows: dict[str, Any]) -> None:
-    """Replace a section, and write the tables anew."""
-    sections = read() | {section: {"origin": asdict(origin), "rows": rows}}
+    """Put rows of this origin in the place of those of their names, and write the tables anew."""
+    renewed = {name: row | {"origin": asdict(origin)} for name, row in rows.items()}
+    sections = read()
+    sections[section] = sections.get(section, {}) | renewed
     atomic_write(FILE, (json.dumps(sections, indent=1, sort_keys=True) + "\n").encode())
     write_tables()
 
@@ -66,23 +68,36 @@ def with_tables(text: str) -> str:
 def table(name: str, sections: dict[str, Any]) -> str:
     """A table in Markdown, and below it where its figures come from."""
     described = TABLES[name]
-    section = sections.get(described.section)
-    if not section or not section["rows"]:
+    rows = sections.get(described.section)
+    if not rows:
         return f"Not measured yet: `{described.command}`.\n"
-    rows = section["rows"]
     lines = [described.headings(rows), *described.cells(rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    told = textwrap.fill(source(described.command, section), WIDTH, break_on_hyphens=False, break_long_words=False)
-    return f"{body}\n{told}\n"
+    told = (
+        textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False) for text in sources(described, rows)
+    )
+    return f"{body}\n" + "\n\n".join(told) + "\n"
 
 
-def source(command: str, section: dict[str, Any]) -> str:
-    """Command, commits, time, machine and versions of a section's rows, in a sentence or two."""
-    rows, origin = list(section["rows"].values()), section["origin"]
-    commits = dict.fromkeys(row["commit"] + (" with changes" if row["changed"] else "") for row in rows)
+def sources(described: Table, rows: dict[str, Any]) -> list[str]:
+    """Return the source of the rows, newest first; of several origins each with the names of its rows."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, row in sorted(described.shown(rows).items(), key=lambda item: item[1]["time"], reverse=True):
+        groups.setdefault(json.dumps(row["origin"], sort_keys=True), {})[name] = row
+    told = []
+    for group in groups.values():
+        named = f"{', '.join(sorted(group))}: " if len(groups) > 1 else ""
+        told.append(named + source(described.command, group))
+    return told
+
+
+def source(command: str, rows: dict[str, Any]) -> str:
+    """Return command, commits, time, machine and versions of rows of one origin, in a sentence or two."""
+    origin = next(iter(rows.values()))["origin"]
+    commits = dict.fromkeys(row["commit"] + (" with changes" if row["changed"] else "") for row in rows.values())
     named = ("commit " if len(commits) == 1 else "the same code at commits ") + ", ".join(commits)
-    times = sorted(row["time"] for row in rows)
+    times = sorted(row["time"] for row in rows.values())
     when = " to ".join(dict.fromkeys((times[0], times[-1]))) + " UTC"
     return f"`{command}`, {named}, {when}. {origin['machine']}; {origin['versions']}."
 

@@ -15,12 +15,13 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Table:
-    """section: of the file; command: that records it; headings, cells: of all its rows."""
+    """section: of the file; command: that records it; headings, cells: of all its rows; shown: those that it shows."""
 
     section: str
     command: str
     headings: Callable[[Rows], list[str]]
     cells: Callable[[Rows], list[list[str]]]
+    shown: Callable[[Rows], Rows] = lambda rows: rows
 
 
 def columns(of_row: Mapping[str, Callable[[Any], str]]) -> tuple[Callable[[Rows], list[str]], Callable[[Rows], Any]]:
@@ -154,6 +155,7 @@ TABLES = {
         "scripts/measure.py --all",
         lambda rows: list(_SETS_IN_SHORT),
         lambda rows: [[cell(row) for cell in _SETS_IN_SHORT.values()] for row in _of_default_engines(rows).values()],
+        _of_default_engines,
     ),
     "refreshes": Table("refreshes", "scripts/refreshbits.py --record", *columns(_REFRESHES)),
     "accuracy": Table("accuracy", "scripts/accuracy.py PICTURES --sets .. --record", *columns(_ACCURACY)),

@@ -158,7 +158,7 @@ def test_scores_are_written_down(miniature, monkeypatch, tmp_path):
         np.savez(tmp_path / name, x=x[:count], y=labels[:count])
         miniature(tmp_path / name, "--sets", 6, "--record")
         accuracy.main()
-    rows = measurements.read()["accuracy"]["rows"]
+    rows = measurements.read()["accuracy"]
     assert set(rows) == {f"{name}: {of}" for name in ("p.npz", "q.npz") for of in ("plain", "set 6, native")}
     plain, native = rows["p.npz: plain"], rows["p.npz: set 6, native"]
     assert (plain["right"], plain["of"], plain["differing"], plain["worst"]) == (4, 4, 0, 0.0)

@@ -160,7 +160,7 @@ def test_rows_are_added_measured_anew_and_taken_up_again(miniature, monkeypatch,
         measured.clear()
         measure.main([*words, *work])
         assert not (miniature / "lowmem-resnet20-measured").exists()
-        return list(measured), set(measurements.read()["sets"]["rows"])
+        return list(measured), set(measurements.read()["sets"])
 
     assert run("--only", "1", "6-avx2") == (["6-avx2", "1"], {"1", "6-avx2"})
     assert run("--only", "5") == (["5"], {"1", "5", "6-avx2"})
@@ -179,7 +179,7 @@ def test_rows_are_added_measured_anew_and_taken_up_again(miniature, monkeypatch,
     (miniature / "lowmem-resnet20-measured" / "of one that was killed").touch()
     with pytest.raises(KeyboardInterrupt):
         run("--all")
-    before = set(measurements.read()["sets"]["rows"])
+    before = set(measurements.read()["sets"])
     assert before == set(measured) and "4" not in before and "6-avx2" in before
     stop_at = ""
     again, rows = run("--all", "--resume")
@@ -189,12 +189,13 @@ def test_rows_are_added_measured_anew_and_taken_up_again(miniature, monkeypatch,
     assert capsys.readouterr().err == "every row is there\n"
 
 
-def test_rows_of_other_code_go(miniature, monkeypatch):
+def test_rows_of_other_code_stay_until_they_are_measured(miniature, monkeypatch):
     monkeypatch.setattr(measure, "measure", figures_of)
     measure.main(["--only", "1", "5", "--work", str(miniature)])
     monkeypatch.setattr(Origin, "here", lambda parts: replace(HERE, code="other"))
-    measure.main(["--only", "6", "--resume", "--work", str(miniature)])
-    assert set(measurements.read()["sets"]["rows"]) == {"6"}
+    measure.main(["--only", "5", "6", "--resume", "--work", str(miniature)])
+    origins = {name: row["origin"]["code"] for name, row in measurements.read()["sets"].items()}
+    assert origins == {"1": HERE.code, "5": "other", "6": "other"}
 
 
 def test_a_busy_machine_is_refused(miniature, monkeypatch, capsys):
@@ -208,7 +209,7 @@ def test_a_busy_machine_is_refused(miniature, monkeypatch, capsys):
     assert not measurements.FILE.exists()
     measure.main(["--only", "5", "--work", str(miniature), "--anyway"])
     assert "warning: other processes took 30% of the processors" in capsys.readouterr().err
-    assert measurements.read()["sets"]["rows"]["5"]["others"] == 0.3
+    assert measurements.read()["sets"]["5"]["others"] == 0.3
 
 
 def test_a_disk_too_small_is_refused(miniature, monkeypatch):
@@ -310,4 +311,4 @@ def test_every_figure_is_kept_as_numbers(miniature, monkeypatch):
     monkeypatch.setattr(measure, "measure", figures_of)
     measure.main(["--only", "5", "--work", str(miniature)])
     kept = json.loads((miniature / "measurements.json").read_text())
-    assert kept["sets"]["rows"]["5"]["runs"] == [40.0, 80.0, 60.0]
+    assert kept["sets"]["5"]["runs"] == [40.0, 80.0, 60.0]

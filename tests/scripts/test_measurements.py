@@ -43,7 +43,7 @@ def kept(monkeypatch, tmp_path) -> Path:
 def largest(section: str, of_row: Callable[[dict], float]) -> dict[tuple[int, str], float]:
     """By set and engine, of those that were measured."""
     found: dict[tuple[int, str], float] = {}
-    for row in measurements.read()[section]["rows"].values():
+    for row in measurements.read()[section].values():
         key = row["set"], row["engine"]
         found[key] = max(found.get(key, 0), of_row(row))
     return found
@@ -83,24 +83,28 @@ def test_every_table_stands_in_a_text():
 
 
 def test_what_was_measured_is_of_committed_code():
-    """One origin a section there is by the file's form; and every figure that a table shows is there."""
+    """With an origin each; and every figure that a table shows is there."""
     for name, described in TABLES.items():
-        section = measurements.read().get(described.section)
-        if section:
-            assert set(section["origin"]) == set(asdict(HERE)), name
-            assert section["rows"] and not any(row["changed"] for row in section["rows"].values()), name
-    rows = measurements.read().get("sets", {"rows": {}})["rows"].values()
+        for row in measurements.read().get(described.section, {}).values():
+            assert set(row["origin"]) == set(asdict(HERE)) and not row["changed"], name
+    rows = measurements.read()["sets"].values()
     assert {(row["set"], row["engine"]) for row in rows} <= set(PARAMETER_SETS)
 
 
 # --- the file and the tables --------------------------------------------------------------------------------
 
 
-def test_rows_of_one_origin_stand_together(kept):
-    measurements.record("counts", HERE, {"a": {"count": 1} | STAMP})
-    assert measurements.rows_of("counts", HERE) == {"a": {"count": 1} | STAMP}
+def test_a_row_stays_until_it_is_measured_anew(kept):
+    first, other = {"count": 1, "origin": asdict(HERE)} | STAMP, replace(HERE, code="other")
+    measurements.record("counts", HERE, {"a": {"count": 1} | STAMP, "b": {"count": 1} | STAMP})
+    assert measurements.rows_of("counts", HERE) == {"a": first, "b": first}
+    measurements.record("counts", other, {"b": {"count": 2} | STAMP})
+    assert measurements.rows_of("counts", HERE) == {"a": first}
+    assert measurements.rows_of("counts", other) == {"b": first | {"count": 2, "origin": asdict(other)}}
+    [newer, older] = measurements.sources(COUNTS, measurements.read()["counts"])
+    assert {newer[:3], older[:3]} == {"a: ", "b: "}
     for change in ("code", "weights", "machine", "versions"):
-        assert measurements.rows_of("counts", replace(HERE, **{change: "other"})) == {}
+        assert "a" not in measurements.rows_of("counts", replace(HERE, **{change: "other"}))
     assert measurements.rows_of("others", HERE) == {}
     measurements.record("others", HERE, {})
     assert set(json.loads(measurements.FILE.read_text())) == {"counts", "others"}
@@ -128,7 +132,7 @@ def test_what_was_not_measured_is_said(kept):
 
 def test_the_source_names_all_commits():
     rows = {"a": STAMP, "b": STAMP | {"commit": "decade", "changed": True, "time": "2026-11-25 19:00"}}
-    told = measurements.source("x", {"rows": rows, "origin": asdict(HERE)})
+    told = measurements.source("x", {name: row | {"origin": asdict(HERE)} for name, row in rows.items()})
     assert (
         "`x`, the same code at commits c0ffee, decade with changes, 2026-11-25 18:30 to 2026-11-25 19:00 UTC." in told
     )
