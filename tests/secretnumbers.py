@@ -11,7 +11,6 @@ import numpy as np
 #: Residues that are looked for in a row: by chance, two 48-bit ones do not follow each other.
 _IN_A_ROW = 4
 #: Of their highest bytes, which have few bits, so many.
-_BYTES_IN_A_ROW = 32
 
 
 def coefficients(secret_key: bytes, ring_dimension: int) -> list[int]:
@@ -46,8 +45,8 @@ def needles(secret_key: bytes, ring_dimension: int) -> dict[str, bytes]:
 def native_needles(
     secret_key: bytes, ring_dimension: int, sources: np.ndarray, special: Sequence[tuple[int, int]]
 ) -> dict[str, bytes]:
-    """The same of the residues as a native key file would hold them: split into words and bytes modulo the primes of Q,
-    whole modulo the ``special`` ones, each with its root, which the secret key's file does not have.
+    """The same of the residues as a native key file would hold them: in 32 bits modulo the primes of Q, in 64 modulo
+    the ``special`` ones, each with its root, which the secret key's file does not have.
 
     sources: by position in the file, OpenFHE's residue that stands there.
     """
@@ -56,8 +55,6 @@ def native_needles(
     for (prime, _), values in zip(primes, towers, strict=True):
         row = values[sources[middle:]]
         found[f"words modulo {prime}"] = row[:_IN_A_ROW].astype("<u4").tobytes()
-        found[f"high bytes modulo {prime}"] = (row[:_BYTES_IN_A_ROW] >> np.uint64(32)).astype(np.uint8).tobytes()
-        found[f"floats modulo {prime}"] = row[:_IN_A_ROW].astype("<f8").tobytes()
     coefficients, places = _coefficients(towers[0], *primes[0]), sources[middle:][:2]
     assert _values(coefficients, *primes[1]) == towers[1].tolist()
     for prime, root in special:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -309,12 +310,11 @@ def _main() -> None:
     use_miniature()
     from lowmem_resnet20.cli import main as cli
     from lowmem_resnet20.machine import child
-    from lowmem_resnet20.server import worker
 
-    if sys.argv[1:2] == ["server.worker"]:
+    if sys.argv[1:2] in (["server.worker"], ["cluster.evaluation"]):
         child.end_with_parent(int(sys.argv[2]))
         child._receive_signals()
-        sys.exit(worker.main())
+        runpy.run_module(f"lowmem_resnet20.{sys.argv[1]}", run_name="__main__")
     child.command = lambda module, *_: [sys.executable, __file__, module, str(os.getpid())]
     sys.exit(cli.main(sys.argv[1:]))
 

@@ -214,7 +214,7 @@ def test_one_folder_serves_another_network_that_needs_the_same_keys(time, tmp_pa
     found = parties.decrypt_logits(time.keys, set_, job.output, weights, identity)
     network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
     slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
-    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-4
+    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
     [outcome] = parties.evaluate(time.keys, time.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is not None and "is of other weights" in outcome.error.message
 

@@ -21,7 +21,7 @@ PACKAGE = Path(lowmem_resnet20.__file__).parent
 
 #: A kernel of its own, called once: prints the result, how often kept code was loaded, and what is complained of.
 PROGRAM = """
-from lowmem_resnet20.native.compilation import compile_once, compiled, complaints, is_compiled
+from lowmem_resnet20.native.kernels.compilation import compile_once, compiled, complaints, is_compiled
 
 @compiled
 def twice(x):
@@ -108,7 +108,8 @@ def test_settings_of_numba_for_other_programs_are_not_heeded(run, tmp_path):
 def test_whichever_module_imports_numba_first(run, tmp_path, module):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / ".numba_config.yaml").write_text("[not, settings")
-    program = f"import lowmem_resnet20.native.{module}\nfrom numba import config\nprint(config.OPT, config.DISABLE_JIT)"
+    program = f"import lowmem_resnet20.native.kernels.{module}\nfrom numba import config\n"
+    program += "print(config.OPT, config.DISABLE_JIT)"
     assert run(program, NUMBA_OPT="0", NUMBA_DISABLE_JIT="1") == "_OptLevel(3) 0\n"
 
 
@@ -290,7 +291,7 @@ def test_processes_that_start_at_once_compile_once(cache):
     """All call compile_once; the others wait for the first, then find nothing to do."""
     code = """
 import sys, time
-from lowmem_resnet20.native.compilation import compile_once
+from lowmem_resnet20.native.kernels.compilation import compile_once
 def exercise():
     print("compiled", flush=True)
     time.sleep(0.5)

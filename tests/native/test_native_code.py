@@ -126,7 +126,7 @@ def test_threads_are_as_many_as_the_user_asks_for(text, heeded):
     code = (
         "import os\n"
         "os.sched_getaffinity = lambda _: {0, 1, 2}\n"
-        "from lowmem_resnet20.native import compilation, threads\n"
+        "from lowmem_resnet20.native.kernels import compilation, threads\n"
         "threads.processors_granted = lambda: [4]\n"
         "print(threads.available_processors(), len(compilation.complaints()), *compilation.complaints())"
     )
@@ -142,7 +142,7 @@ def test_vectors_that_there_are_not():
         "host = llvmlite.binding.get_host_cpu_features()\n"
         "host['avx2'] = False\n"
         "llvmlite.binding.get_host_cpu_features = lambda: host\n"
-        "from lowmem_resnet20.native import compilation\n"
+        "from lowmem_resnet20.native.kernels import compilation\n"
         "print(compilation.config.CPU_NAME, [message for message, _ in compilation.complaints()])"
     )
     asks = "LOWMEM_RESNET20_VECTORS of the environment asks for avx2, and this processor lacks avx2"
