@@ -104,11 +104,11 @@ def test_settings_of_numba_for_other_programs_are_not_heeded(run, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("module", ["intrinsics", "residues", "compilation", "readiness"])
+@pytest.mark.parametrize("module", ["kernels.intrinsics", "kernels.residues", "kernels.compilation", "readiness"])
 def test_whichever_module_imports_numba_first(run, tmp_path, module):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / ".numba_config.yaml").write_text("[not, settings")
-    program = f"import lowmem_resnet20.native.kernels.{module}\nfrom numba import config\n"
+    program = f"import lowmem_resnet20.native.{module}\nfrom numba import config\n"
     program += "print(config.OPT, config.DISABLE_JIT)"
     assert run(program, NUMBA_OPT="0", NUMBA_DISABLE_JIT="1") == "_OptLevel(3) 0\n"
 
