@@ -85,21 +85,23 @@ def sources(described: Table, rows: dict[str, Any]) -> list[str]:
     groups: dict[str, dict[str, Any]] = {}
     for name, row in sorted(described.shown(rows).items(), key=lambda item: item[1]["time"], reverse=True):
         groups.setdefault(json.dumps(row["origin"], sort_keys=True), {})[name] = row
-    told = []
+    told: list[str] = []
     for group in groups.values():
         named = f"{', '.join(sorted(group))}: " if len(groups) > 1 else ""
-        told.append(named + source(described.command, group))
+        where = "{machine}; {versions}.".format_map(next(iter(group.values()))["origin"])
+        if any(where in others for others in told):
+            where = "The same machine and versions."
+        told.append(f"{named}{source(described.command, group)} {where}")
     return told
 
 
 def source(command: str, rows: dict[str, Any]) -> str:
-    """Return command, commits, time, machine and versions of rows of one origin, in a sentence or two."""
-    origin = next(iter(rows.values()))["origin"]
+    """Return command, commits and time of rows of one origin."""
     commits = dict.fromkeys(row["commit"] + (" with changes" if row["changed"] else "") for row in rows.values())
     named = ("commit " if len(commits) == 1 else "the same code at commits ") + ", ".join(commits)
     times = sorted(row["time"] for row in rows.values())
     when = " to ".join(dict.fromkeys((times[0], times[-1]))) + " UTC"
-    return f"`{command}`, {named}, {when}. {origin['machine']}; {origin['versions']}."
+    return f"`{command}`, {named}, {when}."
 
 
 def texts(root: Path) -> Iterator[Path]:

@@ -239,7 +239,7 @@ def main() -> None:
         figures[f"set {number}, {set_.engine}"] = measure(set_, folder, read_picture(args.picture), weights, copied)
     rows = rows_for(figures, copied, taken)
     print(f"{threads} threads copy {copied / 1e9:.1f} GB a second, read and written\n")
-    print(table(SECTION, {SECTION: {"origin": asdict(origin), "rows": rows}}), end="")
+    print(table(SECTION, {SECTION: {name: row | {"origin": asdict(origin)} for name, row in rows.items()}}), end="")
     if args.record:
         record(SECTION, origin, rows_of(SECTION, origin) | rows)
 

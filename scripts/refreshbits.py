@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(row, file=sys.stderr, flush=True)
             if given.record:
                 record(SECTION, origin, rows_of(SECTION, origin) | rows)
-    print(table(SECTION, {SECTION: {"origin": asdict(origin), "rows": rows}}), end="")
+    print(table(SECTION, {SECTION: {name: row | {"origin": asdict(origin)} for name, row in rows.items()}}), end="")
 
 
 if __name__ == "__main__":

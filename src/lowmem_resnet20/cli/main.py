@@ -29,7 +29,7 @@ from .wait import page, serve
 from .words import DEFAULT_PICTURE, Request
 
 #: What the program does without a word, and how long it takes on two cores with AVX-512 (see README).
-_FIRST, _KEY_SECONDS, _PICTURE_SECONDS = "load_keys 6", 20, 60
+_FIRST, _KEY_SECONDS, _PICTURE_SECONDS = "load_keys 6", 20, 30
 
 
 def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:

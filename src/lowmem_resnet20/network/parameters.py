@@ -339,8 +339,8 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             first_modulus_bits=29,
             large_digits=6,
             most_copies=8,
-            refresh_deviation=4.0e-4,
-            server_bytes=round(1.3 * _GIB),
+            refresh_deviation=5.3e-4,
+            server_bytes=round(0.7 * _GIB),
             log2_ring=15,
         ),
         ParameterSet(
@@ -350,8 +350,8 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             first_modulus_bits=29,
             large_digits=6,
             most_copies=8,
-            refresh_deviation=3.0e-4,
-            server_bytes=round(2.8 * _GIB),
+            refresh_deviation=4.9e-4,
+            server_bytes=round(1.85 * _GIB),
             log2_ring=15,
         ),
         ParameterSet(
@@ -361,8 +361,8 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
             first_modulus_bits=30,
             large_digits=2,
             pictures=8,
-            refresh_deviation=2.5e-4,
-            server_bytes=round(3.1 * _GIB),
+            refresh_deviation=4.1e-4,
+            server_bytes=round(2.65 * _GIB),
         ),
         ParameterSet(
             number=7,
