@@ -619,7 +619,7 @@ def test_without_a_word_keys_are_made_for_one_picture(run, faked, server, tempor
     (_, number, folder), *rest = [call for call in faked if call[0] in ("generate_keys", "encrypt_picture")]
     assert (number, folder.parent.parent, folder.name) == (6, temporary, "exp6")
     assert rest == [("encrypt_picture", folder, 6, (3, 32, 32), "inputs/luis.png")]
-    assert "\nclassifying inputs/luis.png, some 60 s\n" in done.err
+    assert "\nclassifying inputs/luis.png, some 30 s\n" in done.err
     assert done.err.endswith(
         "next:  lowmem-resnet20 generate_keys 6\n       lowmem-resnet20 load_keys 6 input inputs/vale.jpg plain\n"
     )
@@ -631,7 +631,7 @@ def test_without_a_word_the_keys_that_are_there_are_taken(run, faked, server, te
     Path("keys/exp6").mkdir(parents=True)
     done = run()
     assert (done.code, done.out) == (0, RESULT)
-    assert done.err.startswith("classifying inputs/luis.png, some 60 s\n")
+    assert done.err.startswith("classifying inputs/luis.png, some 30 s\n")
     assert [call[1] for call in faked if call[0] == "encrypt_picture"] == [Path("keys/exp6")]
     assert not [call for call in faked if call[0] == "generate_keys"]
     assert done.err.endswith(

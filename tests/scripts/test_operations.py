@@ -76,7 +76,7 @@ def test_operations_are_written_down(monkeypatch, tmp_path):
         "| checking keys, files | 1.0 s, 1 | 1.0 s, 1 |",
         "| in all | 9.5 s, 1 | 9.5 s, 1 |",
     ]
-    assert measurements.read()["operations"]["rows"]["set 5, native"]["bytes_per_second"] == 58e9
+    assert measurements.read()["operations"]["set 5, native"]["bytes_per_second"] == 58e9
 
 
 def test_the_bandwidth_of_copies():
