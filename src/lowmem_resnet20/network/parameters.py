@@ -380,7 +380,7 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
 }
 
 #: By the native set, what it is for networks whose layers do not fit into its ring: as it is, in one twice as long,
-#: where security leaves room for fewer digits and primes a bit longer.
+#: where security leaves room for fewer digits and primes a bit longer: those of set 7, whose noise they have.
 WIDE_SETS: dict[ParameterSet, ParameterSet] = {
     set_: replace(
         set_,
@@ -389,6 +389,7 @@ WIDE_SETS: dict[ParameterSet, ParameterSet] = {
         first_modulus_bits=30,
         large_digits=2,
         log2_ring=16,
+        refresh_deviation=PARAMETER_SETS[7, NATIVE].refresh_deviation,
         server_bytes=2 * set_.server_bytes,
     )
     for set_ in PARAMETER_SETS.values()
