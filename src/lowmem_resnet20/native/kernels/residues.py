@@ -42,10 +42,34 @@ class Small(NamedTuple):
     odd: Value
 
 
-class SmallModulus:
+class _Modulus:
+    """What residues of both sizes share.
+
+    p: the prime, in all lanes; ROOM: multiples of it that a word holds; PRODUCT: those that products are below."""
+
+    ROOM: int
+    PRODUCT: int
+    p: Value
+
+    def lower(self, y: Value, k: int) -> Value:
+        """y in [0, 2 k p): congruent, in [0, k p).  k: a power of two below ROOM."""
+        return minimum(y, y - self.multiple(k))
+
+    def multiple(self, k: int) -> Value:
+        """k p, k a power of two."""
+        return self.p << (k.bit_length() - 1) if k > 1 else self.p
+
+    def canonical(self, y: Value, below: int) -> Value:
+        """y in [0, below * p): congruent, in [0, p).  below: at most ROOM."""
+        for k in (8, 4, 2, 1):
+            if below > k:
+                y = self.lower(y, k)
+        return y
+
+
+class SmallModulus(_Modulus):
     """p < 2^30, residues in lanes of 32 bits."""
 
-    #: Values of a word lie below ROOM p, products below PRODUCT p.
     ROOM, PRODUCT = 4, 2
 
     def __init__(self, constants: Array, k: Value) -> None:
@@ -67,21 +91,6 @@ class SmallModulus:
         """y w modulo p in [0, 2p), for any y of 32 bits: the quotient is at most 1 too small."""
         high = upper_halves(y.even() * w.even, y.odd() * w.odd)
         return y * w.factor - high * self.p
-
-    def lower(self, y: Value, k: int) -> Value:
-        """y in [0, 2 k p): congruent, in [0, k p).  k: 1 or 2."""
-        return minimum(y, y - self.multiple(k))
-
-    def multiple(self, k: int) -> Value:
-        """k p, k a power of two."""
-        return self.p << (k.bit_length() - 1) if k > 1 else self.p
-
-    def canonical(self, y: Value, below: int) -> Value:
-        """y in [0, below * p): congruent, in [0, p)."""
-        for k in (2, 1):
-            if below > k:
-                y = self.lower(y, k)
-        return y
 
     def sum(self) -> SmallSum:
         return SmallSum(self)
@@ -154,7 +163,7 @@ class Large(NamedTuple):
     quotient: Value
 
 
-class LargeModulus:
+class LargeModulus(_Modulus):
     """2^59 < p < 2^60, residues in lanes of 64 bits."""
 
     ROOM, PRODUCT = 16, 4
@@ -179,20 +188,6 @@ class LargeModulus:
         y_low, y_high = y & _LOW_WORD, y >> 32
         high = y_high * w_high + ((y_low * w_high) >> 32) + ((y_high * w_low) >> 32)
         return y * w.factor - high * self.p
-
-    def lower(self, y: Value, k: int) -> Value:
-        """y in [0, 2 k p): congruent, in [0, k p).  k: 1, 2, 4 or 8."""
-        return minimum(y, y - self.multiple(k))
-
-    def multiple(self, k: int) -> Value:
-        return self.p << (k.bit_length() - 1) if k > 1 else self.p
-
-    def canonical(self, y: Value, below: int) -> Value:
-        """y in [0, below * p): congruent, in [0, p).  below: at most 16."""
-        for k in (8, 4, 2, 1):
-            if below > k:
-                y = self.lower(y, k)
-        return y
 
     def of_integers(self, v: Value) -> Value:
         """Of integers below 2^62 in absolute value residues in [0, 16 p): 2^62 <= 8 p."""
