@@ -16,14 +16,13 @@ from PIL import Image
 
 import lowmem_resnet20 as lr
 from documented import documented
-from lowmem_resnet20.client import client as client_module
 from lowmem_resnet20.errors import CiphertextError, KeyFolderError, PictureError, WeightsError
 from lowmem_resnet20.native.kernels.threads import available_processors
 from lowmem_resnet20.network import parameters
+from lowmem_resnet20.network import weights as weights_module
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.weights import save_weights
-from lowmem_resnet20.server import server as server_module
 from miniature import ARCHITECTURE, INSECURE_NATIVE_SET, INSECURE_SET, random_picture, random_weights
 from processes import until
 
@@ -91,8 +90,7 @@ def test_the_documented_lines(tmp_path, monkeypatch, capsys, inputs):
     bounds = {name: 1.5 * bound for name, bound in weights.bounds.items()}  # a photograph is unlike random pixels
     weights = replace(weights, bounds=bounds)
     save_weights(tmp_path / "weights", weights)
-    for module in (client_module, server_module):
-        monkeypatch.setattr(module, "default_weights_path", lambda: tmp_path / "weights")
+    monkeypatch.setattr(weights_module, "default_weights_path", lambda: tmp_path / "weights")
     monkeypatch.setitem(parameters.PARAMETER_SETS, (6, "native"), WIDE_SET)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inputs").symlink_to(inputs)

@@ -19,7 +19,7 @@ from ..model.classification import Classification
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
 from ..network.resnet20 import group_logits, pack_group
-from ..network.weights import Weights, default_weights_path, load_weights
+from ..network.weights import Weights, weights_given
 from ..openfhe.ciphertexts import Strangers, payload_of
 from ..openfhe.context import read_context, read_public_key
 from ..openfhe.library import BINARY, PublicKey, openfhe, openfhe_errors
@@ -86,8 +86,7 @@ class Client(AbstractContextManager):
     ) -> None:
         self.folder, self._passphrase = Path(folder), passphrase
         self.set = keys_set(self._side, set_)
-        if not isinstance(weights, Weights):
-            weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
+        weights = weights_given(weights, self.set.architecture)
         manifest = open_folder(self._side, self.set)
         self._secret_key_file()
         self.weights, self.belonging = weights, belonging(self.set, manifest.keys, weights)

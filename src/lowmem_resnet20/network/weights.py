@@ -104,6 +104,12 @@ def load_weights(path: Path, architecture: Architecture = RESNET20) -> Weights:
     return weights
 
 
+def weights_given(given: Weights | str | Path | None, architecture: Architecture) -> Weights:
+    """Return weights, or those of the file that is named, by default the program's own.  Errors: as of
+    :func:`load_weights` where a file is read."""
+    return given if isinstance(given, Weights) else load_weights(Path(given or default_weights_path()), architecture)
+
+
 def check_weights(weights: Weights, source: str) -> None:
     """Raise WeightsError unless exactly the architecture's parameters and bounds are there, float32 and finite."""
     architecture = weights.architecture

@@ -9,7 +9,7 @@ from ..errors import raise_told
 from ..files.envelope import Ciphertext
 from ..files.keystore import SERVER, keys_set
 from ..network.parameters import ParameterSet
-from ..network.weights import Weights, default_weights_path, load_weights
+from ..network.weights import Weights, weights_given
 from ..progress.display import Progress, Shown, progress_of
 from ..server.request import Evaluation
 from ..server.server import as_files
@@ -42,8 +42,7 @@ class RemoteServer:
     ) -> None:
         self._folder, self._progress = Path(folder), progress_of(progress)
         self.set = keys_set(self._folder / SERVER, set_)
-        if not isinstance(weights, Weights):
-            weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
+        weights = weights_given(weights, self.set.architecture)
         self._access = Access(url, token, _message)
         check_service(self._access, self.set, weights)
 

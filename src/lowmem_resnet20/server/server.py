@@ -34,7 +34,7 @@ from ..network.evaluator import Incomputable
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.resnet20 import Network, Part, Plan, input_slots, plan
 from ..network.scaling import scale
-from ..network.weights import Weights, default_weights_path, load_weights
+from ..network.weights import Weights, weights_given
 from ..progress.display import Progress, Shown, Step, format_bytes, progress_of
 from .engine import Engine
 from .request import Job
@@ -90,8 +90,7 @@ class Server(AbstractContextManager):
         folder, self.progress = Path(folder), progress_of(progress)
         side = folder / SERVER if (folder / SERVER).is_dir() or not (folder / MANIFEST).exists() else folder
         self.set = keys_set(side, set_)
-        if not isinstance(weights, Weights):
-            weights = load_weights(Path(weights or default_weights_path()), self.set.architecture)
+        weights = weights_given(weights, self.set.architecture)
         if weights.architecture != self.set.architecture:
             raise WeightsError(f"the weights are for another network than the keys, which serve {self.set.networks}")
         if not anyway:

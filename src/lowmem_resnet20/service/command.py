@@ -18,7 +18,7 @@ from ..machine.interrupt import on_interrupt, wait_if_ending
 from ..machine.memory import available_bytes
 from ..machine.webserver import web_server
 from ..network.parameters import ParameterSet, parameter_set
-from ..network.weights import default_weights_path, load_weights
+from ..network.weights import weights_given
 from ..progress.display import format_bytes
 from ..server.process import ServerProcess
 from ..server.request import Evaluation
@@ -65,7 +65,7 @@ def serve(asked: Serving) -> None:
     """
     set_ = parameter_set(asked.number)
     host, port = parse_address(asked.listen or DEFAULT_ADDRESS)
-    weights = load_weights(asked.weights or default_weights_path(), set_.architecture)
+    weights = weights_given(asked.weights, set_.architecture)
     log = EventLog(asked.stderr, asked.verbose)
     store = Store(asked.store)
     store.open()
