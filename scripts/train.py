@@ -35,7 +35,7 @@ from rich.progress import track
 
 from lowmem_resnet20.model.plain import PlainNetwork, calibrate
 from lowmem_resnet20.model.trained import Activation, ResNet, fold, relu
-from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, RESNET20
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.scaling import fold_units, scale, trunks
 from lowmem_resnet20.network.weights import Weights, load_weights, save_weights
@@ -296,7 +296,7 @@ def calibrated(state: Mapping[str, torch.Tensor], pictures: TrainingSet, count: 
     chosen = torch.randperm(len(pictures.labels), generator=torch.Generator().manual_seed(2))[:count]
     sources = pictures.clean, pictures.jpeg
     batches = (source[batch].numpy() / 255 for source in sources for batch in chosen.split(250))
-    return calibrate(fold(state), MEAN, STD, batches)
+    return calibrate(Weights(RESNET20, CIFAR10_CLASSES, MEAN, STD, 0.0, "", fold(state), {}), batches)
 
 
 def unit_bounds(weights: Weights) -> Weights:

@@ -24,6 +24,7 @@ from lowmem_resnet20.files.envelope import Ciphertext
 from lowmem_resnet20.files.group import group_and_place
 from lowmem_resnet20.files.group import picture_id as id_in_group
 from lowmem_resnet20.machine.files import new_folder
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.ranges import Foreseen
 
@@ -70,7 +71,9 @@ class Client(client.Client):
         if (self.folder / "client" / "refused").exists():
             raise KeyFolderError(f"{self.folder / 'client' / 'secret.key'} can be read by others", "chmod 600 it")
         calls.append(("load_weights", weights))
-        self.weights = SimpleNamespace(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), fingerprint="w")
+        self.weights = SimpleNamespace(
+            mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), fingerprint="w", classes=CIFAR10_CLASSES
+        )
         self._foreseen = {}
 
     def unlock(self) -> None:

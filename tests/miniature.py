@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, Architecture
+from lowmem_resnet20.network.card import numbered_classes
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.refresh import ChebyshevRefresh, FunctionalRefresh, NativeRefresh
@@ -76,7 +77,9 @@ def random_weights(architecture: Architecture = ARCHITECTURE, seed: int = 0) -> 
     parameters = random_parameters(architecture, seed)
     mean, std = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
     zeros = {name: np.zeros(channels, np.float32) for name, channels in architecture.relu_channels().items()}
-    weights = Weights(architecture, parameters, mean, std, zeros, 0.0)
+    mean, std = mean[: architecture.input_channels], std[: architecture.input_channels]
+    names = CIFAR10_CLASSES if architecture.classes == 10 else numbered_classes(architecture.classes)
+    weights = Weights(architecture, names, mean, std, 0.0, "", parameters, zeros)
     bounds, largest_logit = dict(zeros), 0.0
     for _ in range(8):
         found = forward(weights, random_picture(architecture, random))
@@ -84,7 +87,7 @@ def random_weights(architecture: Architecture = ARCHITECTURE, seed: int = 0) -> 
         for name, values in found.items():
             if name in bounds:
                 bounds[name] = np.maximum(bounds[name], 1.5 * np.abs(values).max((1, 2)).astype(np.float32))
-    return Weights(architecture, parameters, mean, std, bounds, largest_logit)
+    return replace(weights, bounds=bounds, largest_logit=largest_logit)
 
 
 def random_picture(architecture: Architecture, random: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,7 @@ from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights, save_weights
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Job
-from miniature import ARCHITECTURE, INSECURE_LEAN_SET, INSECURE_NATIVE_SET, INSECURE_SET, random_weights
+from miniature import INSECURE_LEAN_SET, INSECURE_NATIVE_SET, INSECURE_SET, random_weights
 
 TESTS = Path(__file__).parent
 #: By OPENBLAS_CORETYPE, what the library may say that it took: some processors have another's kernels.
@@ -101,7 +101,7 @@ def evaluated(folder: str, number: int) -> str:
 
 def weights_in(folder: Path) -> Weights:
     """Of the file there: it is calibrated, on one machine."""
-    return load_weights(folder / "weights", ARCHITECTURE)
+    return load_weights(folder / "weights")
 
 
 def told_under(processor: str, function: Any, *arguments: Any, **environment: str) -> Any:

@@ -179,7 +179,7 @@ if party == "server":
     work = worker.main
 else:
     import parties
-    known = weights.load_weights(folder / "weights", SET.architecture)
+    known = weights.load_weights(folder / "weights")
     work = lambda: parties.decrypt_logits(folder / "exp6", SET, folder / "r.ct", known)
 threading.setprofile(profile)
 sys.setprofile(profile)

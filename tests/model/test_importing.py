@@ -84,7 +84,7 @@ def state_dict():
 
 def check_imported(source, pictures, out):
     report = import_weights(source, out, pictures, (0.5,) * 3, (0.2,) * 3, ARCHITECTURE)
-    weights = load_weights(out, ARCHITECTURE)
+    weights = load_weights(out)
     x = np.random.default_rng(1).uniform(0, 1, (3, 16, 16))
     with torch.no_grad():
         expected = trained(ARCHITECTURE).double()(torch.from_numpy((x[None] - 0.5) / 0.2))[0].numpy()
@@ -150,7 +150,7 @@ def test_every_precision_is_read_or_named(tmp_path, pictures, dtype):
         assert size == 1 and not (tmp_path / "w").exists()
     else:
         expected = state["fc.bias"].to(torch.float32).numpy()
-        assert (load_weights(tmp_path / "w", ARCHITECTURE).parameters["fc.bias"] == expected).all()
+        assert (load_weights(tmp_path / "w").parameters["fc.bias"] == expected).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
@@ -160,7 +160,7 @@ def test_weights_of_few_bits_are_what_they_stand_for(tmp_path, pictures, dtype):
     for name, state in (("few", small), ("many", rounded)):
         torch.save(state, tmp_path / f"{name}.pt")
         import_weights(tmp_path / f"{name}.pt", tmp_path / name, pictures, architecture=ARCHITECTURE)
-    few, many = (load_weights(tmp_path / name, ARCHITECTURE) for name in ("few", "many"))
+    few, many = (load_weights(tmp_path / name) for name in ("few", "many"))
     assert few.fingerprint == many.fingerprint
 
 
@@ -181,7 +181,7 @@ def test_batch_norms_of_another_eps(tmp_path, pictures, model, epsilon):
     for given in (epsilon, None):
         report = import_weights(*arguments, epsilon=given)
         assert report.epsilon == (given or 1e-5) and report.difference < 1e-4
-        logits = PlainNetwork(load_weights(tmp_path / "w", ARCHITECTURE)).logits(pixels)
+        logits = PlainNetwork(load_weights(tmp_path / "w")).logits(pixels)
         differences[given] = np.abs(logits - expected).max() / np.abs(expected).max()
     assert differences[epsilon] < 1e-5 and differences[None] > 1e-4
 
@@ -260,7 +260,7 @@ def test_shortcuts_without_parameters(tmp_path, architecture):
     width = architecture.width
     np.savez(tmp_path / "p.npz", x=random.integers(0, 256, (4, 3, width, width), dtype=np.uint8))
     import_weights(tmp_path / "s.th", tmp_path / "w", tmp_path / "p.npz", (0.5,) * 3, (0.2,) * 3, architecture)
-    weights = load_weights(tmp_path / "w", architecture)
+    weights = load_weights(tmp_path / "w")
     pixels = random.uniform(0, 1, (4, 3, width, width))
     with torch.no_grad():
         expected = model.double()(torch.from_numpy(weights.normalise(pixels))).numpy()
@@ -273,7 +273,7 @@ def test_shortcuts_without_parameters_pack_like_others(tmp_path, pictures):
     """The encrypted network's packing takes the sparse kernels too: run in the clear, against its definition."""
     torch.save(with_statistics(OptionA(ARCHITECTURE)).state_dict(), tmp_path / "s.th")
     import_weights(tmp_path / "s.th", tmp_path / "w", pictures, architecture=ARCHITECTURE)
-    weights, set_ = load_weights(tmp_path / "w", ARCHITECTURE), INSECURE_SET
+    weights, set_ = load_weights(tmp_path / "w"), INSECURE_SET
     with np.load(pictures) as file:
         pixels = file["x"][0] / 255
     scaled = scale(weights, set_.refresh)
@@ -293,7 +293,7 @@ def test_folded_npz_without_bias(tmp_path, pictures):
     del parameters["fc.bias"]
     np.savez(tmp_path / "f.npz", **parameters)
     report = import_weights(tmp_path / "f.npz", tmp_path / "w", pictures, architecture=ARCHITECTURE)
-    weights = load_weights(tmp_path / "w", ARCHITECTURE)
+    weights = load_weights(tmp_path / "w")
     assert (weights.parameters["fc.bias"] == 0).all() and report.difference is None
     assert weights.mean == (0.4914, 0.4822, 0.4465)
 

@@ -71,7 +71,7 @@ def test_every_parameter_is_read_back(folder):
 def test_import(folder, tmp_path):
     np.savez(tmp_path / "pictures.npz", x=np.zeros((2, 3, 16, 16), np.uint8))
     import_weights(folder, tmp_path / "w", tmp_path / "pictures.npz", architecture=ARCHITECTURE)
-    weights = load_weights(tmp_path / "w", ARCHITECTURE)
+    weights = load_weights(tmp_path / "w")
     assert np.array_equal(weights.parameters["layer2.0.downsample.weight"], PARAMETERS["layer2.0.downsample.weight"])
 
 

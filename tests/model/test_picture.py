@@ -146,6 +146,16 @@ def test_what_rgb_holds_exactly_is_taken_as_it_is(picture, mode, resize):
     assert np.array_equal(read_picture(picture(image), resize=resize), exact)
 
 
+def test_one_colour_is_taken_of_grey_pictures_and_of_others_with_resize(picture):
+    grey, coloured = picture(Image.fromarray(PIXELS).convert("L")), picture(Image.fromarray(PIXELS), name="c.png")
+    exact = np.asarray(Image.fromarray(PIXELS).convert("L")) / 255
+    assert np.array_equal(read_picture(grey, colours=1), exact[None])
+    assert np.array_equal(read_picture(coloured, resize=True, colours=1), exact[None])
+    with pytest.raises(PictureError, match="has colours, and this network takes grey pictures") as caught:
+        read_picture(coloured, colours=1)
+    assert "resize" in caught.value.hint
+
+
 def test_a_grey_jpeg_is_taken_as_it_is(picture):
     image = Image.new("L", (32, 32), 77)
     assert np.allclose(read_picture(picture(image, "JPEG")), 77 / 255)

@@ -103,7 +103,7 @@ def test_bounds_are_the_largest_inputs_of_each_relu_and_the_largest_logit_is_the
     random = np.random.default_rng(1)
     batches = [np.stack([random_picture(ARCHITECTURE, random) for _ in range(2)]) for _ in range(2)]
     weights = random_weights()
-    calibrated = plain.calibrate(weights.parameters, weights.mean, weights.std, batches, ARCHITECTURE)
+    calibrated = plain.calibrate(weights, batches)
     bounds = calibrated.bounds
     logits = [forward(weights, picture)["fc"] for batch in batches for picture in batch]
     assert calibrated.largest_logit == pytest.approx(np.abs(logits).max())

@@ -8,6 +8,8 @@ torch = pytest.importorskip("torch")
 from lowmem_resnet20.model.plain import PlainNetwork, calibrate
 from lowmem_resnet20.model.trained import ResNet, fold
 from lowmem_resnet20.network.architecture import RESNET20
+from lowmem_resnet20.network.card import numbered_classes
+from lowmem_resnet20.network.weights import Weights
 from miniature import ARCHITECTURE, random_picture
 
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
@@ -34,7 +36,8 @@ def test_folded_equals_trained(architecture):
     model = trained(architecture)
     random = np.random.default_rng(0)
     pixels = np.stack([random_picture(architecture, random) for _ in range(4)])
-    weights = calibrate(fold(model.state_dict(), architecture), MEAN, STD, [pixels], architecture)
+    parameters, names = fold(model.state_dict(), architecture), numbered_classes(architecture.classes)
+    weights = calibrate(Weights(architecture, names, MEAN, STD, 0.0, "", parameters, {}), [pixels])
     with torch.no_grad():
         expected = model.double()(torch.from_numpy(weights.normalise(pixels))).numpy()
     assert np.abs(PlainNetwork(weights).logits(pixels) - expected).max() < 1e-4 * np.abs(expected).max()

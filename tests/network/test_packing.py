@@ -154,14 +154,20 @@ def test_regrouping_gives_every_picture_and_channel_its_own_place(pictures, join
 
 
 @PICTURES
-def test_classifier(pictures):
+@pytest.mark.parametrize("classes", [2, 10, 64, 65, 100, 128])
+def test_classifier(pictures, classes):
     channels, width = geometry(parameter_set(1), 3)
     random = np.random.default_rng(0)
-    x, weight, bias = (random.normal(size=s) for s in ((pictures, channels, width, width), (10, channels), (10,)))
+    x, weight, bias = (
+        random.normal(size=s) for s in ((pictures, channels, width, width), (classes, channels), (classes,))
+    )
     ev = ClearEvaluator(parameter_set(1))
     ev.enter_stage(3)
     y = classify(ev, Clear(pack(x), 1), ClassifierPacking(weight, bias, width, pictures))
-    assert np.abs(unpack_logits(y.values, pictures, 10, width) - (x.mean((2, 3)) @ weight.T + bias)).max() < 1e-12
+    assert (
+        np.abs(unpack_logits(y.values, pictures, classes, width, channels) - (x.mean((2, 3)) @ weight.T + bias)).max()
+        < 1e-12
+    )
 
 
 def test_pack_order():

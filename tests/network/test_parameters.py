@@ -7,15 +7,15 @@ import openfhe
 import pytest
 
 from lowmem_resnet20.errors import PlanError, UsageError
-from lowmem_resnet20.native.keys.keyplan import key_plan
+from lowmem_resnet20.native.keys.keyplan import key_plan, longest
 from lowmem_resnet20.native.keys.openfhe_files import read_chain
-from lowmem_resnet20.network.architecture import Architecture
+from lowmem_resnet20.network.architecture import RESNET20, Architecture
 from lowmem_resnet20.network.engines import NATIVE
 from lowmem_resnet20.network.parameters import LOG2_QP_LIMIT, PARAMETER_SETS, SECURE, WIDE_SETS, parameter_set
 from lowmem_resnet20.network.refresh import ChebyshevRefresh, series_levels
 from lowmem_resnet20.network.refreshplan import PLANS
 from lowmem_resnet20.network.relu import FIT_CHOICES, relu_fourier
-from lowmem_resnet20.network.resnet20 import computation
+from lowmem_resnet20.network.resnet20 import computation, plan
 from lowmem_resnet20.openfhe.context import (
     clear_relinearisation_keys,
     context_bytes,
@@ -28,6 +28,15 @@ SETS = pytest.mark.parametrize(
     "set_", [*PARAMETER_SETS.values(), *WIDE_SETS.values()], ids=lambda s: f"set {s.number} {s.engine} 2^{s.log2_ring}"
 )
 WIDE = Architecture(channels=(32, 64, 128))
+#: ResNet-8 to ResNet-110, and others of their kind.
+NETWORKS = [
+    *(Architecture(blocks_per_stage=blocks) for blocks in (1, 2, 3, 5, 7, 9, 18)),
+    *(Architecture(input_channels=1, classes=classes) for classes in (2, 43, 64, 65, 100, 128)),
+    Architecture(channels=(8, 16, 32), classes=100),
+    Architecture(width=16),
+    WIDE,
+    replace(WIDE, classes=128, blocks_per_stage=1),
+]
 
 
 @SETS
@@ -136,9 +145,32 @@ def test_the_ring_follows_from_set_and_network(number):
     assert (wide.log2_ring, wide.architecture, wide.number, wide.engine) == (16, WIDE, number, "native")
     assert key_plan(wide)  # its transforms reach
     assert parameter_set(number, "openfhe", WIDE).log2_ring == 16
-    with pytest.raises(PlanError, match="65536 slots does not fit"):
+    with pytest.raises(
+        PlanError,
+        match=r"this is a ResNet-20 with 32x32 pictures and channels 64/128/256: 65,536 slots, a ring holds 32,768",
+    ):
         parameter_set(number, architecture=Architecture(channels=(64, 128, 256)))
     assert "16384" in parameter_set(number).networks and "32768" in wide.networks
+
+
+def test_a_group_is_as_large_as_the_last_stage_of_the_network_allows():
+    assert parameter_set(7, architecture=WIDE).pictures == 4
+    for architecture in (RESNET20, Architecture(channels=(8, 16, 32)), Architecture(blocks_per_stage=1, classes=100)):
+        assert parameter_set(7, architecture=architecture).pictures == 8
+    plan(parameter_set(7, architecture=WIDE))
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("architecture", NETWORKS, ids=str)
+def test_every_set_has_a_plan_for_every_network(number, architecture):
+    assert plan(parameter_set(number, architecture=architecture)).output_levels == 0
+
+
+@pytest.mark.parametrize("number", [5, 6, 7])
+def test_networks_of_any_depth_colours_and_classes_need_the_same_keys(number):
+    """Those of equal channels, so that one folder serves them; those of more classes than a channel has slots too."""
+    needed = [longest(key_plan(parameter_set(number, architecture=a))) for a in NETWORKS if a.channels == (16, 32, 64)]
+    assert needed.count(needed[0]) == len(needed) > 5
 
 
 def test_unknown_set():

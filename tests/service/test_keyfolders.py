@@ -140,7 +140,7 @@ def test_an_upload_that_cannot_be_read_at_the_start_is_kept(served, monkeypatch)
     """For the moment, that is: one that this version of the program cannot use is removed."""
     manifest = manifest_of(served.files)
     put(served, manifest)
-    folders = keyfolders.KeyFolders(served.service.store, NUMBER, served.service.limits)
+    folders = keyfolders.KeyFolders(served.service.store, NUMBER, SET.architecture, served.service.limits)
 
     def unreadable(folder, number):
         raise EnvironmentFault("cannot read it")

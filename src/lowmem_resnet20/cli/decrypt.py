@@ -59,7 +59,7 @@ def _paired(steps: Steps, results: Sequence[Path], given: Sequence[Item]) -> Ite
     each, encryptions = steps.each, steps.client.encryptions()
     for item in given:
         with each.trying(item.path):
-            item.pixels = read_pixels(steps.request, item.path)
+            item.pixels = read_pixels(steps.request, item.path, steps.set.architecture)
             item.id = pixel_digest(item.pixels)
     answered = set()
     for result in results:

@@ -24,10 +24,12 @@ _SIDES = ("client", "server")
 
 
 def parameter_set_of_keys(request: Request) -> ParameterSet:
-    """Return the set that the client's keys are of."""
+    """Return the set that the client's keys are of, for the network that is named."""
     from ..files.keystore import CLIENT, keys_set
+    from ..network.weights import weights_given
 
-    return keys_set(key_folder(request) / CLIENT, request.set_number)
+    architecture = weights_given(request.weights).architecture
+    return keys_set(key_folder(request) / CLIENT, request.set_number, architecture)
 
 
 def key_folder(request: Request) -> Path:

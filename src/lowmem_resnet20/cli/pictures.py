@@ -28,6 +28,7 @@ from .words import DEFAULT_PICTURE, Request
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..network.architecture import Architecture
     from ..network.parameters import ParameterSet
     from ..network.ranges import Foreseen
 
@@ -175,8 +176,8 @@ def grouped(request: Request, printer: Printer, items: list[Item], set_: Paramet
     return [Group(items[first : first + set_.pictures]) for first in range(0, len(items), set_.pictures)]
 
 
-def read_pixels(request: Request, path: Path) -> np.ndarray:
-    """Return a picture's pixels.  Errors: PictureError."""
+def read_pixels(request: Request, path: Path, architecture: Architecture) -> np.ndarray:
+    """Return a picture's pixels, as networks of the architecture take them.  Errors: PictureError."""
     from ..model.picture import find_picture, read_picture
 
-    return read_picture(find_picture(path), resize=request.resize)
+    return read_picture(find_picture(path), architecture.width, request.resize, architecture.input_channels)

@@ -25,8 +25,10 @@ def make_keys(request: Request, printer: Printer) -> float:
     from ..client import generate_keys
     from ..native.keys.keyplan import key_size
     from ..network.parameters import parameter_set
+    from ..network.weights import load_weights
 
-    set_, folder = parameter_set(request.set_number, request.engine), key_folder(request)
+    architecture = load_weights(request.weights).architecture if request.weights else None
+    set_, folder = parameter_set(request.set_number, request.engine, architecture), key_folder(request)
     if os.path.lexists(folder):  # before anyone is asked for a passphrase
         raise exists_already(folder)
     if request.verbose >= 0:

@@ -46,9 +46,10 @@ class Steps:
     def look(self, item: Item) -> None:
         """Read a picture, see what the plain network makes of it, and warn where encryption cannot follow."""
         if item.pixels is None:
-            item.pixels = read_pixels(self.request, item.path)
+            item.pixels = read_pixels(self.request, item.path, self.set.architecture)
         if self._plain:
-            item.plain = Classification.of(self._plain.logits(item.pixels), self._plain.library)
+            logits, classes = self._plain.logits(item.pixels), self.client.weights.classes
+            item.plain = Classification.of(logits, classes, self._plain.library)
         item.foreseen, cautions = self.client.foresee(item.pixels, str(item.path))
         self._warn(item, cautions)
 
@@ -77,7 +78,7 @@ class Steps:
         self.client.check_logits(path, logits)
         if item.foreseen:
             self._warn(item, self.client.compare(logits, item.foreseen, str(item.path)))
-        result = Classification.of(logits)
+        result = self.client.classify(logits)
         line = item.checked() | dict(extra)
         print_classification(self.request, self.printer, item.path, result, item.plain, line, self.each.several)
         item.told = True

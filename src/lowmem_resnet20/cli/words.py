@@ -245,7 +245,7 @@ COMMANDS = {
             "generate_keys",
             "make the keys of parameter set N in keys/expN",
             (_N,),
-            ("engine", "passphrase", "keys", "verbose", "json"),
+            ("engine", "weights", "passphrase", "keys", "verbose", "json"),
         ),
         Command(
             "load_keys",

@@ -18,7 +18,7 @@ from ..machine.files import hiding_hint, os_errors
 from ..model.classification import Classification
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
-from ..network.resnet20 import group_logits, pack_group
+from ..network.resnet20 import group_logits, logit_slots, pack_group
 from ..network.weights import Weights, weights_given
 from ..openfhe.ciphertexts import Strangers, payload_of
 from ..openfhe.context import read_context, read_public_key
@@ -85,8 +85,8 @@ class Client(AbstractContextManager):
         set_: ParameterSet | int | None = None,
     ) -> None:
         self.folder, self._passphrase = Path(folder), passphrase
-        self.set = keys_set(self._side, set_)
-        weights = weights_given(weights, self.set.architecture)
+        weights = weights_given(weights)
+        self.set = keys_set(self._side, set_, weights.architecture)
         manifest = open_folder(self._side, self.set)
         self._secret_key_file()
         self.weights, self.belonging = weights, belonging(self.set, manifest.keys, weights)
@@ -150,6 +150,10 @@ class Client(AbstractContextManager):
         """Return a picture in the plain network, and a caution where encryption cannot follow; see :mod:`.checks`."""
         return check_range(pixels, self.set, self.weights, name)
 
+    def classify(self, logits: np.ndarray) -> Classification:
+        """Return the class that logits (classes,) name.  Errors: CiphertextError where one is not finite."""
+        return Classification.of(logits, self.weights.classes)
+
     def compare(self, logits: np.ndarray, foreseen: Foreseen, name: str) -> tuple[Caution, ...]:
         """Return a caution where decrypted logits (classes,) are not the plain network's."""
         return check_difference(logits, foreseen, self.weights, name)
@@ -179,7 +183,7 @@ class Client(AbstractContextManager):
                 if identity in self._foreseen:
                     foreseen, warnings = self._foreseen[identity]
                     warnings += self.compare(numbers[place], foreseen, name)
-                t = Classification.of(numbers[place])
+                t = self.classify(numbers[place])
                 found.append(Result(t.logits, t.index, t.label, picture=identity, name=name, warnings=warnings))
         return found
 
@@ -202,7 +206,7 @@ class Client(AbstractContextManager):
         if group not in (None, envelope.facts.picture):
             raise CiphertextError(f"{result.path} is the result of another picture")
         slots = self.decrypt_slots(envelope)
-        if len(slots) < self.set.pictures * self.set.architecture.final_width**2:
+        if len(slots) < logit_slots(self.set):
             raise CiphertextError(f"{result.path} holds {len(slots)} numbers, too few for logits")
         return group_logits(self.set, slots)
 

@@ -28,9 +28,10 @@ def evaluate_on_cluster(request: Evaluation, progress: Progress) -> list[dict[st
 
     Errors: also UsageError, EnvironmentFault, ServerError of the cluster as a whole.
     """
-    set_ = keys_set(request.folder / SERVER, request.set_number)
     path = request.weights or default_weights_path()
-    weights, keys = load_weights(path, set_.architecture), Keys.of(request.folder / SERVER, set_)
+    weights = load_weights(path)
+    set_ = keys_set(request.folder / SERVER, request.set_number, weights.architecture)
+    keys = Keys.of(request.folder / SERVER, set_)
     with os_errors("read", path):
         task = Task(set_, path.read_bytes(), request.anyway)
     progress.start(f"evaluating with parameter set {set_.number} on a cluster")

@@ -73,7 +73,7 @@ def _open(set_: ParameterSet, keys: Path, weights: bytes, *, anyway: bool) -> Se
         file = folder / "weights"
         with os_errors("write", file):
             file.write_bytes(weights)
-        loaded = load_weights(file, set_.architecture)
+        loaded = load_weights(file)
     return Server(keys, loaded, set_=set_, anyway=anyway)
 
 

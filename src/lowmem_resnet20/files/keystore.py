@@ -26,8 +26,9 @@ from ..machine.libraries import openfhe_version
 from ..native.keys.keyplan import key_plan, longest
 from ..native.ring.chain import CHAIN
 from ..native.ring.keynames import is_key_name, key_file
+from ..network.architecture import Architecture
 from ..network.engines import NATIVE, OPENFHE
-from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set
+from ..network.parameters import PARAMETER_SETS, ParameterSet, parameter_set, rings
 from ..network.resnet20 import plan
 
 FORMAT = 2
@@ -224,25 +225,46 @@ def _most_bootstrapping_rotations(set_: ParameterSet) -> int:
     return most
 
 
-def keys_set(folder: Path, number: int | ParameterSet | None) -> ParameterSet:
-    """Return the set itself; or that of a number, None for any, for the engine that the manifest in ``folder`` names;
-    where there is none, which opening the folder will refuse, the default.
+def keys_set(folder: Path, number: int | ParameterSet | None, architecture: Architecture | None = None) -> ParameterSet:
+    """Return the set itself; or that of a number, None for any, for the engine and the ring of the keys that the
+    manifest in ``folder`` names; where there is none, which opening the folder will refuse, the default.
 
-    Errors: KeyFolderError, also for keys of another set; UsageError if there is no such set.
+    architecture: of the network that the keys are to serve; None: of the shipped one.
+
+    Errors: KeyFolderError, also for keys of another set, or of a ring that does not hold the network's layers;
+    UsageError if there is no such set; PlanError if no ring holds them.
     """
     if isinstance(number, ParameterSet):
         return number
     if number is not None:
-        default = parameter_set(number)
+        default = parameter_set(number, architecture=architecture)
         if not (folder / MANIFEST).exists():
             return default
-    manifest = _of_set(folder, number or 0)
+    return set_of(folder, _of_set(folder, number or 0), architecture)
+
+
+def set_of(folder: Path, manifest: Manifest, architecture: Architecture | None = None) -> ParameterSet:
+    """Return the set that the keys are of, for the network that they are to serve.  Errors: as of :func:`keys_set`."""
     number = manifest.set
     if (number, manifest.engine) not in PARAMETER_SETS:
         raise KeyFolderError(
             f"{folder} names the engine {manifest.engine!r}, which set {number} does not know", COPY_AGAIN
         )
-    return parameter_set(number, manifest.engine)
+    wanted = parameter_set(number, manifest.engine, architecture)
+    for set_ in (wanted, *rings(number, manifest.engine)):
+        if set_.keys_fingerprint == manifest.fingerprint:
+            break
+    else:
+        return wanted  # which opening the folder will refuse
+    if architecture is None:
+        return set_
+    if architecture.largest_layer > set_.full_slots:
+        raise KeyFolderError(
+            f"{folder} holds keys for networks whose layers have at most {set_.full_slots} values, and this one's have "
+            f"{architecture.largest_layer}",
+            f"make keys for it in another folder: generate_keys {number} weights FILE keys DIR",
+        )
+    return set_.serving(architecture)
 
 
 def read_manifest(folder: Path, set_: ParameterSet) -> Manifest:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CiphertextError
-from ..network.architecture import CIFAR10_CLASSES
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,13 @@ class Classification:
     by: str = ""
 
     @classmethod
-    def of(cls, logits: Iterable[float], by: str = "") -> Classification:
-        """Classify.  Errors: CiphertextError if a logit is not a finite number."""
+    def of(cls, logits: Iterable[float], classes: Sequence[str], by: str = "") -> Classification:
+        """Classify.  classes: their names.  Errors: CiphertextError if a logit is not a finite number."""
         values = tuple(float(value) for value in logits)
         if not all(map(math.isfinite, values)):
             raise CiphertextError("the decrypted logits are not finite numbers", "was it made with other keys?")
         index = max(range(len(values)), key=values.__getitem__)
-        return cls(values, index, CIFAR10_CLASSES[index], by)
+        return cls(values, index, classes[index], by)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that programs are told."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import PictureError, UsageError, WeightsError, on_one_line
 from ..machine.files import os_fault
-from ..network.architecture import RESNET20, Architecture
+from ..network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
+from ..network.card import numbered_classes
 from ..network.weights import Weights, save_weights
 from .original import read_original
 from .picture import pictures_in, read_picture
@@ -94,7 +95,11 @@ def import_weights(
     if state is None and epsilon is not None:
         raise UsageError(f"{source} is folded already, and has no batch norm for an eps", "leave the word out")
     pixels = list(_batches(Path(pictures), architecture.width))
-    weights = calibrate(parameters, mean, std, pixels, architecture)
+    names = CIFAR10_CLASSES if architecture.classes == len(CIFAR10_CLASSES) else numbered_classes(architecture.classes)
+    uncalibrated = Weights(
+        architecture, names, tuple(mean), tuple(std), 0.0, "", parameters, {}, None if state is None else used
+    )
+    weights = calibrate(uncalibrated, pixels)
     difference = None if state is None else _check_against(state, weights, pixels[0], used)
     save_weights(Path(out), weights)
     return ImportReport(

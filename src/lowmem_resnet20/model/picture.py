@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 250_000_000
 MAX_PIXELS, MAX_SCALED_PIXELS = 1 << 27, 1 << 28
 #: Names of the files in a folder that are pictures.
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_RESIZE_HINT = "add the word resize to crop it to a square, scale it and make it RGB"
+_RESIZE_HINT = "add the word resize to crop it to a square, scale it and give it the network's colours"
 _PNG_BIT_DEPTH = 24  # place in the file
 _EXIF_ORIENTATION = 0x0112
 #: What undoes each EXIF orientation.
@@ -39,13 +39,15 @@ _TURNS: dict[Any, Image.Transpose] = {
 }
 
 
-def read_picture(path: str | Path, width: int = 32, resize: bool = False) -> np.ndarray:
+def read_picture(path: str | Path, width: int = 32, resize: bool = False, colours: int = 3) -> np.ndarray:
     """Read a JPEG or PNG picture, told by its content and not by its name.
 
-    Returns float64 pixels in [0, 1] of shape (3, width, width): red, green, blue planes, rows from the top.
+    Returns float64 pixels in [0, 1] of shape (colours, width, width), rows from the top: 3 colours are red, green and
+    blue planes, 1 is the luminance.
     The picture is turned as its EXIF orientation says.  Without ``resize`` it must be width x width, and what is not
-    RGB (grey, a palette, opaque transparency) is taken where its RGB values are exact.  With it, a photograph is
-    cropped around its centre to a square, scaled (Lanczos) and made RGB (transparent parts white).
+    RGB (grey, a palette, opaque transparency) is taken where its RGB values are exact, and for one colour where it is
+    grey.  With it, a photograph is cropped around its centre to a square, scaled (Lanczos) and made RGB (transparent
+    parts white), or grey of that.
 
     Colour profiles are not applied, of an animation the still picture is read, and other metadata, damaged or not,
     has no effect.
@@ -53,16 +55,16 @@ def read_picture(path: str | Path, width: int = 32, resize: bool = False) -> np.
     Errors: PictureError, whatever is wrong with the file.
     """
     path = Path(path)
-    return decode_picture(_read_file(path), path, width, resize)
+    return decode_picture(_read_file(path), path, width, resize, colours)
 
 
-def decode_picture(content: bytes, path: Path, width: int = 32, resize: bool = False) -> np.ndarray:
+def decode_picture(content: bytes, path: Path, width: int = 32, resize: bool = False, colours: int = 3) -> np.ndarray:
     """Return the pixels of a file's content, as :func:`read_picture` does; ``path`` is what errors call it."""
     check_size(len(content), path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(content, path, width, resize)
+            return _decode(content, path, width, resize, colours)
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever their broken input leads them to
@@ -140,7 +142,7 @@ def _open(content: bytes, path: Path) -> JpegImageFile | PngImageFile:
     raise PictureError(f"{path} is not a JPEG or PNG picture")
 
 
-def _decode(content: bytes, path: Path, width: int, resize: bool) -> np.ndarray:
+def _decode(content: bytes, path: Path, width: int, resize: bool, colours: int) -> np.ndarray:
     with _open(content, path) as image:
         if resize:
             _check_pixels(image, path)
@@ -148,7 +150,10 @@ def _decode(content: bytes, path: Path, width: int, resize: bool) -> np.ndarray:
         else:
             bits = content[_PNG_BIT_DEPTH] if isinstance(image, PngImageFile) else 8
             picture = _as_is(image, bits, path, width)
-        pixels = np.asarray(_turned(picture, image), dtype=np.float64)
+        picture = _turned(picture, image)
+        if colours == 1:
+            picture = _grey(picture, path, resize)
+        pixels = np.asarray(picture, dtype=np.float64).reshape(width, width, colours)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255.0
 
 
@@ -165,6 +170,14 @@ def _as_is(image: Image.Image, bits: int, path: Path, width: int) -> Image.Image
     if np.asarray(image)[..., 3].min() < 255:
         raise PictureError(f"{path} has transparent pixels", _RESIZE_HINT)
     return image.convert("RGB")
+
+
+def _grey(picture: Image.Image, path: Path, resize: bool) -> Image.Image:
+    """Return an RGB picture in its one colour, which without ``resize`` has to be its only one."""
+    red, green, blue = picture.split()
+    if not resize and not red.tobytes() == green.tobytes() == blue.tobytes():
+        raise PictureError(f"{path} has colours, and this network takes grey pictures", _RESIZE_HINT)
+    return picture.convert("L")
 
 
 def _check_pixels(image: Image.Image, path: Path) -> None:

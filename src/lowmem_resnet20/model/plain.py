@@ -5,12 +5,12 @@ PyTorch computes its convolutions where it is installed, numpy where not; the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from ..network import forward
-from ..network.architecture import RESNET20, Architecture
 from ..network.weights import Weights
 
 try:
@@ -44,19 +44,16 @@ class PlainNetwork:
 
 
 def calibrate(
-    parameters: Mapping[str, np.ndarray],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    weights: Weights,
     batches: Iterable[np.ndarray],
-    architecture: Architecture = RESNET20,
 ) -> Weights:
-    """Make weights whose bounds are the largest absolute input of each ReLU, by channel, over batches of pictures, and
-    whose largest logit is theirs.
+    """Return weights whose bounds are the largest absolute input of each ReLU, by channel, over batches of pictures,
+    and whose largest logit is theirs, whatever they were before.
 
     batches: (n, colours, width, width) in [0, 1] each.
     """
-    zeros = {name: np.zeros(channels, np.float32) for name, channels in architecture.relu_channels().items()}
-    weights = Weights(architecture, dict(parameters), tuple(mean), tuple(std), zeros, 0.0)
+    channels = weights.architecture.relu_channels()
+    zeros = {name: np.zeros(count, np.float32) for name, count in channels.items()}
     network = PlainNetwork(weights)
     bounds, largest_logit = dict(zeros), 0.0
     for pixels in batches:
@@ -66,4 +63,4 @@ def calibrate(
             if name in bounds:
                 largest = np.abs(values).max((0, 2, 3)).astype(np.float32)
                 bounds[name] = np.maximum(bounds[name], largest)
-    return Weights(architecture, weights.parameters, weights.mean, weights.std, bounds, largest_logit)
+    return replace(weights, bounds=bounds, largest_logit=largest_logit)

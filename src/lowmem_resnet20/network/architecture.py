@@ -17,6 +17,9 @@ from itertools import pairwise
 from ..errors import ArchitectureError
 from .fingerprint import Choice
 
+#: The deepest network is ResNet-110, of 18 blocks a stage.
+MOST_BLOCKS = 18
+MOST_CLASSES = 128
 CIFAR10_CLASSES = (
     "Airplane", "Automobile", "Bird", "Cat", "Deer", "Dog", "Frog", "Horse", "Ship", "Truck",
 )  # fmt: skip
@@ -53,6 +56,8 @@ class Architecture:
     blocks_per_stage: basic blocks in a stage;
     input_channels: colours;
     classes: logits.
+
+    Errors: ArchitectureError for what is no such network, or none that can be evaluated.
     """
 
     width: int = 32
@@ -62,13 +67,31 @@ class Architecture:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        if any(b != 2 * a for a, b in pairwise(self.channels)):
+        if not self.channels or any(b != 2 * a for a, b in pairwise(self.channels)):
             raise ArchitectureError(f"the channels of each stage must double: {self.channels}")
         sizes = (self.width, *self.channels)
         if any(n < 2 or n & (n - 1) for n in sizes):
             raise ArchitectureError(f"width and channels must be powers of two: {sizes}")
-        if self.classes > self.final_width**2:
-            raise ArchitectureError(f"{self.classes} logits do not fit in {self.final_width**2} slots of a channel")
+        if not 1 <= self.blocks_per_stage <= MOST_BLOCKS:
+            raise ArchitectureError(f"a stage has 1 to {MOST_BLOCKS} blocks, not {self.blocks_per_stage}")
+        if self.input_channels not in (1, 3):
+            raise ArchitectureError(f"pictures have 1 or 3 colours, not {self.input_channels}")
+        if not 2 <= self.classes <= MOST_CLASSES:
+            raise ArchitectureError(f"a network tells 2 to {MOST_CLASSES} classes apart, not {self.classes}")
+        room = self.channels[-1] * self.final_width**2
+        if self.final_width < 1 or self.classes > room:
+            raise ArchitectureError(f"{self.classes} logits do not fit in the {room} slots of the last layer")
+
+    def __str__(self) -> str:
+        """Return it in words: ``ResNet-20 of channels 16/32/64, for 32x32 pictures of 3 colours in 10 classes``."""
+        colours = "1 colour" if self.input_channels == 1 else f"{self.input_channels} colours"
+        pictures = f"{self.width}x{self.width} pictures of {colours} in {self.classes} classes"
+        return f"{self.title} of channels {'/'.join(map(str, self.channels))}, for {pictures}"
+
+    @property
+    def title(self) -> str:
+        """The name that such networks go by, after their layers with weights: two in each block, first and last."""
+        return f"ResNet-{2 * self.blocks_per_stage * len(self.channels) + 2}"
 
     @property
     def choices(self) -> dict[str, Choice]:

@@ -12,6 +12,7 @@ X = TypeVar("X")
 
 def classify(ev: Evaluator[X], x: X, packing: ClassifierPacking) -> X:
     """Logit k in slot k of each picture's, from the last stage's channels; others hold what is left of partial sums.
+    Where a picture has fewer slots than there are classes, :class:`.ClassifierPacking` says where the others are.
 
     1 level, which is all that is kept of ``x``.  Rotations: powers of two below a picture's slots of a channel, and
     from a block's slots up to half of all; and -1.
@@ -21,14 +22,20 @@ def classify(ev: Evaluator[X], x: X, packing: ClassifierPacking) -> X:
     while step < packing.picture_slots:  # the first slot of a picture gathers the sum of its pixels
         x = ev.add(x, ev.rotate(x, [step])[0])
         step *= 2
-    terms = (_weighted(ev, x, packing, label) for label in reversed(range(len(packing.bias))))
-    total = ev.lower(rotated_sum(ev, terms, -1), 0)  # weighted sums of class k in slot k of each picture in each block
+    # Under each shift, weighted sums of a part's class k in slot k of each picture in each block.
+    shifts = (_sums(ev, x, packing, shift) for shift in reversed(range(packing.parts)))
+    total = rotated_sum(ev, shifts, packing.part_slots)
     step = packing.block_slots
-    while step < ev.slots(x):  # over the channels
+    while step < packing.part_slots:  # over the channels
         total = ev.add(total, ev.rotate(total, [step])[0])
         step *= 2
     return ev.add_vector(total, packing.bias_vector)
 
 
-def _weighted(ev: Evaluator[X], x: X, packing: ClassifierPacking, label: int) -> X:
-    return ev.products([x], lambda _: packing.vector(label))
+def _sums(ev: Evaluator[X], x: X, packing: ClassifierPacking, shift: int) -> X:
+    terms = (_weighted(ev, x, packing, label, shift) for label in reversed(range(packing.labels)))
+    return ev.lower(rotated_sum(ev, terms, -1), 0)
+
+
+def _weighted(ev: Evaluator[X], x: X, packing: ClassifierPacking, label: int, shift: int) -> X:
+    return ev.products([x], lambda _: packing.vector(label, shift))

@@ -252,6 +252,9 @@ class ClassifierPacking:
 
     The pool leaves the sum over channel c of a picture in the first slot of its part of the block; the pool's division
     is folded in.
+
+    A part of a block has ``width * width`` slots, a logit in each.  For more classes the blocks are divided into
+    ``parts`` of as many blocks each, and the first block of part g holds the logits of the g-th so many classes.
     """
 
     weight: np.ndarray
@@ -267,19 +270,47 @@ class ClassifierPacking:
     def block_slots(self) -> int:
         return self.pictures * self.picture_slots
 
-    def vector(self, label: int) -> np.ndarray:
-        """(slots,) plaintext with the weights of class ``label`` in the first slot of each picture in each block."""
-        result = np.zeros((self.weight.shape[1], self.pictures, self.picture_slots))
-        result[:, :, 0] = self.weight[label][:, None] / self.picture_slots
+    @property
+    def parts(self) -> int:
+        """Return the number of parts: a power of two."""
+        return logit_parts(len(self.bias), self.width)
+
+    @property
+    def part_slots(self) -> int:
+        return self.weight.shape[1] // self.parts * self.block_slots
+
+    @property
+    def labels(self) -> int:
+        """Return the number of classes of each part; the last may have fewer."""
+        return min(len(self.bias), self.picture_slots)
+
+    def vector(self, label: int, shift: int) -> np.ndarray:
+        """(slots,) plaintext with weights in the first slot of each picture in each block: in those of part s, of the
+        ``label``-th class of part ``s - shift``, indices modulo the number of parts."""
+        result = np.zeros((self.parts, self.weight.shape[1] // self.parts, self.pictures, self.picture_slots))
+        weight = self.weight.reshape(len(self.bias), self.parts, -1) / self.picture_slots
+        for part in range(self.parts):
+            of_all = (part - shift) % self.parts * self.picture_slots + label
+            if of_all < len(self.bias):
+                result[part, :, :, 0] = weight[of_all, part][:, None]
         return result.reshape(-1)
 
     def bias_vector(self) -> np.ndarray:
-        """(slots,) plaintext with the bias of class k in slot k of each picture."""
-        result = np.zeros((self.weight.shape[1], self.pictures, self.picture_slots))
-        result[0, :, : len(self.bias)] = self.bias
+        """(slots,) plaintext with the biases where the logits are."""
+        result = np.zeros((self.parts, self.weight.shape[1] // self.parts, self.pictures, self.picture_slots))
+        for part in range(self.parts):
+            bias = self.bias[part * self.picture_slots : (part + 1) * self.picture_slots]
+            result[part, 0, :, : len(bias)] = bias
         return result.reshape(-1)
 
 
-def unpack_logits(slots: np.ndarray, pictures: int, classes: int, width: int) -> np.ndarray:
-    """Slots of :mod:`.classifier`'s result -> (pictures, classes)."""
-    return np.asarray(slots)[: pictures * width * width].reshape(pictures, width * width)[:, :classes]
+def logit_parts(classes: int, width: int) -> int:
+    """Return how many parts of the last stage's blocks hold logits, pictures being ``width`` wide there."""
+    return 1 << (-(-classes // width**2) - 1).bit_length()
+
+
+def unpack_logits(slots: np.ndarray, pictures: int, classes: int, width: int, channels: int) -> np.ndarray:
+    """Slots of :mod:`.classifier`'s result, whose blocks are ``channels`` -> (pictures, classes)."""
+    parts, block = logit_parts(classes, width), pictures * width**2
+    firsts = [np.asarray(slots)[i * channels // parts * block :][:block] for i in range(parts)]
+    return np.reshape(firsts, (parts, pictures, -1)).swapaxes(0, 1).reshape(pictures, -1)[:, :classes]

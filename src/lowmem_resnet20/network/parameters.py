@@ -71,9 +71,8 @@ class ParameterSet:
     security: str = SECURE
 
     def __post_init__(self) -> None:
-        largest = self.architecture.largest_layer
-        if largest > self.full_slots:
-            raise PlanError(f"a layer of {largest} slots does not fit in a ring of dimension {self.ring_dimension}")
+        if self.architecture.largest_layer > self.full_slots:
+            raise PlanError(self._too_large(self.architecture))
         if self.pictures.bit_count() != 1 or self.ciphertexts(len(self.architecture.channels)) > 1:
             raise PlanError(f"{self.pictures} pictures do not make a group that ends in one ciphertext")
         if self.multiplicative_depth + 1 <= self.digit_towers * (self.large_digits - 1):
@@ -86,6 +85,19 @@ class ParameterSet:
             raise PlanError(
                 f"log2 QP = {self.log2_qp} exceeds {limit}, the limit for 128 bits at N = 2^{self.log2_ring}"
             )
+
+    def _too_large(self, architecture: Architecture) -> str:
+        slots = f"{architecture.largest_layer:,} slots, a ring holds {self.full_slots:,}"
+        width, channels = architecture.width, "/".join(map(str, architecture.channels))
+        return f"this is a {architecture.title} with {width}x{width} pictures and channels {channels}: {slots}"
+
+    def serving(self, architecture: Architecture) -> ParameterSet:
+        """Return this set for networks of another architecture, with as many pictures in a group as its last stage
+        holds.  Errors: PlanError where the ring does not hold its layers."""
+        if architecture.largest_layer > self.full_slots:
+            raise PlanError(self._too_large(architecture))
+        room = self.full_slots // architecture.stage_slots(len(architecture.channels))
+        return replace(self, architecture=architecture, pictures=min(self.pictures, room))
 
     @property
     def ring_dimension(self) -> int:
@@ -397,6 +409,12 @@ WIDE_SETS: dict[ParameterSet, ParameterSet] = {
 }
 
 
+def rings(number: int, engine: str) -> list[ParameterSet]:
+    """Return the sets of that number and engine, the shortest ring's first."""
+    set_ = PARAMETER_SETS[number, engine]
+    return [set_, WIDE_SETS[set_]] if set_ in WIDE_SETS else [set_]
+
+
 def parameter_set(number: int, engine: str = "", architecture: Architecture | None = None) -> ParameterSet:
     """The shipped set of that number, for ``engine`` or by default the native one where there is one; for networks of
     ``architecture``, which decides the ring, or by default for the shipped one.
@@ -413,4 +431,4 @@ def parameter_set(number: int, engine: str = "", architecture: Architecture | No
     if architecture is None:
         return set_
     wide = architecture.largest_layer > set_.full_slots
-    return replace(WIDE_SETS.get(set_, set_) if wide else set_, architecture=architecture)
+    return (WIDE_SETS.get(set_, set_) if wide else set_).serving(architecture)

@@ -21,7 +21,15 @@ from .convolution import convolve
 from .downsample import gather
 from .evaluator import Evaluator
 from .fingerprint import fingerprint
-from .packing import ClassifierPacking, ConvolutionPacking, DownsamplePacking, GatherPacking, pack, unpack_logits
+from .packing import (
+    ClassifierPacking,
+    ConvolutionPacking,
+    DownsamplePacking,
+    GatherPacking,
+    logit_parts,
+    pack,
+    unpack_logits,
+)
 from .parameters import GATHER_LEVELS, PICTURE_LEVELS, ParameterSet
 from .regrouping import places, regrouping
 from .scaling import SCALING_CHOICES, Scaled
@@ -86,10 +94,19 @@ def group_logits(set_: ParameterSet, slots: np.ndarray) -> np.ndarray:
     """(pictures, classes) of the slots of a result, in the group's order."""
     architecture = set_.architecture
     [numbers] = places(set_, len(architecture.channels))
-    found = unpack_logits(slots, set_.pictures, architecture.classes, architecture.final_width)
+    width, channels = architecture.final_width, architecture.channels[-1]
+    found = unpack_logits(slots, set_.pictures, architecture.classes, width, channels)
     logits = np.empty_like(found)
     logits[numbers] = found
     return logits
+
+
+def logit_slots(set_: ParameterSet) -> int:
+    """Return how many slots of a result hold all logits: those of each picture's first channel, or for many classes
+    all."""
+    architecture = set_.architecture
+    several = logit_parts(architecture.classes, architecture.final_width) > 1
+    return set_.pictures * architecture.final_width**2 * (architecture.channels[-1] if several else 1)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""The weight file: folded parameters, normalisation and what calibration found, every name and shape checked.
+"""The weight file: a network's description, its folded parameters and what calibration found, all of it checked.
 
-A safetensors file (no pickle) whose metadata says ``format: lowmem-resnet20 2``, ``mean``, ``std`` and
-``largest_logit``, the largest absolute value of a logit in calibration.  Tensors are float32: the parameters by the
-names of :meth:`.Architecture.parameter_shapes`, and for each ReLU ``<name>.bound``, (channels,), the largest absolute
-value its input took in calibration.
+A safetensors file (no pickle) whose metadata says ``format: lowmem-resnet20 3`` and, each in JSON, ``network`` (its
+architecture), ``classes`` (their names), ``name``, ``epsilon`` (of the batch norms that were folded, or null),
+``mean``, ``std`` and ``largest_logit``, the largest absolute value of a logit in calibration.  Tensors are float32: the
+parameters by the names of :meth:`.Architecture.parameter_shapes`, and for each ReLU ``<name>.bound``, (channels,), the
+largest absolute value its input took in calibration.
+
+Files of format 2 say less, and hold the ResNet-20 that tells CIFAR-10's classes apart.
 """
 
 from __future__ import annotations
@@ -11,52 +14,53 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from ..errors import WeightsError, on_one_line
+from ..errors import ArchitectureError, WeightsError, on_one_line
 from ..machine.files import atomic_write, read_bounded
-from .architecture import RESNET20, Architecture
+from .architecture import CIFAR10_CLASSES, RESNET20
+from .card import Card, Described, check_described, described
 from .fingerprint import fingerprint
 
-FORMAT = "lowmem-resnet20 2"
-#: Without the largest logit.
-_FORMER_FORMAT = "lowmem-resnet20 1"
+FORMAT = "lowmem-resnet20 3"
+#: Without a description; and before, without the largest logit.
+_UNDESCRIBED_FORMAT, _FORMER_FORMAT = "lowmem-resnet20 2", "lowmem-resnet20 1"
 FILE_NAME = "resnet20_cifar10.safetensors"
-_LARGEST_BYTES = 1 << 26
+_LARGEST_BYTES = 1 << 27
 _BOUND = ".bound"
 _AGAIN = "make it again from its source with: import_weights SOURCE OUT pictures PATH"
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Described):
     """A network with batch norm folded.
 
     parameters: by name, in PyTorch's layout, float32;
-    mean, std: the normalisation of its pixels, by colour, for pixels in [0, 1];
     bounds: (channels,) by ReLU, of the inputs of each on the pictures it was calibrated on;
-    largest_logit: of these, absolute.
+    epsilon: of the batch norms that were folded, where that is known.
     """
 
-    architecture: Architecture
     parameters: Mapping[str, np.ndarray]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     bounds: Mapping[str, np.ndarray]
-    largest_logit: float
+    epsilon: float | None = None
 
-    def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """(..., colours, width, width) in [0, 1] -> what the network takes."""
-        return (pixels - np.reshape(self.mean, (-1, 1, 1))) / np.reshape(self.std, (-1, 1, 1))
+    @cached_property
+    def card(self) -> Card:
+        """What a client needs of it: no weight."""
+        shown = (self.architecture, self.classes, self.mean, self.std, self.largest_logit, self.name)
+        return Card(*shown, self.fingerprint)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes when any number of the weights changes."""
+        """Changes when any number of the weights changes, and not with names."""
         return fingerprint(
             {
                 "network": self.architecture.choices,
@@ -85,29 +89,31 @@ def save_weights(path: Path, weights: Weights) -> None:
     check_weights(weights, str(path))
     tensors = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in weights.parameters.items()}
     tensors |= {name + _BOUND: np.ascontiguousarray(b, dtype=np.float32) for name, b in weights.bounds.items()}
-    facts = {"format": FORMAT, "largest_logit": json.dumps(weights.largest_logit)}
-    facts |= {"mean": json.dumps(list(weights.mean)), "std": json.dumps(list(weights.std))}
-    atomic_write(path, to_safetensors(tensors, metadata=facts))
+    facts = {"network": asdict(weights.architecture)}
+    facts |= {name: getattr(weights, name) for name in ("classes", "name", "epsilon", "mean", "std", "largest_logit")}
+    metadata = {"format": FORMAT} | {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    atomic_write(path, to_safetensors(tensors, metadata=metadata))
 
 
-def load_weights(path: Path, architecture: Architecture = RESNET20) -> Weights:
+def load_weights(path: str | Path) -> Weights:
     """Read and check a weight file.  Errors: WeightsError naming the first difference; EnvironmentFault."""
-    data = _read(Path(path))
-    mean, std, largest_logit = _facts(path, data)
+    path = Path(path)
+    data = _read(path)
+    facts = _facts(path, data)
     try:
         tensors = parse_safetensors(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is damaged: {on_one_line(error)}") from None
     bounds = {name[: -len(_BOUND)]: tensors.pop(name) for name in list(tensors) if name.endswith(_BOUND)}
-    weights = Weights(architecture, tensors, mean, std, bounds, largest_logit)
+    weights = Weights(**facts, parameters=tensors, bounds=bounds)
     check_weights(weights, str(path))
     return weights
 
 
-def weights_given(given: Weights | str | Path | None, architecture: Architecture) -> Weights:
+def weights_given(given: Weights | str | Path | None) -> Weights:
     """Return weights, or those of the file that is named, by default the program's own.  Errors: as of
     :func:`load_weights` where a file is read."""
-    return given if isinstance(given, Weights) else load_weights(Path(given or default_weights_path()), architecture)
+    return given if isinstance(given, Weights) else load_weights(given or default_weights_path())
 
 
 def check_weights(weights: Weights, source: str) -> None:
@@ -121,13 +127,7 @@ def check_weights(weights: Weights, source: str) -> None:
             raise WeightsError(f"{source}: {name}{_BOUND} has a negative value")
         if bound.max() == 0:
             raise WeightsError(f"{source}: {name}{_BOUND} is 0 in every channel: it was not calibrated")
-    if not 0 < weights.largest_logit < np.inf:
-        raise WeightsError(f"{source}: largest_logit is not a positive number: it was not calibrated")
-    for name, values in (("mean", weights.mean), ("std", weights.std)):
-        if len(values) != architecture.input_channels or not np.all(np.isfinite(values)):
-            raise WeightsError(f"{source}: {name} is not {architecture.input_channels} finite numbers")
-    if min(weights.std) <= 0:
-        raise WeightsError(f"{source}: std is not positive")
+    check_described(weights, source)
 
 
 def _compare(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], source: str, suffix: str) -> None:
@@ -151,17 +151,22 @@ def _read(path: Path) -> bytes:
     return read_bounded(path, _LARGEST_BYTES, missing, WeightsError(f"{path} is too large for a weight file"))
 
 
-def _facts(path: Path, data: bytes) -> tuple[tuple[float, ...], tuple[float, ...], float]:
-    """Mean, standard deviation and largest logit, from the metadata at the head of a safetensors file."""
+def _facts(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the fields of Weights but for its arrays, from the metadata at the head of a safetensors file."""
     try:
         length = int.from_bytes(data[:8], "little")
-        facts = json.loads(data[8 : 8 + length])["__metadata__"]
-        if facts["format"] == _FORMER_FORMAT:
+        written = json.loads(data[8 : 8 + length])["__metadata__"]
+        found = written.pop("format")
+        if found == _FORMER_FORMAT:
             raise WeightsError(f"{path} was made by an earlier version of this program, which kept less", _AGAIN)
-        if facts["format"] != FORMAT:
-            raise WeightsError(f"{path} has format {facts['format']!r}, and this program reads {FORMAT!r}")
-        mean, std = (tuple(map(float, json.loads(facts[name]))) for name in ("mean", "std"))
-        return mean, std, float(json.loads(facts["largest_logit"]))
+        if found not in (FORMAT, _UNDESCRIBED_FORMAT):
+            raise WeightsError(f"{path} has format {found!r}, and this program reads {FORMAT!r}")
+        facts = {name: json.loads(fact) for name, fact in written.items()}
+        if found == _UNDESCRIBED_FORMAT:
+            facts |= {"network": asdict(RESNET20), "classes": CIFAR10_CLASSES, "name": "", "epsilon": None}
+        return described(facts) | {"epsilon": None if facts["epsilon"] is None else float(facts["epsilon"])}
+    except ArchitectureError as error:
+        raise WeightsError(f"{path}: {error.message}") from None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise WeightsError(
             f"{path} is not a weight file of this program",

@@ -21,7 +21,6 @@ from ..files.group import group_and_place
 from ..machine.faults import explain
 from ..machine.files import make_folder
 from ..machine.interrupt import on_interrupt
-from ..model.classification import Classification
 from ..model.picture import decode_picture
 from ..network.ranges import Foreseen
 from ..progress.display import Progress, timed
@@ -50,7 +49,8 @@ class Classifier:
 
         Errors: PictureError.
         """
-        pixels = decode_picture(content, path, self._client.set.architecture.width, resize=True)
+        architecture = self._client.set.architecture
+        pixels = decode_picture(content, path, architecture.width, True, architecture.input_channels)
         return pixels, *self._client.foresee(pixels, str(path))
 
     def work(self, session: Session, steps: list[tuple[str, str]], shown: Progress) -> None:
@@ -101,7 +101,8 @@ class Classifier:
         for picture, logits in zip(run.pictures, numbers, strict=False):  # places that stayed empty come last
             with self._failing(session, run, job, picture):
                 self._client.check_logits(job.output, logits)
-                picture.answer = Classification.of(logits)
+                picture.answer = self._client.classify(logits)
+                picture.plain = self._client.classify(picture.foreseen.logits)
                 cautions = self._client.compare(logits, picture.foreseen, str(picture.path))
                 picture.warnings = [*picture.warnings, *(told(*caution) for caution in cautions)]
                 session.settle(picture, DONE)

@@ -19,7 +19,6 @@ from ..machine.files import os_fault, private_folder
 from ..machine.hosts import host_and_port
 from ..machine.webserver import web_server
 from ..model.picture import MAX_FILE_BYTES
-from ..network.architecture import CIFAR10_CLASSES
 from ..progress.display import Progress
 from ..server.process import Running
 from ..server.request import Job
@@ -79,7 +78,7 @@ def facts_of(client: Client, server: str, steps: list[tuple[str, str]]) -> dict[
         "server": server,
         "group": client.set.pictures,
         "width": architecture.width,
-        "classes": CIFAR10_CLASSES,
+        "classes": client.weights.classes,
         "steps": steps,
         "stages": [{"channels": architecture.channels[s - 1], "width": architecture.stage_width(s)} for s in stages],
         "largest_file": MAX_FILE_BYTES,

@@ -54,7 +54,7 @@ class Picture:
     foreseen: in the plain network;
     warnings, error: as the command line would tell them;
     id: of its encryption;
-    answer: its decrypted logits.
+    answer, plain: its decrypted logits, and then the plain network's.
     """
 
     number: int
@@ -67,6 +67,7 @@ class Picture:
     run: int | None = None
     error: Told | None = None
     answer: Classification | None = None
+    plain: Classification | None = None
 
     def as_json(self) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -78,10 +79,10 @@ class Picture:
             "error": self.error,
         }
         if self.answer:
-            plain = Classification.of(self.foreseen.logits)
             fields |= {"class": self.answer.label, "logits": self.answer.logits}
-            fields |= {"plain_class": plain.label, "plain": plain.logits}
-            fields["difference"] = self.answer.worst_difference(plain)
+        if self.answer and self.plain:
+            fields |= {"plain_class": self.plain.label, "plain": self.plain.logits}
+            fields["difference"] = self.answer.worst_difference(self.plain)
         return fields
 
 

@@ -41,8 +41,8 @@ class RemoteServer:
         set_: ParameterSet | int | None = None,
     ) -> None:
         self._folder, self._progress = Path(folder), progress_of(progress)
-        self.set = keys_set(self._folder / SERVER, set_)
-        weights = weights_given(weights, self.set.architecture)
+        weights = weights_given(weights)
+        self.set = keys_set(self._folder / SERVER, set_, weights.architecture)
         self._access = Access(url, token, _message)
         check_service(self._access, self.set, weights)
 

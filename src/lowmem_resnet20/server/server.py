@@ -89,8 +89,8 @@ class Server(AbstractContextManager):
     ) -> None:
         folder, self.progress = Path(folder), progress_of(progress)
         side = folder / SERVER if (folder / SERVER).is_dir() or not (folder / MANIFEST).exists() else folder
-        self.set = keys_set(side, set_)
-        weights = weights_given(weights, self.set.architecture)
+        weights = weights_given(weights)
+        self.set = keys_set(side, set_, weights.architecture)
         if weights.architecture != self.set.architecture:
             raise WeightsError(f"the weights are for another network than the keys, which serve {self.set.networks}")
         if not anyway:

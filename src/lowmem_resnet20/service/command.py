@@ -63,9 +63,9 @@ def serve(asked: Serving) -> None:
     Errors: UsageError for an address that is none, or a set that there is not; WeightsError; EnvironmentFault where the
     address or the store is in use.
     """
-    set_ = parameter_set(asked.number)
     host, port = parse_address(asked.listen or DEFAULT_ADDRESS)
-    weights = weights_given(asked.weights, set_.architecture)
+    weights = weights_given(asked.weights)
+    set_ = parameter_set(asked.number, architecture=weights.architecture)
     log = EventLog(asked.stderr, asked.verbose)
     store = Store(asked.store)
     store.open()

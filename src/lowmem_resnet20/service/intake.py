@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import naming
 from ..files.envelope import PICTURE, Belonging, belonging, read_envelope
 from ..files.group import split
-from ..network.parameters import ParameterSet, parameter_set
+from ..network.parameters import ParameterSet
 from ..network.weights import Weights
 from .jobs import CANCELLED, WAITING, Queue, Ticket, job_id
 from .keyfolders import KeyFolders
@@ -34,7 +34,7 @@ class Intake:
     ) -> None:
         self._store, self._folders, self._queue = store, folders, queue
         self._number, self._limits = number, limits
-        self._belonging = cache(lambda engine: belonging(parameter_set(number, engine), "", weights))
+        self._belonging = cache(lambda set_: belonging(set_, "", weights))
 
     def check_quota(self, keys: str) -> None:
         """See, before a ciphertext is received, that its keys are there, and room for one more job."""
@@ -71,11 +71,11 @@ class Intake:
         return envelope.digest
 
     def _ours(self, keys: str, set_: ParameterSet) -> Belonging:
-        ours: Belonging = self._belonging(set_.engine)
+        ours: Belonging = self._belonging(set_)
         return Belonging(ours.set, self._folders.manifest(keys).keys, ours.weights, ours.computation)
 
     def _set(self, keys: str) -> ParameterSet:
-        return parameter_set(self._number, self._folders.manifest(keys).engine)
+        return self._folders.set_of(keys)
 
 
 def recover(store: Store, queue: Queue) -> int:

@@ -17,16 +17,18 @@ from ..files.keystore import (
 )
 from ..native.ring.chain import CHAIN
 from ..native.ring.keynames import key_file
+from ..network.architecture import Architecture
 from ..network.engines import NATIVE
 from ..network.parameters import ParameterSet
 
 
-def offered(folder: Path, number: int) -> Manifest:
-    """Return the manifest in ``folder``, if it is of parameter set ``number`` and names only what its server reads.
+def offered(folder: Path, number: int, architecture: Architecture) -> Manifest:
+    """Return the manifest in ``folder``, if it is of parameter set ``number`` and names only what its server reads, and
+    all that a network of the architecture needs.
 
     Errors: KeyFolderError, EnvironmentFault.
     """
-    set_ = keys_set(folder, number)
+    set_ = keys_set(folder, number, architecture)
     manifest = described(folder, set_)
     read = _readable(manifest, set_)
     for name, record in manifest.files.items():
@@ -39,12 +41,12 @@ def offered(folder: Path, number: int) -> Manifest:
     return manifest
 
 
-def kept(folder: Path, number: int) -> Manifest:
+def kept(folder: Path, number: int, architecture: Architecture) -> Manifest:
     """Return the manifest in ``folder``, which was offered before.
 
     Errors: KeyFolderError if this version of the program, or its network, cannot use it; EnvironmentFault.
     """
-    set_ = keys_set(folder, number)
+    set_ = keys_set(folder, number, architecture)
     manifest = read_manifest(folder, set_)
     check_coverage(folder, manifest, set_)
     return manifest

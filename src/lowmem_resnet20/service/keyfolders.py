@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, KeyFolderError, naming
-from ..files.keystore import MANIFEST, SERVER, FileRecord, Manifest
+from ..files.keystore import MANIFEST, SERVER, FileRecord, Manifest, set_of
 from ..machine.files import atomic_write, flush_to_disk, sha256
+from ..network.architecture import Architecture
+from ..network.parameters import ParameterSet
 from .keyfiles import kept, offered
 from .limits import Limits
 from .refusals import Refused, unknown
@@ -66,12 +68,14 @@ class _Folder:
 class KeyFolders:
     """Receives and keeps key folders.
 
+    number, architecture: of the parameter set and the network that they have to serve.
+
     Errors, of every method: Refused, EnvironmentFault, OSError; KeyFolderError where this version of the program cannot
     use a folder that is kept.
     """
 
-    def __init__(self, store: Store, number: int, limits: Limits) -> None:
-        self._store, self._number, self._limits = store, number, limits
+    def __init__(self, store: Store, number: int, architecture: Architecture, limits: Limits) -> None:
+        self._store, self._number, self._architecture, self._limits = store, number, architecture, limits
         self._manifests: dict[str, Manifest] = {}
 
     def recover(self) -> None:
@@ -177,6 +181,10 @@ class KeyFolders:
             raise Refused(409, "the key folder is not complete yet", f"send the rest: GET /v1/keys/{name} tells what")
         return folder.manifest
 
+    def set_of(self, name: str) -> ParameterSet:
+        """Return the set that the keys of a complete folder are of, for the service's network."""
+        return set_of(self._store.keys / name, self.manifest(name), self._architecture)
+
     def remove(self, name: str) -> None:
         """Remove a folder; the caller has seen that no job needs it."""
         remove(self.set_aside(name))
@@ -208,7 +216,7 @@ class KeyFolders:
                 raise unknown("such key folder")
             if name not in self._manifests:
                 with naming({path / SERVER: _CALLED}):
-                    self._manifests[name] = kept(path / SERVER, self._number)
+                    self._manifests[name] = kept(path / SERVER, self._number, self._architecture)
             return _Folder(path, self._manifests[name])
 
     def _described(self, new: Path, manifest: bytes) -> _Folder:
@@ -218,7 +226,7 @@ class KeyFolders:
         atomic_write(new / SERVER / MANIFEST, manifest)
         flush_to_disk(new)
         with naming({new / SERVER: _CALLED}):
-            return _Folder(new, offered(new / SERVER, self._number))
+            return _Folder(new, offered(new / SERVER, self._number, self._architecture))
 
     def _check_quota(self, folder: _Folder) -> None:
         if sum(self.count().values()) >= self._limits.key_folders:

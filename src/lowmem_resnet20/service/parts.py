@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..errors import LowmemError
-from ..network.parameters import PARAMETER_SETS
+from ..network.parameters import PARAMETER_SETS, parameter_set
 from ..network.weights import Weights
 from .feed import Feed
 from .intake import Intake, recover
@@ -69,7 +69,7 @@ class Service:
         self.limits = read_limits(store.limits)
         self.gate = Gate(token_in(store.token))
         self.queue = Queue(store.database, number)
-        self.folders = KeyFolders(store, number, self.limits)
+        self.folders = KeyFolders(store, number, self.settings.weights.architecture, self.limits)
         self.retention = Retention(store.ages, self.limits.kept_days * _DAY_SECONDS)
         self.metrics = Metrics(store, self.queue, self.folders)
         self.intake = Intake(store, self.folders, self.queue, number, self.settings.weights, self.limits)
@@ -89,8 +89,9 @@ class Service:
             stderr=self.settings.stderr,
         )
         self.checking = asyncio.Semaphore(_CHECKED_AT_ONCE)
-        engines = [set_ for set_ in PARAMETER_SETS.values() if set_.number == number]
-        self.ciphertext_bytes = max(map(ciphertext_bytes, engines))
+        engines = [engine for known, engine in PARAMETER_SETS if known == number]
+        architecture = self.settings.weights.architecture
+        self.ciphertext_bytes = max(ciphertext_bytes(parameter_set(number, e, architecture)) for e in engines)
 
     def start(self) -> None:
         """Go on with what a former service left."""

@@ -14,7 +14,7 @@ from ..errors import CiphertextError, ExitCode, LowmemError, error_of, told, wit
 from ..machine.faults import explain
 from ..machine.locks import FolderLock
 from ..machine.memory import available_bytes
-from ..network.parameters import ParameterSet, parameter_set
+from ..network.parameters import ParameterSet
 from ..progress.relay import RelayProgress
 from ..server.process import Running, ServerRun
 from ..server.request import Evaluation, Job
@@ -152,7 +152,7 @@ class Runner:
     def _fitting(self, batch: list[Ticket]) -> int:
         """Return how many of the jobs there is memory for; one where the keys cannot be read: its process says why."""
         with suppress(Refused, LowmemError):
-            set_ = parameter_set(self._number, self._folders.manifest(batch[0].keys).engine)
+            set_ = self._folders.set_of(batch[0].keys)
             return max(1, min(len(batch), self._room(set_)))
         return 1
 
