@@ -147,9 +147,9 @@ def test_what_rgb_holds_exactly_is_taken_as_it_is(picture, mode, resize):
 
 
 def test_one_colour_is_taken_of_grey_pictures_and_of_others_with_resize(picture):
-    grey, coloured = picture(Image.fromarray(PIXELS).convert("L")), picture(Image.fromarray(PIXELS), name="c.png")
     exact = np.asarray(Image.fromarray(PIXELS).convert("L")) / 255
-    assert np.array_equal(read_picture(grey, colours=1), exact[None])
+    assert np.array_equal(read_picture(picture(Image.fromarray(PIXELS).convert("L")), colours=1), exact[None])
+    coloured = picture(Image.fromarray(PIXELS))
     assert np.array_equal(read_picture(coloured, resize=True, colours=1), exact[None])
     with pytest.raises(PictureError, match="has colours, and this network takes grey pictures") as caught:
         read_picture(coloured, colours=1)
