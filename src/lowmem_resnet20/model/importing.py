@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import PictureError, UsageError, WeightsError, on_one_line
-from ..machine.files import os_fault
+from ..errors import UsageError, WeightsError, on_one_line
 from ..network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
 from ..network.card import numbered_classes
 from ..network.weights import Weights, save_weights
+from .labelled import read_pictures
 from .original import read_original
-from .picture import pictures_in, read_picture
 from .plain import PlainNetwork, calibrate
-from .sourcefile import EPSILON, ZIP_MAGIC, Kind, compare_shapes, read_source
+from .sourcefile import EPSILON, Kind, compare_shapes, read_source
 
 #: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -94,7 +92,8 @@ def import_weights(
             parameters = fold(state, architecture, used)
     if state is None and epsilon is not None:
         raise UsageError(f"{source} is folded already, and has no batch norm for an eps", "leave the word out")
-    pixels = list(_batches(Path(pictures), architecture.width))
+    x = read_pictures(Path(pictures), architecture).x
+    pixels = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
     names = CIFAR10_CLASSES if architecture.classes == len(CIFAR10_CLASSES) else numbered_classes(architecture.classes)
     uncalibrated = Weights(
         architecture, names, tuple(mean), tuple(std), 0.0, "", parameters, {}, None if state is None else used
@@ -147,42 +146,6 @@ def _folded(path: Path, content: bytes, architecture: Architecture) -> dict[str,
 
 
 # --- calibration ------------------------------------------------------------------------------------------
-
-
-def _batches(path: Path, width: int) -> Iterator[np.ndarray]:
-    """Pictures (n, colours, width, width) in [0, 1]."""
-    if not os.path.exists(path):
-        raise PictureError(f"there are no pictures {path}", "give .png or .jpg files, or an npz with x")
-    pixels: Sequence[np.ndarray] | np.ndarray
-    if _is_zip(path):
-        pixels = _npz_pictures(path, width)
-    else:
-        pixels = [read_picture(file, width, resize=True) for file in pictures_in(path)]
-    for start in range(0, len(pixels), _BATCH):
-        yield np.asarray(pixels[start : start + _BATCH])
-
-
-def _is_zip(path: Path) -> bool:
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-    except OSError as error:
-        raise os_fault(error, "read", path) from error
-
-
-def _npz_pictures(path: Path, width: int) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pixels = file["x"]
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
-        raise PictureError(f"{path} holds no pictures x: {on_one_line(error)}") from None
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[2:] != (width, width) or not len(pixels):
-        raise PictureError(f"{path}: x is {pixels.dtype} {pixels.shape} instead of uint8 (n, 3, {width}, {width})")
-    return pixels / 255.0
 
 
 def _useful(batches: Iterable[np.ndarray]) -> int:
