@@ -196,7 +196,7 @@ def test_slots_that_do_not_repeat_are_refused():
         ClearEvaluator(INSECURE_SET).with_slots(Clear(np.arange(8.0), 1), 4)
 
 
-@pytest.mark.parametrize("wrong", [{"channels": (16, 48)}, {"width": 24}, {"classes": 100}])
+@pytest.mark.parametrize("wrong", [{"channels": (16, 48)}, {"width": 24}, {"classes": 129}])
 def test_architectures_that_cannot_be_packed(wrong):
     with pytest.raises(ArchitectureError):
         Architecture(**wrong)

@@ -180,4 +180,5 @@ def read_pixels(request: Request, path: Path, architecture: Architecture) -> np.
     """Return a picture's pixels, as networks of the architecture take them.  Errors: PictureError."""
     from ..model.picture import find_picture, read_picture
 
-    return read_picture(find_picture(path), architecture.width, request.resize, architecture.input_channels)
+    width, colours = architecture.width, architecture.input_channels
+    return read_picture(find_picture(path), width=width, resize=request.resize, colours=colours)
