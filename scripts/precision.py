@@ -25,7 +25,7 @@ from lowmem_resnet20.model.picture import find_picture, read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.engines import ENGINES
 from lowmem_resnet20.network.parameters import parameter_set
-from lowmem_resnet20.network.weights import default_weights_path
+from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from lowmem_resnet20.progress.display import make_progress
 from lowmem_resnet20.server.process import run_server
 from lowmem_resnet20.server.request import Evaluation, Job
@@ -34,7 +34,8 @@ from precisionreport import Inspection, print_tables, write_plot, write_report
 
 def inspect(client: Client, picture: Path, weights_path: Path) -> Inspection:
     """Have a picture evaluated by a server process, and measure every checkpoint."""
-    pixels = read_picture(picture)
+    architecture = client.set.architecture
+    pixels = read_picture(picture, width=architecture.width, colours=architecture.input_channels)
     with tempfile.TemporaryDirectory() as temporary:
         encrypted, answer, checkpoints = (Path(temporary) / name for name in ("picture.ct", "result.ct", "checkpoints"))
         job = Job(encrypted, answer, checkpoints)
@@ -45,7 +46,7 @@ def inspect(client: Client, picture: Path, weights_path: Path) -> Inspection:
         [result] = client.decrypt(Ciphertext.load(job.output))
         layers = inspect_checkpoints(client, checkpoints, pixels, result.picture)
     plain = PlainNetwork(client.weights).logits(pixels)
-    return Inspection(client.set, picture, pixels, plain, np.array(result.logits), layers, run)
+    return Inspection(client.set, picture, pixels, plain, np.array(result.logits), client.weights.classes, layers, run)
 
 
 def main() -> None:
@@ -58,9 +59,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("precision"), help="folder of the plot and the report")
     args = parser.parse_args()
     folder = args.keys / f"exp{args.set}"
+    architecture = load_weights(args.weights).architecture
     if not folder.exists():
         with make_progress(0, sys.stderr) as progress:
-            generate_keys(parameter_set(args.set, args.engine), folder, progress=progress)
+            generate_keys(parameter_set(args.set, args.engine, architecture), folder, progress=progress)
     with Client(folder, args.weights, set_=args.set) as client:
         inspection = inspect(client, find_picture(args.picture), args.weights)
     console = Console(width=130, record=True, markup=False)

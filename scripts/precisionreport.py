@@ -20,7 +20,6 @@ from rich.table import Table
 
 from lowmem_resnet20.client.precision import LayerPrecision
 from lowmem_resnet20.native.keys.keyplan import key_size
-from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.progress.display import format_bytes, format_seconds
 from lowmem_resnet20.server.process import ServerRun
@@ -32,13 +31,15 @@ COLOURS = dict(zip((*KINDS, "loading", "other"), ("#3b6fb6", "#c8553d", "#588b5b
 
 @dataclass(frozen=True)
 class Inspection:
-    """pixels: (3, 32, 32) in [0, 1]; plain, logits: (10,) of the plain model and decrypted; layers: in order."""
+    """pixels: (colours, width, width) in [0, 1]; plain, logits: (classes,) of the plain model and decrypted; classes:
+    their names; layers: in order."""
 
     set: ParameterSet
     picture: Path
     pixels: np.ndarray
     plain: np.ndarray
     logits: np.ndarray
+    classes: tuple[str, ...]
     layers: list[LayerPrecision]
     run: ServerRun
 
@@ -48,7 +49,7 @@ class Inspection:
 
     @property
     def label(self) -> str:
-        return CIFAR10_CLASSES[int(self.logits.argmax())]
+        return self.classes[int(self.logits.argmax())]
 
 
 def kind(layer: LayerPrecision) -> str:
@@ -68,16 +69,16 @@ def kind_of_step(stage: str, name: str) -> str:
 
 
 def draw_picture(axes: Axes, inspection: Inspection) -> None:
-    axes.imshow(inspection.pixels.transpose(1, 2, 0), interpolation="nearest")
+    axes.imshow(inspection.pixels.transpose(1, 2, 0), "gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(f"{inspection.picture.name}: {inspection.label}")
     axes.axis("off")
 
 
 def draw_logits(axes: Axes, inspection: Inspection) -> None:
-    places = np.arange(len(CIFAR10_CLASSES))
+    places = np.arange(len(inspection.classes))
     axes.bar(places - 0.2, inspection.plain, 0.4, label="plain", color="#b8c4d6")
     axes.bar(places + 0.2, inspection.logits, 0.4, label="encrypted", color=COLOURS["convolution"])
-    axes.set_xticks(places, CIFAR10_CLASSES, rotation=40, ha="right")
+    axes.set_xticks(places, inspection.classes, rotation=40, ha="right")
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_title(f"logits: worst difference {inspection.worst_logit:.3f}")
     axes.legend()
@@ -178,7 +179,7 @@ def title(inspection: Inspection) -> str:
 
 def logit_table(inspection: Inspection) -> Table:
     rows = Table("class", "plain", "encrypted", "difference")
-    for label, plain, found in zip(CIFAR10_CLASSES, inspection.plain, inspection.logits, strict=True):
+    for label, plain, found in zip(inspection.classes, inspection.plain, inspection.logits, strict=True):
         rows.add_row(label, f"{plain:.4f}", f"{found:.4f}", f"{found - plain:+.4f}")
     return rows
 

@@ -14,6 +14,7 @@ from rich.console import Console
 import parties
 from lowmem_resnet20.client import Client
 from lowmem_resnet20.client.precision import LayerPrecision
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.parameters import PARAMETER_SETS, parameter_set
 from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.progress.display import Ended, SilentProgress
@@ -43,8 +44,9 @@ def inspection():
     run = ServerRun(15.0, 6 << 30, [], steps)
     plain = np.linspace(-1, 1, 10)
     pixels = random_picture(ARCHITECTURE, np.random.default_rng(0))
+    logits = plain + 0.01 * np.arange(10)
     return precisionreport.Inspection(
-        parameter_set(6), Path("a<b>.png"), pixels, plain, plain + 0.01 * np.arange(10), layers, run
+        parameter_set(6), Path("a<b>.png"), pixels, plain, logits, CIFAR10_CLASSES, layers, run
     )
 
 
@@ -93,7 +95,7 @@ def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
     monkeypatch.setattr(precision, "Client", opened)
     monkeypatch.setattr(precision, "read_picture", lambda path: pixels)
     monkeypatch.setattr(precision, "find_picture", lambda path: path)
-    monkeypatch.setattr(precision, "parameter_set", lambda number, engine: {"": None, set_.engine: set_}[engine])
+    monkeypatch.setattr(precision, "parameter_set", lambda number, engine, architecture: {"": None, set_.engine: set_}[engine])
     words = ["6", "a.png", "--engine", set_.engine, "--keys", str(tmp_path), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["precision.py", *words])
     precision.main()

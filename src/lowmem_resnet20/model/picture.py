@@ -1,4 +1,4 @@
-"""Reading the picture to classify: 32x32 RGB, JPEG or PNG, or any such photograph with ``resize``."""
+"""Reading the picture to classify: of the network's size, JPEG or PNG, or any such photograph with ``resize``."""
 
 from __future__ import annotations
 

@@ -336,7 +336,7 @@ function remaining(run) {
   return rest > 1 ? `About ${duration(rest)} left.` : "Nearly done.";
 }
 
-// --- ten bars ------------------------------------------------------------------------------------------------------
+// --- bars ----------------------------------------------------------------------------------------------------------
 
 function bar(value, low, high, className) {
   const made = element("i", "", `bar ${className}`);
