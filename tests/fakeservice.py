@@ -60,6 +60,8 @@ def result_of(ciphertext: bytes, payload: bytes = b"result", **facts: str) -> by
 class FakeService(AbstractContextManager):
     """What it holds and says; all of it may be changed while it runs.
 
+    a_day: jobs that are taken in all; more_in: seconds after which more would be.
+
     requests: each as "METHOD path"; fault: of a request by its number, the first being 0; run: what its events are
     numbered with.
     """
@@ -75,6 +77,8 @@ class FakeService(AbstractContextManager):
     instead: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     most_waiting: int = 1000
+    a_day: int = 1000
+    more_in: int = 18720
     held: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -145,9 +149,12 @@ class FakeService(AbstractContextManager):
         return 204, len(data)
 
     def post(self, key: str, ciphertext: bytes) -> tuple[int, str]:
+        """Status and name; of a client that has sent all that it may, 429 and no name."""
         name = f"{self.facts['set']}-" + hashlib.sha256(key.encode() + ciphertext).hexdigest()[:24]
         if name in self.jobs:
             return 200, name
+        if len(self.jobs) >= self.a_day:
+            return 429, ""
         if sum(job["state"] == "waiting" for job in self.jobs.values()) >= self.most_waiting:
             return 429, name
         self.jobs[name] = {"state": "waiting", "ciphertext": ciphertext}
@@ -243,6 +250,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, {"Upload-Offset": str(offset)}, b"")
         if found := re.fullmatch(r"/v1/jobs\?keys=(\w+)", self.path):
             status, name = service.post(found[1], body)
+            if not name:
+                refused = {"error": f"ben may send {service.a_day} pictures a day; more can be sent in 5 h 12 min"}
+                return self._send(status, {"Retry-After": str(service.more_in)}, json.dumps(refused).encode())
             return self._answer(status, {"job": name, "state": "waiting"})
         name = self.path.split("/")[3]
         if name not in service.jobs:

@@ -153,6 +153,13 @@ class Served:
         self.service, self.client, self.written = service, client, written
         self.files = key_files()
 
+    @contextmanager
+    def as_client(self, name: str, a_day: int | None = None) -> Iterator[Served]:
+        """The same service as a new client finds it."""
+        headers = {"Authorization": f"Bearer {self.service.clients.add(name, a_day)}"}
+        with httpx.Client(base_url=self.client.base_url, headers=headers, timeout=60) as client:
+            yield Served(self.service, client, self.written)
+
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.written.getvalue().splitlines()]
 

@@ -132,6 +132,7 @@ def test_formats():
     assert format_seconds(12.34) == "12.3 s"
     assert format_seconds(59.99) == "60.0 s"
     assert format_seconds(512.34) == "8 min 32 s"
+    assert format_seconds(3599.6) == "1 h 0 min" and format_seconds(18720) == "5 h 12 min"
 
 
 class SetClock:

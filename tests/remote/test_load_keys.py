@@ -145,6 +145,43 @@ def test_a_place_in_a_queue_that_is_full_is_waited_for(run, client, service, mon
     assert done.err.count("waiting for a place in the queue") == 1
 
 
+TODAY = f"{ERROR}the service refuses: ben may send {{}} pictures a day; more can be sent in 5 h 12 min\n"
+
+
+def test_the_end_of_a_day_s_pictures_is_a_line(run, client, service):
+    service.a_day = 0
+    done = remote(run, service)
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    assert TODAY.format(0) in done.err and "waiting for a place" not in done.err
+    assert sum(request.startswith("POST") for request in service.requests) == 1
+
+
+@pytest.mark.parametrize("json_words", [(), ("json",)])
+def test_of_many_pictures_those_go_on_that_were_taken_today(run, client, service, inputs, json_words):
+    """And the others are told in a line; to programs of each."""
+    service.a_day = 2
+    pictures = some(inputs, 5)
+    done = remote(run, service, "input", *pictures, *json_words)
+    assert done.code == ExitCode.SERVER and done.err.count(TODAY.format(2)) == 1
+    assert sum(request.startswith("POST") for request in service.requests) == 3
+    if json_words:
+        lines = {line["input"]: line for line in map(json.loads, done.out.splitlines())}
+        assert [("logits" in lines[name], lines[name].get("exit_code")) for name in pictures] == [
+            *[(True, None)] * 2,
+            *[(False, 8)] * 3,
+        ]
+    else:
+        assert done.out.count("class ") == 2
+
+
+def test_a_minute_is_waited_for(run, client, service, monkeypatch):
+    """As for a place in the queue."""
+    monkeypatch.setattr(connection.Connection, "sleep", lambda *_: setattr(service, "a_day", 1))
+    service.a_day, service.more_in = 0, 60
+    done = remote(run, service)
+    assert (done.code, done.out) == (ExitCode.OK, RESULT)
+
+
 def test_a_failed_job_is_told_as_if_it_had_failed_here(run, client, service, inputs):
     service.error = {"message": "the ciphertext is bad", "hint": "make it again", "exit_code": 6}
     done = remote(run, service)

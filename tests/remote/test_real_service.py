@@ -115,7 +115,7 @@ def test_a_service_that_is_killed_twice(run, miniature, tmp_path):
     def kill_and_start() -> None:
         store = tmp_path / "store"
         for reached in (
-            lambda: list(store.glob("uploads/*/parts/*")),
+            lambda: list(store.glob("uploads/*/*/parts/*")),
             lambda: list(store.glob("jobs/*/*unfinished/*")),
         ):
             until(reached, 600)

@@ -12,6 +12,7 @@ from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.files.resume import unfinished_folder
 from lowmem_resnet20.machine.locks import FolderLock
 from lowmem_resnet20.service import runner
+from lowmem_resnet20.service.clients import FIRST
 from lowmem_resnet20.service.store import remove
 from processes import until
 from serving import FakeWorker, Served, ciphertext, key_files
@@ -40,7 +41,7 @@ def test_a_job_from_ciphertext_to_result(served, tmp_path):
     until(lambda: not served.service.store.picture(job["job"]).exists())  # of no use any more
     [request] = FakeWorker.asked
     assert request.resume and not request.anyway and request.set_number == 6
-    assert request.folder == served.service.store.keys / name
+    assert request.folder == served.service.store.keys / FIRST / name
 
 
 def test_the_same_ciphertext_again_is_the_same_job(served, tmp_path):
@@ -306,7 +307,7 @@ def test_a_job_that_is_cancelled_while_there_is_no_room_for_it_leaves_nothing(se
     job, other = (served.post(name, ciphertext(tmp_path, text))["job"] for text in (b"1", b"2"))
 
     def room(set_):
-        served.service.cancel(other)
+        served.service.cancel(served.service.queue.get(other))
         return 1
 
     monkeypatch.setattr(served.service.runner, "_room", room)

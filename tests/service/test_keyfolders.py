@@ -15,6 +15,8 @@ from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
 from lowmem_resnet20.network import parameters
 from lowmem_resnet20.service import keyfolders
+from lowmem_resnet20.service.clients import FIRST
+from lowmem_resnet20.service.store import keys_named
 from processes import until
 from serving import (
     NUMBER,
@@ -54,11 +56,11 @@ def test_a_folder_is_visible_when_its_last_byte_has_come(served, tmp_path):
     file, data = last
     served.send(name, file, 0, data[:-1])
     assert not status(served, name)["complete"]
-    assert not (served.service.store.keys / name).exists()
+    assert not (served.service.store.keys / FIRST / name).exists()
     served.post(name, ciphertext(tmp_path), 409)
     served.send(name, file, len(data) - 1, data[-1:])
     assert status(served, name)["complete"]
-    folder = served.service.store.keys / name / "server"
+    folder = served.service.store.keys / FIRST / name / "server"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == served.files | {"manifest.json": manifest}
     assert not list(served.service.store.uploads.iterdir()) and not list(served.service.store.incoming.iterdir())
 
@@ -115,7 +117,7 @@ def test_an_upload_goes_on_after_a_cut(serve):
             done = received if file == LARGE else 0
             served.send(name, file, done, data[done:])
         assert status(served, name)["complete"]
-        assert (served.service.store.keys / name / "server" / LARGE).read_bytes() == files[LARGE]
+        assert (served.service.store.keys / FIRST / name / "server" / LARGE).read_bytes() == files[LARGE]
 
 
 def test_a_file_whole_but_unchecked_when_the_service_died_is_checked_at_its_start(serve):
@@ -126,7 +128,7 @@ def test_a_file_whole_but_unchecked_when_the_service_died_is_checked_at_its_star
         for file, data in served.files.items():
             if file != LARGE:
                 served.send(name, file, 0, data)
-        part = served.service.store.uploads / name / "parts" / LARGE
+        part = served.service.store.uploads / FIRST / name / "parts" / LARGE
     part.write_bytes(b"x" * len(served.files[LARGE]))
     with serve() as served:
         assert status(served, name)["files"][LARGE]["received"] == 0  # damaged: it begins again
@@ -157,7 +159,7 @@ def test_keys_that_this_version_cannot_use_are_refused_without_the_services_path
     """As after an upgrade: they stay until they are deleted."""
     with serve() as served:
         name = served.upload()
-        manifest = served.service.store.keys / name / "server" / "manifest.json"
+        manifest = served.service.store.keys / FIRST / name / "server" / "manifest.json"
         manifest.write_bytes(json.dumps(json.loads(manifest.read_bytes()) | {"fingerprint": "0" * 16}).encode())
     with serve() as served:
         posted = served.client.post("/v1/jobs", params={"keys": name}, content=ciphertext(tmp_path))
@@ -212,7 +214,7 @@ def test_more_than_the_manifest_says_is_refused(served):
     assert answer.status_code == 413
     received = status(served, name)["files"][LARGE]["received"]
     assert received <= len(data)
-    on_disk = sum(path.stat().st_size for path in (served.service.store.uploads / name / "parts").iterdir())
+    on_disk = sum(path.stat().st_size for path in (served.service.store.uploads / FIRST / name / "parts").iterdir())
     assert on_disk <= len(data)
     served.send(name, "other.key", 0, b"x", 404)
 
@@ -353,7 +355,7 @@ def test_keys_that_jobs_need_are_not_deleted(served, tmp_path):
     assert served.client.delete(f"/v1/keys/{name}").status_code == 204
     assert served.client.get(f"/v1/jobs/{job}/result").status_code == 200  # results stay
     served.post(name, ciphertext(tmp_path), 404)
-    assert not (served.service.store.keys / name).exists()
+    assert not (served.service.store.keys / FIRST / name).exists()
 
 
 def test_two_senders_of_one_file_do_not_mix(served):
@@ -363,8 +365,8 @@ def test_two_senders_of_one_file_do_not_mix(served):
     name = name_of(manifest)
     put(served, manifest)
     data = served.files[LARGE]
-    assert folders.append(name, LARGE, 0, data[:10]) == 10
-    assert folders.append(name, LARGE, 10, data[10:20]) == 20
+    assert folders.append(keys_named(FIRST, name), LARGE, 0, data[:10]) == 10
+    assert folders.append(keys_named(FIRST, name), LARGE, 10, data[10:20]) == 20
     served.send(name, LARGE, 10, data[10:20], 409)
     served.send(name, LARGE, 20, data[20:])
     assert status(served, name)["files"][LARGE]["received"] == len(data)
@@ -376,18 +378,18 @@ def test_two_that_finish_one_file_at_once(served, monkeypatch):
     manifest = manifest_of(served.files)
     name = name_of(manifest)
     put(served, manifest)
-    folders.append(name, LARGE, 0, served.files[LARGE])
+    folders.append(keys_named(FIRST, name), LARGE, 0, served.files[LARGE])
 
     def overtaken(path):
         if not others:
             others.append(path)
-            folders.finish(name, LARGE)
+            folders.finish(keys_named(FIRST, name), LARGE)
         return sha256(path)
 
     monkeypatch.setattr(keyfolders, "sha256", overtaken)
-    assert folders.finish(name, LARGE) is False
+    assert folders.finish(keys_named(FIRST, name), LARGE) is False
     assert others and status(served, name)["files"][LARGE]["received"] == len(served.files[LARGE])
-    assert (served.service.store.uploads / name / "server" / LARGE).read_bytes() == served.files[LARGE]
+    assert (served.service.store.uploads / FIRST / name / "server" / LARGE).read_bytes() == served.files[LARGE]
 
 
 @pytest.mark.parametrize("first", [b"", b"another"])
@@ -399,19 +401,19 @@ def test_keys_that_are_deleted_and_sent_again_while_a_file_is_checked(served, mo
     manifest = manifest_of(served.files)
     name, data = name_of(manifest), served.files[LARGE]
     put(served, manifest)
-    folders.append(name, LARGE, 0, first + data[len(first) :])
+    folders.append(keys_named(FIRST, name), LARGE, 0, first + data[len(first) :])
 
     def overtaken(path):
         digests.append(sha256(path))
-        folders.remove(name)
+        folders.remove(keys_named(FIRST, name))
         put(served, manifest)
-        folders.append(name, LARGE, 0, data[:count])
+        folders.append(keys_named(FIRST, name), LARGE, 0, data[:count])
         return digests[-1]
 
     monkeypatch.setattr(keyfolders, "sha256", overtaken)
-    assert folders.finish(name, LARGE) is False
+    assert folders.finish(keys_named(FIRST, name), LARGE) is False
     assert len(digests) == 1 and status(served, name)["files"][LARGE]["received"] == len(data[:count])
-    assert (served.service.store.uploads / name / "parts" / LARGE).read_bytes() == data[:count]
+    assert (served.service.store.uploads / FIRST / name / "parts" / LARGE).read_bytes() == data[:count]
 
 
 def test_many_who_send_the_same_keys_at_once(served):

@@ -75,10 +75,10 @@ def test_a_job_that_is_deleted_after_its_end_is_not_counted_again(served, tmp_pa
 
 
 def test_a_fault_of_the_program_is_counted_as_the_answer_that_it_gets(served, monkeypatch):
-    def faulty():
+    def faulty(client):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(served.service.queue, "all", faulty)
+    monkeypatch.setattr(served.service.queue, "of", faulty)
     closing = {"Connection": "close"}  # as the server does after a fault
     assert served.client.get("/v1/jobs", headers=closing).status_code == 500
     assert figures(served)["requests_total", "jobs", "GET", "500"] == 1
@@ -173,11 +173,11 @@ def test_what_comes_again_is_counted(monkeypatch):
     with telling_of_libraries(log):
         for i in range(1000):
             logging.getLogger("asyncio").error("no more descriptors\nsocket: %d", i)
-            log.often("unauthorised", client=f"192.0.2.{i % 2}")
+            log.often("unauthorised", address=f"192.0.2.{i % 2}")
     logging.getLogger("asyncio").error("this is not ours")
     until(lambda: len(stream.getvalue().splitlines()) >= 6)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    found = [(line["event"], line.get("client"), line.get("came_again")) for line in lines]
+    found = [(line["event"], line.get("address"), line.get("came_again")) for line in lines]
     clients = ("192.0.2.0", "192.0.2.1")
     assert sorted(found[:3]) == [("asyncio", None, None), *(("unauthorised", client, None) for client in clients)]
     assert sorted(found[3:]) == [("asyncio", None, 999), *(("unauthorised", client, 499) for client in clients)]
@@ -187,7 +187,7 @@ def test_counting_takes_no_more_memory_than_it_may():
     stream = io.StringIO()
     log = EventLog(stream)
     for i in range(5000):
-        log.often("unauthorised", client=str(i))
+        log.often("unauthorised", address=str(i))
     assert len(stream.getvalue().splitlines()) == len(log._repeated) == 1001
     log.tell_repeated()
     assert json.loads(stream.getvalue().splitlines()[-1])["came_again"] == 3999

@@ -143,7 +143,7 @@ def test_results_and_uploads_are_removed_after_their_time(served, filled, monkey
     monkeypatch.setattr(served.service.retention, "_monotonic", lambda: clock() + KEPT)
     clean_up(served)
     assert statuses(served, *filled) == (404, 404)
-    assert [(line["jobs"], line["uploads"]) for line in served.log() if line["event"] == "cleaned_up"] == [(1, 1)]
+    assert [(line["jobs"], line["key_folders"]) for line in served.log() if line["event"] == "cleaned_up"] == [(1, 1)]
     assert list(served.service.store.jobs.iterdir()) == list(served.service.store.uploads.iterdir()) == []
     assert served.service.folders.count() == {"complete": 1, "uploading": 0}
 

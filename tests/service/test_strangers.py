@@ -52,7 +52,7 @@ def test_the_log_names_who_has_connected_and_not_who_is_said_to_have(process):
     assert httpx.get(process.told["url"] + "/v1/jobs", headers=headers).status_code == 401
     until(lambda: [line for line in log(process) if line["event"] == "unauthorised"])
     [line] = [line for line in log(process) if line["event"] == "unauthorised"]
-    assert line["client"] == "127.0.0.1"
+    assert line["address"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("host", ["[", "192.0.2.99/other?", "]:x"])

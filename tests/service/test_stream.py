@@ -138,7 +138,7 @@ def test_a_stream_ends_with_its_job_or_its_service(served, tmp_path, what):
     served.wait(job, "running")
     for kind, _, last in events(served, job):  # noqa: B007
         if last == PROGRESS[-1] and what == "cancel":
-            served.service.cancel(job)
+            served.service.cancel(served.service.queue.get(job))
         elif last == PROGRESS[-1]:
             served.service.stop()
     if what == "cancel":

@@ -1,4 +1,4 @@
-"""Who may use a service: those who have its token."""
+"""Who may use a service: those who have a token; and the one that the service makes itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault
-from lowmem_resnet20.service.token import Gate, token_in
+from lowmem_resnet20.service.clients import FIRST, Client, Clients
+from lowmem_resnet20.service.gate import Gate
+from lowmem_resnet20.service.token import hashed, token_in
 
 #: Every route, with what it takes.
 ROUTES = (
@@ -75,14 +77,19 @@ def test_a_token_that_others_can_read_is_refused(tmp_path, monkeypatch):
     assert token_in(tmp_path / "token") == "correct-horse-battery-staple"
 
 
-def test_tokens_are_compared_in_constant_time(monkeypatch):
+def test_tokens_are_compared_in_constant_time(monkeypatch, tmp_path):
+    """Each with all, whichever it is."""
     compared = []
+    clients = Clients(tmp_path / "clients.sqlite")
+    ben = clients.add("ben", 5)
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((len(a), len(b))) or a == b)
-    gate = Gate("a" * 30)
-    assert gate.admits(b"Bearer " + b"a" * 30) and gate.admits(b"bearer  " + b"a" * 30)
+    gate = Gate("a" * 30, clients)
+    for right in (b"Bearer " + b"a" * 30, b"bearer  " + b"a" * 30):
+        assert gate.client(right) == Client(FIRST, hashed("a" * 30), None)
+    assert gate.client(f"Bearer {ben}".encode()) == Client("ben", hashed(ben), 5)
     for wrong in (b"", b"Bearer", b"Bearer ", b"Bearer " + b"a" * 29, b"Bearer " + b"b" * 30, b"Basic   " + b"a" * 30):
-        assert not gate.admits(wrong)
-    assert len(compared) == 8 and set(compared) == {(32, 32)}  # digests, however long the token
+        assert gate.client(wrong) is None
+    assert len(compared) == 2 * 9 and set(compared) == {(32, 32)}  # digests, however long the token
 
 
 @pytest.mark.parametrize("value", [None, "", "Bearer", "Bearer wrong", "Basic {}", "{}", "Bearer {}x", "Bearer x{}"])

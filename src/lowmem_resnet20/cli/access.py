@@ -53,4 +53,5 @@ def _named(request: Request, jobs: Sequence[str]) -> list[str]:
 def _written(path: Path) -> str:
     """Write a file's name that is also a word, or begins as an option of other programs, so that it is taken as one."""
     name = str(path)
-    return f"./{name}" if name in COMMANDS or name in OPTIONS or name.startswith("-") else name
+    words = {*OPTIONS, *(word for command in COMMANDS for word in command.split())}
+    return f"./{name}" if name in words or name.startswith("-") else name

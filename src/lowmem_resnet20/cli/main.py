@@ -25,6 +25,7 @@ from .fetch import cancel, fetch, forget_keys
 from .named import key_folder
 from .output import Printer
 from .prepare import generate_keys, import_weights, make_keys, test
+from .token import add_token, list_tokens, remove_token
 from .wait import page, serve
 from .words import DEFAULT_PICTURE, Request
 
@@ -115,6 +116,9 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "cancel": cancel,
     "forget_keys": forget_keys,
     "serve": serve,
+    "token add": add_token,
+    "token list": list_tokens,
+    "token remove": remove_token,
     "page": page,
     "import_weights": import_weights,
     "test": test,

@@ -121,6 +121,7 @@ class Each:
         self.request, self.printer, self.several = request, printer, several
         self._names = {} if names is None else names  # it may be filled later
         self.code = ExitCode.OK
+        self._told = ""
 
     @contextmanager
     def trying(self, *paths: Path, of_job: bool = False) -> Iterator[None]:
@@ -140,7 +141,9 @@ class Each:
             if not self.several:
                 raise
             self.code = self.code or error.exit_code
-            self.printer.error(error)
+            if error.message != self._told:  # as of all pictures that a service does not take any more today
+                self.printer.error(error)
+            self._told = error.message
 
     def name(self, path: Path) -> str:
         """Return what the user knows a file as."""

@@ -31,6 +31,9 @@ _SYNONYMS = {
     **dict.fromkeys(("password", "passwd"), "passphrase"),
     **dict.fromkeys(("abort", "kill", "stop"), "cancel"),
     **dict.fromkeys(("delete_keys", "remove_keys"), "forget_keys"),
+    **dict.fromkeys(("add_token", "new_token", "add_client"), "token add"),
+    **dict.fromkeys(("tokens", "list_tokens", "clients"), "token list"),
+    **dict.fromkeys(("remove_token", "delete_token", "revoke"), "token remove"),
     "selftest": "test",
     "out": "output",
     "o": "output",
@@ -60,6 +63,7 @@ class Value:
 class Command:
     """A command.
 
+    name: a word, or two that stand side by side;
     values: what follows it at once;
     options: those it takes;
     required: those it cannot do without.
@@ -115,6 +119,8 @@ class Request:
     token: Path | None = None
     jobs: tuple[str, ...] = ()
     listen: str = ""
+    client: str = ""
+    a_day: int | None = None
     store: Path = Path("service")
     ray: str = ""
 
@@ -160,6 +166,12 @@ def _job(text: str) -> str:
     return text
 
 
+def _pictures(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
+        raise UsageError(f"{text!r} is not a number of pictures from 1 to 999999999", "without a_day there is no limit")
+    return int(text)
+
+
 def _colours(text: str) -> tuple[float, ...]:
     try:
         red, green, blue = (float(part) for part in text.split(","))
@@ -190,6 +202,7 @@ def _epsilon(text: str) -> float:
 _N = Value("N", "set_number", _number)
 _CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
 _JOBS = Value("JOB ..", "jobs", _job, many=True)
+_CLIENT = Value("NAME", "client", _text)
 _PLAIN_MODEL = ("plain", "input", "resize", "weights")
 
 OPTIONS = {
@@ -228,6 +241,9 @@ OPTIONS = {
             "listen", "where to listen (default 127.0.0.1, for serve port 8642)", Value("HOST:PORT", "listen", _text)
         ),
         Option("store", "where the service keeps keys and jobs (default service)", Value("DIR", "store", _path)),
+        Option(
+            "a_day", "pictures that the client may send a day (default: any number)", Value("N", "a_day", _pictures)
+        ),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
         Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
@@ -292,6 +308,14 @@ COMMANDS = {
             ("listen", "store", "ray", "weights", "verbose", "json"),
         ),
         Command(
+            "token add",
+            "server: let one more client use the service; prints its token",
+            (_CLIENT,),
+            ("a_day", "store", "verbose", "json"),
+        ),
+        Command("token list", "server: name the service's clients", (), ("store", "verbose", "json")),
+        Command("token remove", "server: end a client's access", (_CLIENT,), ("store", "verbose", "json")),
+        Command(
             "fetch",
             "client: take results from a service, and decrypt them",
             (_JOBS,),
@@ -348,6 +372,8 @@ def parse(words: Sequence[str]) -> Request:
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if rest and f"{word} {rest[0]}" in COMMANDS:
+            word += f" {rest.pop(0)}"
         _check_word(word, seen)
         seen.append(word)
         values = _values(word)
@@ -438,7 +464,9 @@ def _check_word(word: str, seen: Sequence[str]) -> None:
         raise UsageError(f"{word} is given twice")
     first = next((s for s in seen if s in COMMANDS), None)
     if word in COMMANDS and first:
-        raise UsageError(f"two commands: {first} and {word}", "give one at a time")
+        _, _, second = word.partition(" ")
+        hint = f"; a file of that name is written ./{second}" if second else ""
+        raise UsageError(f"two commands: {first} and {word}", f"give one at a time{hint}")
 
 
 def _take(word: str, value: Value, rest: list[str]) -> Any:

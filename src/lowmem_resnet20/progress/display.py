@@ -302,8 +302,8 @@ def format_bytes(count: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write ``512.34`` as ``8 min 32 s``; ``12.3 s`` below a minute."""
+    """Write ``512.34`` as ``8 min 32 s``; ``12.3 s`` below a minute, ``5 h 12 min`` from an hour on."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -34,7 +34,7 @@ _TIMEOUT = httpx.Timeout(60, connect=10)
 _LATER = (408, 425, 429, 502, 503, 504, 507, *range(520, 528), 530)
 _UNREACHABLE_HINT = "is it running (lowmem-resnet20 serve N), and is the address right?"
 _TOKEN_HINT = (
-    f"token FILE, or {TOKEN_VARIABLE} in the environment: the service keeps it in its store, in the file token"
+    f"token FILE, or {TOKEN_VARIABLE} in the environment: whoever runs the service gives it to you (token add NAME)"
 )
 _CERTIFICATE_HINT = "SSL_CERT_FILE in the environment names a file of the certificates to trust"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -19,7 +20,7 @@ from .cancelling import cancel
 from .connecting import Access
 from .connection import Patience, Stopped
 from .jobs import RemoteJobs
-from .said import JobState, clean, nonsense
+from .said import JobState, ServiceRefused, clean, nonsense
 from .upload import upload_keys
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _withdraw(access: Access, set_: ParameterSet, jobs: list[str], progress: Pro
 
 
 class _PostedJobs:
-    """Has the jobs of one evaluation done; a service where too many wait gets the next when one of ours is done."""
+    """Has the jobs of one evaluation done; a service where too many wait gets the next when one of ours is done.  Where
+    no more may be sent today, those that are ahead fail, and the others go on."""
 
     def __init__(self, jobs: RemoteJobs, keys: str, asked: Evaluation) -> None:
         self._jobs, self._keys, self._asked = jobs, keys, asked
@@ -118,7 +120,14 @@ class _PostedJobs:
         lines: dict[int, dict[str, Any]] = {}
         ahead = deque(range(len(self._asked.jobs)))
         while ahead or self._unfinished:
-            posted = self._post(ahead[0]) if ahead else False
+            try:
+                posted = self._post(ahead[0]) if ahead else False
+            except ServiceRefused as error:
+                if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+                lines |= {number: self._line(number, JobState.failed(error)) for number in ahead}
+                ahead.clear()
+                continue
             if posted:
                 ahead.popleft()
             else:
@@ -140,8 +149,11 @@ class _PostedJobs:
             state = self._jobs.finish(name, job.output, self._pictures[number])
         except CiphertextError as error:
             state = JobState.failed(error)
+        return self._line(number, state)
+
+    def _line(self, number: int, state: JobState) -> dict[str, Any]:
         line = {"job": number, "seconds": state.seconds, "peak_bytes": state.peak_bytes}
-        return line | state.failure(str(job.ciphertext))
+        return line | state.failure(str(self._asked.jobs[number].ciphertext))
 
 
 class Remote:

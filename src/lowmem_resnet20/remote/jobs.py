@@ -33,12 +33,16 @@ class RemoteJobs:
         """Hand in an encrypted picture, or group; returns the job's name.  The same again is the same job.
 
         now: None where the service has too many that wait; a place is otherwise waited for, however long that takes.
+
+        Errors: ServiceRefused where no more may be sent for longer than a minute; as of the connection.
         """
         path, content, told = f"/v1/jobs?keys={keys}", ciphertext.read_bytes(), False
         while True:
             answer = self._connection.ask("POST", path, content=content, accept=(200, 201, 429))
             if answer.status != 429:
                 return job_name(answer.fields().get("job"), self._set.number)
+            if not answer.soon():
+                raise answer.refusal()
             if now:
                 return None
             if not told:

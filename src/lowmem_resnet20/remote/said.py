@@ -55,9 +55,15 @@ class HttpAnswer:
 
     def pause(self) -> int:
         """Return after how many seconds the service wants to be asked again, a minute at most; 0: it does not say."""
+        return min(self._retry_after(), _LONGEST_RETRY_AFTER)
+
+    def soon(self) -> bool:
+        """Return whether the service wants to be asked again within a minute, or does not say when."""
+        return self._retry_after() <= _LONGEST_RETRY_AFTER
+
+    def _retry_after(self) -> int:
         wait = self.headers.get("retry-after", "")
-        seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
-        return min(seconds, _LONGEST_RETRY_AFTER)
+        return int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 0
 
     def said(self) -> str:
         """Return its status, and what its ``error`` says, if it does."""

@@ -6,6 +6,7 @@ import re
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -20,12 +21,14 @@ from starlette.routing import Route
 from ..errors import LowmemError
 from ..files.keystore import LONGEST_MANIFEST
 from .body import pieces, whole
+from .clients import FIRST, Client
 from .jobs import CANCELLED, DONE, FAILED, Ticket
 from .keyfolders import OFFSET
 from .metrics import CONTENT_TYPE
-from .middleware import HEALTH, Authorised, Observed
+from .middleware import HEALTH, Authorised, Observed, answer
 from .parts import Service
 from .refusals import Refused, refusal_of, unknown
+from .store import facts_of, keys_named
 from .stream import events
 
 _KEYS = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -75,6 +78,8 @@ class HealthEndpoint(_Endpoint):
 
 class FiguresEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
+        if _client(request).name != FIRST:  # they are of all clients together
+            raise Refused(403, "figures are for whoever runs the service", "send the token of its store")
         return Response(await run_in_threadpool(self.service.metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
 
@@ -92,13 +97,13 @@ class KeyFolderEndpoint(_Endpoint):
         manifest = await whole(request, LONGEST_MANIFEST, "a manifest")
         new = await run_in_threadpool(folders.offer, keys, manifest)
         if new:
-            self.service.log.event("keys.offered", keys=keys)
+            self.service.log.event("keys.offered", **facts_of(keys))
         return JSONResponse(await run_in_threadpool(folders.status, keys), 201 if new else 200)
 
     async def delete(self, request: Request) -> Response:
         keys = _keys(request)
         await run_in_threadpool(self.service.remove_keys, keys)
-        self.service.log.event("keys.deleted", keys=keys)
+        self.service.log.event("keys.deleted", **facts_of(keys))
         return Response(status_code=204)
 
 
@@ -120,17 +125,18 @@ class KeyFileEndpoint(_Endpoint):
 
 class JobsEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
-        tickets = await run_in_threadpool(self.service.queue.all)
+        tickets = await run_in_threadpool(self.service.queue.of, _client(request).name)
         return JSONResponse({"jobs": [ticket.as_json() for ticket in tickets]})
 
     async def post(self, request: Request) -> Response:
-        keys = request.query_params.get("keys", "")
-        if not _KEYS.fullmatch(keys):
+        digest, client = request.query_params.get("keys", ""), _client(request)
+        if not _KEYS.fullmatch(digest):
             raise Refused(400, "the query names no keys", "POST /v1/jobs?keys=K")
+        keys = keys_named(client.name, digest)
         await run_in_threadpool(self.service.intake.check_quota, keys)
         received = await self._receive(request)
         async with self.service.checking:
-            ticket, new = await run_in_threadpool(self.service.accept, received, keys)
+            ticket, new = await run_in_threadpool(self.service.accept, received, keys, client)
         return JSONResponse(ticket.as_json(), 201 if new else 200)
 
     async def _receive(self, request: Request) -> Path:
@@ -153,16 +159,15 @@ class JobEndpoint(_Endpoint):
 
     async def delete(self, request: Request) -> Response:
         ticket = await _ticket(self.service, request)
-        await run_in_threadpool(self.service.cancel, ticket.id)
+        await run_in_threadpool(self.service.cancel, ticket)
         return JSONResponse((await _ticket(self.service, request)).as_json())
 
 
 class EventsEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
-        ticket = await _ticket(self.service, request)
-        stream: AsyncIterator[str] = events(
-            ticket.id, self.service.queue, self.service.feed, request.headers.get("last-event-id", "")
-        )
+        ticket, last_id = await _ticket(self.service, request), request.headers.get("last-event-id", "")
+        find = partial(self.service.ticket, ticket.client, ticket.id)
+        stream: AsyncIterator[str] = events(ticket.id, find, self.service.feed, last_id)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
@@ -184,11 +189,16 @@ class ResultEndpoint(_Endpoint):
 # --- what requests name ---------------------------------------------------------------------------------------
 
 
+def _client(request: Request) -> Client:
+    return request.user
+
+
 def _keys(request: Request) -> str:
-    keys = request.path_params["keys"]
-    if not _KEYS.fullmatch(keys):
+    """Return the name of the client's own key folder of that digest."""
+    digest = request.path_params["keys"]
+    if not _KEYS.fullmatch(digest):
         raise unknown("such key folder")
-    return keys
+    return keys_named(_client(request).name, digest)
 
 
 def _offset(request: Request) -> int:
@@ -199,7 +209,7 @@ def _offset(request: Request) -> int:
 
 
 async def _ticket(service: Service, request: Request) -> Ticket:
-    ticket = await run_in_threadpool(service.queue.get, request.path_params["job"])
+    ticket = await run_in_threadpool(service.ticket, _client(request).name, request.path_params["job"])
     if ticket is None:
         raise unknown("such job")
     return ticket
@@ -208,15 +218,11 @@ async def _ticket(service: Service, request: Request) -> Ticket:
 # --- what goes wrong ------------------------------------------------------------------------------------------
 
 
-def _answer(refused: Refused) -> Response:
-    return JSONResponse({"error": refused.message, "hint": refused.hint}, refused.status, refused.headers)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     service: Service = request.app.state.service
     service.log.detail("refused", path=request.scope["path"], status=error.status, error=error.message)
-    return _answer(error)
+    return answer(error)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -227,13 +233,13 @@ async def _failed(request: Request, error: Exception) -> Response:
         raise error
     service: Service = request.app.state.service
     service.log.fault("fault", path=request.scope["path"], error=f"{type(error).__name__}: {error}")
-    return _answer(refused)
+    return answer(refused)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refused = Refused(error.status_code, str(error.detail).lower(), headers=error.headers)
-    return _answer(refused)
+    return answer(refused)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -243,4 +249,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """Tell of a fault of this program, which uvicorn logs."""
-    return _answer(refusal_of(error))
+    return answer(refusal_of(error))

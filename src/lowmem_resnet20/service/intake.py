@@ -15,6 +15,8 @@ from ..files.envelope import PICTURE, Belonging, belonging, read_envelope
 from ..files.group import split
 from ..network.parameters import ParameterSet
 from ..network.weights import Weights
+from .allowance import Allowance
+from .clients import Client
 from .jobs import CANCELLED, WAITING, Queue, Ticket, job_id
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
@@ -30,9 +32,16 @@ class Intake:
     """
 
     def __init__(
-        self, store: Store, folders: KeyFolders, queue: Queue, number: int, weights: Weights, limits: Limits
+        self,
+        store: Store,
+        folders: KeyFolders,
+        queue: Queue,
+        allowance: Allowance,
+        number: int,
+        weights: Weights,
+        limits: Limits,
     ) -> None:
-        self._store, self._folders, self._queue = store, folders, queue
+        self._store, self._folders, self._queue, self._allowance = store, folders, queue, allowance
         self._number, self._limits = number, limits
         self._belonging = cache(lambda set_: belonging(set_, "", weights))
 
@@ -44,9 +53,12 @@ class Intake:
             raise Refused(429, message, "try again later", {"Retry-After": "60"})
         self._store.check_room(evaluation_bytes(set_) + self._limits.free_bytes, "this job")
 
-    def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
+    def accept(self, received: Path, keys: str, client: Client) -> tuple[Ticket, bool]:
         """Make a job of a ciphertext that was received, on the disk when this returns, unless that is known already.
-        Returns whether it is new."""
+        Returns whether it is new; what is known costs nothing of what the client may send a day.
+
+        keys: a key folder of this client.
+        """
         try:
             digest = self._check(received, keys)
             job = job_id(self._number, keys, digest)
@@ -55,8 +67,10 @@ class Intake:
                 if known and known.state != CANCELLED:
                     return known, False
                 self.check_quota(keys)
+                pictures = self._set(keys).pictures  # the places of a group: which are filled cannot be seen
+                self._allowance.check(client, pictures)
                 self._store.take_in(received, job)
-                return self._queue.add(job, keys), True
+                return self._queue.add(job, keys, pictures, self._allowance.now()), True
         finally:
             remove(received)
 

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentFault, LowmemError, on_one_line
+from .clients import FIRST
 from .log import timestamp
+from .retention import DAY_SECONDS
+from .store import client_and_digest
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 STATES = (WAITING, RUNNING, DONE, FAILED, CANCELLED)
 OVER = (DONE, FAILED, CANCELLED)
 #: Tries that may fail before a job has failed.
 MOST_DEATHS = 2
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,9 +41,13 @@ CREATE TABLE IF NOT EXISTS jobs (
     deaths INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, number);
+CREATE TABLE IF NOT EXISTS sent (client TEXT NOT NULL, at REAL NOT NULL, pictures INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_client ON sent (client, at);
 CREATE TABLE IF NOT EXISTS service (parameter_set INTEGER NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
+#: Of version 1: jobs of a time before clients had names.
+_OWNED = f"BEGIN; UPDATE jobs SET keys = '{FIRST}/' || keys; PRAGMA user_version = {_VERSION}; COMMIT;"
 _COLUMNS = (
     "id, keys, state, created, finished, seconds, peak_bytes, message, hint, exit_code, alone, deaths, "
     f"CASE state WHEN '{WAITING}' THEN"
@@ -52,6 +59,7 @@ _COLUMNS = (
 class Ticket:
     """What is known of a job.
 
+    keys: CLIENT/K, the name of its key folder;
     created, finished: seconds since 1970;
     seconds, peak_bytes: what its evaluation took;
     message, hint, exit_code: why it failed;
@@ -75,12 +83,17 @@ class Ticket:
     deaths: int
     position: int | None
 
+    @property
+    def client(self) -> str:
+        """The name of whoever sent it."""
+        return client_and_digest(self.keys)[0]
+
     def as_json(self) -> dict[str, Any]:
         failed = self.state == FAILED
         return {
             "job": self.id,
             "set": int(self.id.partition("-")[0]),
-            "keys": self.keys,
+            "keys": client_and_digest(self.keys)[1],
             "state": self.state,
             "position": self.position,
             "seconds": self.seconds,
@@ -92,7 +105,7 @@ class Ticket:
 
 
 def job_id(number: int, keys: str, digest: str) -> str:
-    """Return a job's name, the same for the same ciphertext, of that SHA-256, under the same keys."""
+    """Return a job's name, the same for the same ciphertext, of that SHA-256, under the same keys of one client."""
     return f"{number}-{hashlib.sha256(f'{keys} {digest}'.encode()).hexdigest()[:24]}"
 
 
@@ -117,9 +130,15 @@ class Queue:
         with self._lock:
             self._database.close()
 
-    def add(self, job: str, keys: str) -> Ticket:
-        """Add a new job, or one that was cancelled; it waits behind all others.  On return it is on the disk."""
+    def add(self, job: str, keys: str, pictures: int, now: float) -> Ticket:
+        """Add a new job, or one that was cancelled; it waits behind all others.  On return it is on the disk, with how
+        many pictures its client has sent by it.
+
+        now: seconds that services have run on this store.
+        """
         with self._changing() as database:
+            database.execute("DELETE FROM sent WHERE at <= ?", (now - DAY_SECONDS,))
+            database.execute("INSERT INTO sent VALUES (?, ?, ?)", (client_and_digest(keys)[0], now, pictures))
             database.execute("DELETE FROM jobs WHERE id = ?", (job,))
             row = (job, keys, WAITING, time.time())
             database.execute("INSERT INTO jobs (id, keys, state, created) VALUES (?, ?, ?, ?)", row)
@@ -131,6 +150,20 @@ class Queue:
 
     def all(self) -> list[Ticket]:
         return self._select("ORDER BY number")
+
+    def of(self, client: str) -> list[Ticket]:
+        return self._select("WHERE keys GLOB ? ORDER BY number", f"{client}/*")
+
+    def sent(self, client: str, since: float) -> list[tuple[float, int]]:
+        """Return when the client has sent how many pictures after that, the oldest first; a day back at most."""
+        query = "SELECT at, pictures FROM sent WHERE client = ? AND at > ? ORDER BY at"
+        with self._lock:
+            return self._database.execute(query, (client, since)).fetchall()
+
+    def none_sent_after(self, now: float) -> None:
+        """Have what was sent later than that have been sent then."""
+        with self._changing() as database:
+            database.execute("UPDATE sent SET at = ? WHERE at > ?", (now, now))
 
     def counts(self) -> dict[str, int]:
         """Count jobs by state."""
@@ -198,13 +231,15 @@ class Queue:
 
     def _set_up(self, path: Path, number: int) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
+        if version not in (0, 1, _VERSION):
             raise EnvironmentFault(
                 f"{path} was made by another version of this program", "name another folder: store DIR"
             )
         # A commit is on the disk, through a power cut too, and does not wait for readers.
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
+        if version == 1:
+            self._database.executescript(_OWNED)
         self._database.executescript(_SCHEMA)
         found = self._database.execute("SELECT parameter_set FROM service").fetchone()
         if found is None:

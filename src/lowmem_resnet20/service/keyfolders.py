@@ -1,8 +1,8 @@
-"""Key folders that clients upload: named by their manifest's digest, received in pieces, visible when complete.
+"""Key folders that clients upload: named by client and manifest's digest, received in pieces, visible when complete.
 
-uploads/K/server/ holds the manifest and each file that is complete and has its digest, uploads/K/parts/ those of which
-only a beginning is there: how far an upload has come is what lies on the disk.  When the last file is complete the
-whole becomes keys/K by one rename.
+Of a name CLIENT/K, uploads/CLIENT/K/server/ holds the manifest and each file that is complete and has its digest,
+uploads/CLIENT/K/parts/ those of which only a beginning is there: how far an upload has come is what lies on the disk.
+When the last file is complete the whole becomes keys/CLIENT/K by one rename.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..network.parameters import ParameterSet
 from .keyfiles import kept, offered
 from .limits import Limits
 from .refusals import Refused, unknown
-from .store import Store, remove
+from .store import Store, client_and_digest, make_room, remove, tidy
 
 _PARTS = "parts"
 _CALLED = "the key folder"
@@ -81,26 +81,26 @@ class KeyFolders:
     def recover(self) -> None:
         """Check at the start what was received whole when a former service was killed; remove what this version of the
         program cannot use."""
-        for path in sorted(self._store.uploads.iterdir()):
+        for name in _names_in(self._store.uploads):
             try:
-                files = self._find(path.name).manifest.files
+                files = self._find(name).manifest.files
             except KeyFolderError:
-                self.remove(path.name)
+                self.remove(name)
                 continue
             for file in files:
                 with suppress(Refused):  # damaged: its client sends it again
-                    self.finish(path.name, file)
+                    self.finish(name, file)
 
     def count(self) -> dict[str, int]:
         """Count those that are complete, and those on their way."""
         return {
-            "complete": len(list(self._store.keys.iterdir())),
-            "uploading": len(list(self._store.uploads.iterdir())),
+            "complete": len(_names_in(self._store.keys)),
+            "uploading": len(_names_in(self._store.uploads)),
         }
 
     def offer(self, name: str, manifest: bytes) -> bool:
-        """Hear what a client has; returns whether that is new here."""
-        if hashlib.sha256(manifest).hexdigest() != name:
+        """Hear what a client has; returns whether that is new here, of this client."""
+        if hashlib.sha256(manifest).hexdigest() != client_and_digest(name)[1]:
             raise Refused(422, "the manifest's SHA-256 is not the name it was sent under")
         with self._store.changes:
             if self._where(name):
@@ -112,8 +112,9 @@ class KeyFolders:
                 if self._where(name):
                     return False
                 self._check_quota(folder)
+                make_room(self._store.uploads / name)
                 new.rename(self._store.uploads / name)
-                flush_to_disk(self._store.uploads)
+                flush_to_disk((self._store.uploads / name).parent)
         finally:
             remove(new)
         return True
@@ -126,7 +127,7 @@ class KeyFolders:
                 file: {"bytes": record.bytes, "received": folder.received(file)}
                 for file, record in folder.manifest.files.items()
             }
-            return {"complete": folder.path.parent == self._store.keys, "files": files}
+            return {"complete": self._is_complete(folder), "files": files}
 
     def size(self, name: str, file: str) -> int:
         """Return how many bytes a file is to have."""
@@ -168,17 +169,18 @@ class KeyFolders:
                     if _state(part) == state:  # otherwise the keys were deleted meanwhile, and are sent again
                         self._settle(folder, file, sound=digest == record.sha256)
         with self._store.changes:
-            uploading = folder.path.parent == self._store.uploads and folder.path.exists()
+            uploading = not self._is_complete(folder) and folder.path.exists()
             if uploading and folder.is_whole():
-                self._publish(folder)
+                self._publish(folder, self._store.keys / name)
                 return True
         return False
 
     def manifest(self, name: str) -> Manifest:
         """Return the manifest of a folder that is complete."""
         folder = self._find(name)
-        if folder.path.parent != self._store.keys:
-            raise Refused(409, "the key folder is not complete yet", f"send the rest: GET /v1/keys/{name} tells what")
+        if not self._is_complete(folder):
+            hint = f"send the rest: GET /v1/keys/{client_and_digest(name)[1]} tells what"
+            raise Refused(409, "the key folder is not complete yet", hint)
         return folder.manifest
 
     def set_of(self, name: str) -> ParameterSet:
@@ -198,13 +200,21 @@ class KeyFolders:
             if path is None:
                 raise unknown("such key folder")
             path.rename(gone)
+            tidy(path)
             self._manifests.pop(name, None)
         return gone
 
     def uploading(self) -> dict[str, str]:
         """Return, by the name of each folder that is on its way, what is another text whenever a piece has come."""
         with self._store.changes:
-            return {path.name: _progress(path) for path in self._store.uploads.iterdir() if path.is_dir()}
+            return {name: _progress(self._store.uploads / name) for name in _names_in(self._store.uploads)}
+
+    def complete(self) -> list[str]:
+        """Return the names of those that are complete."""
+        return _names_in(self._store.keys)
+
+    def _is_complete(self, folder: _Folder) -> bool:
+        return folder.path.is_relative_to(self._store.keys)
 
     def _where(self, name: str) -> Path | None:
         return next((at / name for at in (self._store.keys, self._store.uploads) if (at / name).is_dir()), None)
@@ -232,7 +242,7 @@ class KeyFolders:
         if sum(self.count().values()) >= self._limits.key_folders:
             hint = "have one deleted that is done with: DELETE /v1/keys/K"
             raise Refused(409, f"the service keeps {self._limits.key_folders} key folders at most", hint)
-        promised = sum(self._find(path.name).lacking() for path in self._store.uploads.iterdir())
+        promised = sum(self._find(name).lacking() for name in _names_in(self._store.uploads))
         self._store.check_room(promised + folder.lacking() + self._limits.free_bytes, "these keys")
 
     def _settle(self, folder: _Folder, file: str, *, sound: bool) -> None:
@@ -244,13 +254,19 @@ class KeyFolders:
             raise Refused(422, f"{file} has another SHA-256 than the manifest says", hint, {OFFSET: "0"})
         part.rename(folder.whole(file))
 
-    def _publish(self, folder: _Folder) -> None:
+    def _publish(self, folder: _Folder, target: Path) -> None:
         for path in (folder.path / SERVER, folder.path):
             flush_to_disk(path)
         remove(folder.path / _PARTS)
-        os.rename(folder.path, self._store.keys / folder.path.name)
-        flush_to_disk(self._store.keys)
-        flush_to_disk(self._store.uploads)
+        make_room(target)
+        os.rename(folder.path, target)
+        flush_to_disk(target.parent)
+        flush_to_disk(folder.path.parent)
+        tidy(folder.path)
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*") if path.is_dir())
 
 
 def _progress(folder: Path) -> str:

@@ -12,7 +12,10 @@ from .. import __version__
 from ..errors import LowmemError
 from ..network.parameters import PARAMETER_SETS, parameter_set
 from ..network.weights import Weights
+from .allowance import Allowance
+from .clients import Client, Clients
 from .feed import Feed
+from .gate import Gate
 from .intake import Intake, recover
 from .jobs import CANCELLED, RUNNING, WAITING, Queue, Ticket
 from .keyfolders import KeyFolders
@@ -20,14 +23,13 @@ from .limits import ciphertext_bytes, read_limits
 from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
-from .retention import Retention
+from .retention import DAY_SECONDS, Retention
 from .runner import Room, Runner, Start, room_here
-from .store import Store, remove
-from .token import Gate, token_in
+from .store import Store, facts_of, remove
+from .token import token_in
 
 #: Ciphertexts that are read and checked at once: each is in memory meanwhile.
 _CHECKED_AT_ONCE = 4
-_DAY_SECONDS = 86400
 
 
 @dataclass
@@ -67,16 +69,20 @@ class Service:
         """Put the parts together.  Errors: EnvironmentFault, UsageError."""
         number, store = self.settings.number, self.store
         self.limits = read_limits(store.limits)
-        self.gate = Gate(token_in(store.token))
+        self.clients = Clients(store.clients)
+        self.gate = Gate(token_in(store.token), self.clients)
         self.queue = Queue(store.database, number)
-        self.folders = KeyFolders(store, number, self.settings.weights.architecture, self.limits)
-        self.retention = Retention(store.ages, self.limits.kept_days * _DAY_SECONDS)
+        weights = self.settings.weights
+        self.folders = KeyFolders(store, number, weights.architecture, self.limits)
+        self.retention = Retention(store.ages, self.limits.kept_days * DAY_SECONDS)
+        self.allowance = Allowance(self.queue, self.retention.now)
         self.metrics = Metrics(store, self.queue, self.folders)
-        self.intake = Intake(store, self.folders, self.queue, number, self.settings.weights, self.limits)
+        self.intake = Intake(store, self.folders, self.queue, self.allowance, number, weights, self.limits)
         self.runner = Runner(
             store=store,
             queue=self.queue,
             folders=self.folders,
+            gate=self.gate,
             feed=self.feed,
             metrics=self.metrics,
             log=self.log,
@@ -90,8 +96,8 @@ class Service:
         )
         self.checking = asyncio.Semaphore(_CHECKED_AT_ONCE)
         engines = [engine for known, engine in PARAMETER_SETS if known == number]
-        architecture = self.settings.weights.architecture
-        self.ciphertext_bytes = max(ciphertext_bytes(parameter_set(number, e, architecture)) for e in engines)
+        sets = (parameter_set(number, engine, weights.architecture) for engine in engines)
+        self.ciphertext_bytes = max(map(ciphertext_bytes, sets))
 
     def start(self) -> None:
         """Go on with what a former service left."""
@@ -109,6 +115,7 @@ class Service:
 
     def close(self) -> None:
         self.queue.close()
+        self.clients.close()
         self.store.close()
 
     def description(self) -> dict[str, Any]:
@@ -123,7 +130,7 @@ class Service:
     def finish_file(self, keys: str, file: str) -> None:
         """Check a key file after a request's last piece of it."""
         if self.folders.finish(keys, file):
-            self.log.event("keys.complete", keys=keys)
+            self.log.event("keys.complete", **facts_of(keys))
 
     def remove_keys(self, keys: str) -> None:
         with self.store.changes:
@@ -133,18 +140,23 @@ class Service:
             gone = self.folders.set_aside(keys)
         remove(gone)
 
-    def accept(self, received: Path, keys: str) -> tuple[Ticket, bool]:
+    def ticket(self, client: str, job: str) -> Ticket | None:
+        """Return a job of a client's; None where it has none of that name, or is a client no more."""
+        found = self.queue.get(job)
+        return found if found and found.client == client and client in self.gate.names() else None
+
+    def accept(self, received: Path, keys: str, client: Client) -> tuple[Ticket, bool]:
         """See :meth:`.intake.Intake.accept`."""
-        ticket, new = self.intake.accept(received, keys)
-        self.log.event("job.accepted" if new else "job.repeated", job=ticket.id, keys=keys)
+        ticket, new = self.intake.accept(received, keys, client)
+        self.log.event("job.accepted" if new else "job.repeated", job=ticket.id, **facts_of(keys))
         if new:
             self.metrics.accepted.inc()
             self.runner.wake()
         return ticket, new
 
-    def cancel(self, job: str) -> None:
-        former = self.runner.cancel(job)
+    def cancel(self, ticket: Ticket) -> None:
+        former = self.runner.cancel(ticket.id)
         if former in (WAITING, RUNNING):
             self.metrics.over(CANCELLED)
         if former not in (None, CANCELLED):
-            self.log.event("job.cancelled", job=job, was=former)
+            self.log.event("job.cancelled", job=ticket.id, client=ticket.client, was=former)

@@ -10,6 +10,8 @@ from typing import Any
 
 from ..machine.files import atomic_write
 
+DAY_SECONDS = 86400
+
 
 class Retention:
     """Keeps the ages of what is kept for a while, in a file, so that they go on when a service is started again.
@@ -27,16 +29,16 @@ class Retention:
 
         present: the state of each thing that may go, by its name.  What is not in it is forgotten.
         """
-        now = self._now()
+        now = self.now()
         known = {name: seen for name, seen in self._since.items() if present.get(name) == seen[0]}
         self._since = {name: known.get(name, (state, now)) for name, state in present.items()}
         return [name for name, (_, since) in self._since.items() if now - since >= self._kept_seconds]
 
     def save(self) -> None:
         """Write the ages.  Errors: EnvironmentFault; they are then those of the last time, after the next start."""
-        atomic_write(self._path, json.dumps({"seconds": self._now(), "since": self._since}).encode())
+        atomic_write(self._path, json.dumps({"seconds": self.now(), "since": self._since}).encode())
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Return the seconds that services have run on this folder."""
         return self._before + self._monotonic() - self._started
 

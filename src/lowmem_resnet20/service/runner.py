@@ -19,6 +19,7 @@ from ..progress.relay import RelayProgress
 from ..server.process import Running, ServerRun
 from ..server.request import Evaluation, Job
 from .feed import Feed, RunEvents
+from .gate import Gate
 from .jobs import CANCELLED, DONE, FAILED, MOST_DEATHS, RUNNING, Queue, Ticket
 from .keyfolders import KeyFolders
 from .limits import Limits, evaluation_bytes
@@ -26,7 +27,7 @@ from .log import EventLog
 from .metrics import Metrics
 from .refusals import Refused
 from .retention import Retention
-from .store import Store, remove
+from .store import Store, client_and_digest, facts_of, remove
 
 #: Errors of the jobs themselves: another process would meet them too.
 _LASTING = (ExitCode.KEYS, ExitCode.WEIGHTS, ExitCode.CIPHERTEXT, ExitCode.USAGE)
@@ -58,6 +59,7 @@ class Runner:
         store: Store,
         queue: Queue,
         folders: KeyFolders,
+        gate: Gate,
         feed: Feed,
         metrics: Metrics,
         log: EventLog,
@@ -69,7 +71,7 @@ class Runner:
         room: Room,
         stderr: TextIO,
     ) -> None:
-        self._store, self._queue, self._folders, self._feed = store, queue, folders, feed
+        self._store, self._queue, self._folders, self._gate, self._feed = store, queue, folders, gate, feed
         self._metrics, self._log, self._limits, self._retention = metrics, log, limits, retention
         self._number, self._weights, self._start, self._room, self._stderr = number, weights, start, room, stderr
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
@@ -136,7 +138,7 @@ class Runner:
         for ticket in claimed[len(batch) :]:
             self._queue.put_back(ticket.id)
         run = self._feed.begin([ticket.id for ticket in batch])
-        self._log.event("run.started", jobs=[ticket.id for ticket in batch], keys=batch[0].keys)
+        self._log.event("run.started", jobs=[ticket.id for ticket in batch], **facts_of(batch[0].keys))
         try:
             answer = self._converse(batch, run)
         except (LowmemError, OSError) as error:
@@ -194,7 +196,7 @@ class Runner:
                 remove(self._store.picture(ticket.id))
         if done:
             self._metrics.over(DONE)
-            self._log.event("job.done", job=ticket.id, seconds=seconds, peak_bytes=peak_bytes)
+            self._log.event("job.done", job=ticket.id, client=ticket.client, seconds=seconds, peak_bytes=peak_bytes)
 
     def _picture_failed(self, ticket: Ticket, error: LowmemError) -> None:
         """Fail a job, or have it begin again, once: what an evaluation that was cut short has left may be of no use to
@@ -205,7 +207,7 @@ class Runner:
             if useless:
                 remove(left)
             self._queue.put_back_alone(ticket.id, deaths=deaths)
-            self._log.fault("job.begins_again", job=ticket.id, error=error.message)
+            self._log.fault("job.begins_again", job=ticket.id, client=ticket.client, error=error.message)
         else:
             self._fail(ticket, error)
 
@@ -215,8 +217,8 @@ class Runner:
             for ticket in batch:
                 self._queue.put_back(ticket.id)
             return
-        jobs = [ticket.id for ticket in batch]
-        self._log.fault("run.ended", jobs=jobs, error=error.message, hint=error.hint, exit_code=int(error.exit_code))
+        facts = {"jobs": [ticket.id for ticket in batch], "client": batch[0].client}
+        self._log.fault("run.ended", **facts, error=error.message, hint=error.hint, exit_code=int(error.exit_code))
         if error.exit_code in _LASTING:
             for ticket in batch:
                 self._fail(ticket, error)
@@ -244,7 +246,8 @@ class Runner:
                 remove(path)
         if failed:
             self._metrics.over(FAILED)
-            self._log.fault("job.failed", job=ticket.id, error=named.message, exit_code=int(named.exit_code))
+            facts = {"job": ticket.id, "client": ticket.client}
+            self._log.fault("job.failed", **facts, error=named.message, exit_code=int(named.exit_code))
 
     def _cancelled(self, batch: list[Ticket]) -> list[str]:
         found = [self._queue.get(ticket.id) for ticket in batch]
@@ -256,23 +259,29 @@ class Runner:
                 self._store.remove_job(job)
 
     def _clean_up(self) -> None:
-        """Forget, now and then, what has been over, or has stood still, for long."""
+        """Forget, now and then, what has been over, has stood still, or has been nobody's, for long."""
         if self._cleaned and time.monotonic() - self._cleaned < _CLEANING_SECONDS:
             return
         self._cleaned = time.monotonic()
         with self._store.changes:
             over = {ticket.id: f"{ticket.state} {ticket.finished}" for ticket in self._queue.over()}
-            old = self._retention.outlived(over | self._folders.uploading())
+            old = self._retention.outlived(over | self._folders.uploading() | self._left())
             jobs = [name for name in old if name in over]
-            uploads = [self._folders.set_aside(name) for name in old if name not in over]
+            folders = [self._folders.set_aside(name) for name in old if name not in over]
             self._queue.forget(jobs)
             for job in jobs:
                 self._store.remove_job(job)
-        for path in uploads:
+        for path in folders:
             remove(path)
-        if jobs or uploads:
-            self._log.event("cleaned_up", jobs=len(jobs), uploads=len(uploads))
+        if jobs or folders:
+            self._log.event("cleaned_up", jobs=len(jobs), key_folders=len(folders))
         self._retention.save()
+
+    def _left(self) -> dict[str, str]:
+        """Return key folders whose clients are no more, and that no job needs."""
+        clients = self._gate.names()
+        left = [keys for keys in self._folders.complete() if client_and_digest(keys)[0] not in clients]
+        return {keys: "left" for keys in left if not self._queue.needing(keys)}
 
 
 def _wait_until_let_go(unfinished: Path) -> None:

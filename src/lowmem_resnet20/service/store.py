@@ -1,13 +1,16 @@
 """The folder of a service: where each thing lies, and that one service at a time uses it.
 
-token; limits.json, if the operator wrote one; jobs.sqlite; ages.json; incoming/: what is being received; uploads/K/: a
-key folder of which not all is there yet; keys/K/server/: one that is complete; jobs/ID/: picture.ct, and result.ct when
-it is done.
+token; clients.sqlite; limits.json, if the operator wrote one; jobs.sqlite; ages.json; incoming/: what is being
+received; uploads/CLIENT/K/: a key folder of which not all is there yet; keys/CLIENT/K/server/: one that is complete;
+jobs/ID/: picture.ct, and result.ct when it is done.
+
+The name of a key folder is CLIENT/K: each client has its own, of the same keys too, and none learns of another's.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from contextlib import suppress
@@ -17,9 +20,11 @@ from ..errors import EnvironmentFault
 from ..files.resume import unfinished_folder
 from ..machine.files import flush_to_disk, os_errors
 from ..machine.locks import FolderLock
+from .clients import FIRST
 from .refusals import disk_full
 
 PICTURE, RESULT = "picture.ct", "result.ct"
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Store:
@@ -32,6 +37,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.token, self.limits, self.database = folder / "token", folder / "limits.json", folder / "jobs.sqlite"
+        self.clients = folder / "clients.sqlite"
         self.incoming, self.uploads = folder / "incoming", folder / "uploads"
         self.keys, self.jobs = folder / "keys", folder / "jobs"
         self.ages = folder / "ages.json"
@@ -40,7 +46,8 @@ class Store:
         self._lock = FolderLock(self._real)
 
     def open(self) -> None:
-        """Make what is missing, and remove what was being received when a former service ended.
+        """Make what is missing, and remove what was being received when a former service ended.  Keys of a time before
+        clients had names become the first's.
 
         Errors: EnvironmentFault, also where another service uses the folder.
         """
@@ -52,6 +59,10 @@ class Store:
                 )
             for folder in (self.incoming, self.uploads, self.keys, self.jobs):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.uploads, self.keys):
+                for path in [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]:
+                    make_room(folder / FIRST / path.name)
+                    path.rename(folder / FIRST / path.name)
             flush_to_disk(self.folder)
             for path in self.incoming.iterdir():
                 remove(path)
@@ -86,6 +97,37 @@ class Store:
         free = shutil.disk_usage(self.folder).free
         if free < needed_bytes:
             raise disk_full(f"{what} would leave the service's disk too little room")
+
+
+def keys_named(client: str, digest: str) -> str:
+    """Return the name of a client's key folder.
+
+    digest: the SHA-256 of its manifest.
+    """
+    return f"{client}/{digest}"
+
+
+def client_and_digest(keys: str) -> tuple[str, str]:
+    """Return whose a key folder of this name is, and the SHA-256 of its manifest."""
+    client, _, digest = keys.partition("/")
+    return client, digest
+
+
+def facts_of(keys: str) -> dict[str, str]:
+    """Return what the log says of a key folder."""
+    return dict(zip(("client", "keys"), client_and_digest(keys), strict=True))
+
+
+def make_room(path: Path) -> None:
+    """Make the client's folder that a key folder of this path is to lie in.  Errors: OSError."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    flush_to_disk(path.parent.parent)
+
+
+def tidy(path: Path) -> None:
+    """Remove the client's folder that a key folder of this path lay in, if no other does."""
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def remove(path: Path) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from .feed import Feed, RunEvents
-from .jobs import OVER, Queue, Ticket
+from .jobs import OVER, Ticket
 
 HEARTBEAT_SECONDS = 15.0
 _HEARTBEAT = ": the job goes on\n\n"
 
 
-async def events(job: str, queue: Queue, feed: Feed, last_id: str = "") -> AsyncIterator[str]:
+async def events(job: str, find: Callable[[], Ticket | None], feed: Feed, last_id: str = "") -> AsyncIterator[str]:
     """Yield the present state and the progress of the process that evaluates the job, then both as they change; end
-    after a final state.
+    after a final state, and where the job is not found any more.
 
     Each event of progress has an id.  last_id: that of the last one that was heard, of this job or one that is
     evaluated with it: what comes after it is told, and all where it is of another process, or none.
@@ -27,7 +27,7 @@ async def events(job: str, queue: Queue, feed: Feed, last_id: str = "") -> Async
     with feed.listening() as news:
         while not feed.closed:
             news.clear()
-            ticket = await run_in_threadpool(queue.get, job)
+            ticket = await run_in_threadpool(find)
             if ticket is None:
                 return
             for text in follower.catch_up(ticket):

@@ -1,9 +1,8 @@
-"""The bearer token that every request but the health check must bring."""
+"""Bearer tokens: made, read from the file of whoever runs the service, and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
 from pathlib import Path
@@ -13,7 +12,16 @@ from ..machine.files import atomic_write, hiding_hint, os_errors, read_bounded
 
 _BYTES = 32
 _SHORTEST, _LONGEST = 20, 200
-_SCHEME = b"bearer "
+
+
+def new_token() -> str:
+    """Return 256 random bits as text."""
+    return secrets.token_urlsafe(_BYTES)
+
+
+def hashed(token: str | bytes) -> bytes:
+    """Return a token's SHA-256: of so many random bits no salt is needed."""
+    return hashlib.sha256(token.encode() if isinstance(token, str) else token).digest()
 
 
 def token_in(path: Path) -> str:
@@ -22,7 +30,7 @@ def token_in(path: Path) -> str:
     Errors: EnvironmentFault for a file that others can read, or that holds no token.
     """
     if not path.exists():
-        atomic_write(path, secrets.token_urlsafe(_BYTES).encode() + b"\n", private=True)
+        atomic_write(path, new_token().encode() + b"\n", private=True)
     with os_errors("look at", path):
         if path.stat().st_mode & 0o077:
             otherwise = f"have it lie elsewhere, and copy it before the start: install -m 600 FILE {path}"
@@ -35,16 +43,3 @@ def token_in(path: Path) -> str:
     if not re.fullmatch(rb"[\x21-\x7e]{%d,%d}" % (_SHORTEST, _LONGEST), content):
         raise no_token
     return content.decode()
-
-
-class Gate:
-    """Compares tokens, in the same time whatever is wrong with one."""
-
-    def __init__(self, token: str) -> None:
-        self._digest = hashlib.sha256(token.encode()).digest()
-
-    def admits(self, authorization: bytes) -> bool:
-        """Return whether the value of an Authorization header brings the token."""
-        scheme, token = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :]
-        same = hmac.compare_digest(hashlib.sha256(token.strip()).digest(), self._digest)
-        return same and scheme.lower() == _SCHEME
