@@ -66,6 +66,45 @@ def check(path: str, logits: list[float]) -> None:
     assert np.abs(np.array(logits) - expected).max() < 0.1
 
 
+def test_two_clients_with_a_token_each(run, miniature, tmp_path):
+    """Added while the service runs, the first for two pictures a day; neither fetches, cancels nor forgets the other's.
+
+    A client that is removed has no access from then on.
+    """
+    with start(tmp_path / "store") as process:
+        store, where = process.told["store"], {}
+        for name, a_day in (("ben", ["a_day", "2"]), ("ada", [])):
+            file = tmp_path / f"{name}.token"
+            file.touch(0o600)
+            file.write_text(run("token", "add", name, *a_day, "store", store).out)
+            where[name] = ["server", process.told["url"], "token", str(file)]
+        last = ["weights", str(tmp_path / "weights")]
+        pictures = ["input", "1.png", "2.png", "1.png"]
+        done = run("load_keys", "6", *pictures, "json", *where["ben"], *last)
+        assert done.code == ExitCode.SERVER
+        refused = "the service refuses: ben may send 2 pictures a day; more can be sent in 2"
+        assert done.err.count(f"lowmem-resnet20: error: {refused}") == 1
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        told = [line for line in lines if "logits" in line]
+        assert [line["input"] for line in told] == ["1.png", "2.png"] and len(lines) == 3
+        for line in told:
+            check(line["input"], line["logits"])
+        job = next((tmp_path / "store" / "jobs").iterdir()).name
+        for words in (["fetch", job, *where["ada"], *last], ["cancel", job, *where["ada"]]):
+            none = run(*words)
+            assert none.code == ExitCode.SERVER and "the service refuses: there is no such job here" in none.err
+        forgotten = run("forget_keys", "6", *where["ada"])
+        assert forgotten.out.endswith("not at the service\n")
+        assert run("fetch", job, *where["ben"], *last).code == ExitCode.OK
+        run("token", "remove", "ben", "store", store)
+        gone = run("fetch", job, *where["ben"], *last)
+        assert gone.code == ExitCode.SERVER and "does not accept the token" in gone.err
+        content = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
+        tokens = [Path(where[name][3]).read_text().strip() for name in where]
+        logged = (tmp_path / "log").read_text()
+        assert not any(token.encode() in content or token in logged for token in tokens)
+
+
 def test_load_keys_and_fetch(run, miniature, tmp_path):
     with start(tmp_path / "store") as process:
         done = run("load_keys", "6", "input", "1.png", "2.png", "json", "verbose", "1", *words_for(process))

@@ -221,7 +221,8 @@ async def _ticket(service: Service, request: Request) -> Ticket:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     service: Service = request.app.state.service
-    service.log.detail("refused", path=request.scope["path"], status=error.status, error=error.message)
+    facts = {"client": _client(request).name, "path": request.scope["path"]}
+    service.log.detail("refused", **facts, status=error.status, error=error.message)
     return answer(error)
 
 
