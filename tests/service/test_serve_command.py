@@ -195,4 +195,4 @@ def test_its_words_are_plain_without_json(tmp_path):
     assert not warning or warning[0].startswith("lowmem-resnet20: warning: an evaluation takes")
     assert json.loads(started)["event"] == "service.started"
     assert where.startswith("listening on http://127.0.0.1:")
-    assert token == f"the token that clients need is in {tmp_path / 's' / 'token'}\n"
+    assert token == f"the token is in {tmp_path / 's' / 'token'}; for other clients: token add NAME\n"

@@ -20,7 +20,8 @@ def serve(request: Request, printer: Printer) -> None:
         if request.json:
             printer.json(where)
         else:
-            printer.say(f"listening on {where['url']}\nthe token that clients need is in {where['token_file']}")
+            others = "for other clients: token add NAME"
+            printer.say(f"listening on {where['url']}\nthe token is in {where['token_file']}; {others}")
 
     serve(
         Serving(
