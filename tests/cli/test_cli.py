@@ -1231,7 +1231,7 @@ def test_one_line(text):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=10, max_size=10))
 def test_the_class_is_the_greatest_logit(logits):
-    result = Classification.of(logits)
+    result = Classification.of(logits, CIFAR10_CLASSES)
     assert result.logits[result.index] == max(logits)
 
 

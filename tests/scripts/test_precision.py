@@ -93,9 +93,10 @@ def test_precision_of_either_engine(monkeypatch, tmp_path, capsys, set_):
 
     monkeypatch.setattr(precision, "run_server", run_server)
     monkeypatch.setattr(precision, "Client", opened)
-    monkeypatch.setattr(precision, "read_picture", lambda path: pixels)
+    monkeypatch.setattr(precision, "read_picture", lambda path, width, colours: pixels)
     monkeypatch.setattr(precision, "find_picture", lambda path: path)
-    monkeypatch.setattr(precision, "parameter_set", lambda number, engine, architecture: {"": None, set_.engine: set_}[engine])
+    sets = {"": None, set_.engine: set_}
+    monkeypatch.setattr(precision, "parameter_set", lambda number, engine, architecture: sets[engine])
     words = ["6", "a.png", "--engine", set_.engine, "--keys", str(tmp_path), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["precision.py", *words])
     precision.main()

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+import serving
 from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
-from lowmem_resnet20.network import parameters
 from lowmem_resnet20.service import keyfolders
 from lowmem_resnet20.service.clients import FIRST
 from lowmem_resnet20.service.store import keys_named
+from miniature import random_weights
 from processes import until
 from serving import (
     NUMBER,
@@ -144,7 +145,7 @@ def test_an_upload_that_cannot_be_read_at_the_start_is_kept(served, monkeypatch)
     put(served, manifest)
     folders = keyfolders.KeyFolders(served.service.store, NUMBER, SET.architecture, served.service.limits)
 
-    def unreadable(folder, number):
+    def unreadable(folder, number, architecture):
         raise EnvironmentFault("cannot read it")
 
     with monkeypatch.context() as patch:
@@ -174,16 +175,16 @@ def test_keys_serve_every_network_that_needs_no_others(serve, monkeypatch):
     """A service that was started anew with another network keeps what serves it, and says of other keys what lacks."""
 
     def network(**changes) -> None:
-        other = replace(SET, architecture=replace(SET.architecture, **changes))
-        monkeypatch.setitem(parameters.PARAMETER_SETS, (NUMBER, SET.engine), other)
+        other = random_weights(replace(SET.architecture, **changes))
+        monkeypatch.setattr(serving, "weights", lambda: other)
 
     with serve() as served:
         name = served.upload()
+    network(blocks_per_stage=2)
     with serve() as served:
-        network(blocks_per_stage=2)
         assert status(served, name)["complete"]
+    network(channels=(8, 16))
     with serve() as served:
-        network(channels=(8, 16))
         kept, offered = served.client.get(f"/v1/keys/{name}"), put(served, manifest_of(key_files(SET), keys="f" * 16))
         for answer in (kept, offered):
             assert answer.status_code == 422, answer.text
