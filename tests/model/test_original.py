@@ -68,9 +68,11 @@ def test_every_parameter_is_read_back(folder):
         assert array.dtype == np.float32 and np.array_equal(array, PARAMETERS[name]), name
 
 
-def test_import(folder, tmp_path):
+def test_import(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("lowmem_resnet20.model.sources.RESNET20", ARCHITECTURE)
+    monkeypatch.setattr("lowmem_resnet20.model.arrangement.FIRST_CHANNELS", ARCHITECTURE.channels[:1])
     np.savez(tmp_path / "pictures.npz", x=np.zeros((2, 3, 16, 16), np.uint8))
-    import_weights(folder, tmp_path / "w", tmp_path / "pictures.npz", architecture=ARCHITECTURE)
+    import_weights(folder, tmp_path / "w", tmp_path / "pictures.npz")
     weights = load_weights(tmp_path / "w")
     assert np.array_equal(weights.parameters["layer2.0.downsample.weight"], PARAMETERS["layer2.0.downsample.weight"])
 

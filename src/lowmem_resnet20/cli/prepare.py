@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import exists_already
@@ -12,7 +14,12 @@ from .output import Printer, print_written
 from .passphrase import new_passphrase
 from .words import Request
 
+if TYPE_CHECKING:
+    from ..model.importing import ImportReport
+
 _PICTURES_HINT = "give hundreds of pictures, of all classes"
+_COMPARE_HINT = "give logits FILE, or pictures in folders named by class"
+_RIGHT_HINT = "are mean, std, eps and the order of the classes the source's?"
 
 
 def generate_keys(request: Request, printer: Printer) -> None:
@@ -42,26 +49,58 @@ def make_keys(request: Request, printer: Printer) -> float:
 
 
 def import_weights(request: Request, printer: Printer) -> None:
-    """Make a file of weights, and say what was read."""
+    """Make a file of weights, and say what was read and what it was compared with."""
     from ..model.importing import import_weights
-    from ..model.picture import pictures_in
+    from ..model.labelled import picture_files
 
-    check_request_outputs(request, [request.destination], [request.source, *pictures_in(request.pictures)])
+    read = [request.source, *picture_files(request.pictures), *filter(None, (request.classes, request.logits))]
+    check_request_outputs(request, [request.destination], read)
     seconds: dict[str, float] = {}
-    with timed(seconds, "import"):
-        named = request.source, request.destination, request.pictures, request.mean, request.std
-        report = import_weights(*named, epsilon=request.epsilon)
+    with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "import"):
+        report = import_weights(
+            request.source,
+            request.destination,
+            request.pictures,
+            request.mean,
+            request.std,
+            epsilon=request.epsilon,
+            classes=request.classes,
+            logits=request.logits,
+            name=request.name,
+            side=request.side,
+            progress=progress,
+        )
     facts = {
+        "network": str(report.architecture),
+        "classes": report.classes,
+        "normalisation": report.normalisation,
         "parameters": report.parameters,
         "pictures": report.pictures,
         "largest bound": round(report.largest_bound, 4),
         "batch norm eps": report.epsilon,
         "difference": report.difference,
     }
+    shown = {f"right, {by}": f"{right} of {of}" for by, (right, of) in report.right.items()}
+    facts |= {"right": {by: list(counts) for by, counts in report.right.items()}} if request.json else shown
+    warnings = list(_doubts(report))
+    for message, hint in warnings:
+        printer.warning(message, hint)
+    if request.json and warnings:
+        facts["warnings"] = [message for message, _ in warnings]
+    print_written(request, printer, "weights", request.destination, seconds["import"], facts)
+
+
+def _doubts(report: ImportReport) -> Iterator[tuple[str, str]]:
+    """Yield what may be wrong with imported weights, and what to do."""
     if report.too_few:
         message = f"only {report.useful_pictures} of the pictures differ and have more than one colour"
-        printer.warning(f"{message}: the values of others may leave the ranges found", _PICTURES_HINT)
-    print_written(request, printer, "weights", request.destination, seconds["import"], facts)
+        yield f"{message}: the values of others may leave the ranges found", _PICTURES_HINT
+    if not report.compared:
+        taken = "" if report.epsilon is None else f" (batch norm eps taken: {report.epsilon:g})"
+        yield f"nothing was compared with the source's own answers{taken}", _COMPARE_HINT
+    if report.rarely_right:
+        right, of = report.right["plain"]
+        yield f"it is right on only {right} of {of} labelled pictures", _RIGHT_HINT
 
 
 def test(request: Request, printer: Printer) -> None:

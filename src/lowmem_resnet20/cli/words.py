@@ -107,6 +107,10 @@ class Request:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     epsilon: float | None = None
+    classes: Path | None = None
+    logits: Path | None = None
+    name: str = ""
+    side: int = 0
     verbose: int = 0
     plain: bool = False
     resize: bool = False
@@ -174,19 +178,28 @@ def _pictures(text: str) -> int:
 
 def _colours(text: str) -> tuple[float, ...]:
     try:
-        red, green, blue = (float(part) for part in text.split(","))
+        colours = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{text!r} is not three numbers", "such as 0.49,0.48,0.45") from None
-    if not all(abs(part) < float("inf") for part in (red, green, blue)):
-        raise UsageError(f"{text!r} is not three finite numbers")
-    return red, green, blue
+        colours = ()
+    if len(colours) not in (1, 3):
+        raise UsageError(f"{text!r} is not one or three numbers", "such as 0.49,0.48,0.45")
+    if not all(abs(part) < float("inf") for part in colours):
+        raise UsageError(f"{text!r} has numbers that are not finite")
+    return colours
 
 
 def _positive_colours(text: str) -> tuple[float, ...]:
     colours = _colours(text)
     if min(colours) <= 0:
-        raise UsageError(f"{text!r} is not three numbers above 0")
+        raise UsageError(f"{text!r} has numbers that are not above 0")
     return colours
+
+
+def _side(text: str) -> int:
+    sides = [str(1 << power) for power in range(2, 10)]
+    if text not in sides:
+        raise UsageError(f"{text!r} is not the side of pictures", f"one of {', '.join(sides)}")
+    return int(text)
 
 
 def _epsilon(text: str) -> float:
@@ -246,11 +259,15 @@ OPTIONS = {
         ),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
-        Option("mean", "red,green,blue taken from the pixels", Value("R,G,B", "mean", _colours)),
-        Option("std", "red,green,blue the pixels are divided by", Value("R,G,B", "std", _positive_colours)),
+        Option("mean", "taken from the pixels: red,green,blue, or one number", Value("R,G,B", "mean", _colours)),
+        Option("std", "the pixels are divided by: so too", Value("R,G,B", "std", _positive_colours)),
         Option(
             "eps", "what batch norm adds to a variance (default 1e-5, PyTorch's)", Value("NUMBER", "epsilon", _epsilon)
         ),
+        Option("classes", "the names of the classes, one a line", Value("FILE", "classes", _path)),
+        Option("logits", "the source's own answers on the pictures, to compare with", Value("FILE", "logits", _path)),
+        Option("name", "a name for the network", Value("NAME", "name", _text)),
+        Option("side", "the side of its pictures (default that of an npz's, or 32)", Value("N", "side", _side)),
     )
 }
 
@@ -344,9 +361,9 @@ COMMANDS = {
         ),
         Command(
             "import_weights",
-            "make a weight file of a PyTorch state dict, folded .npz or the original's folder",
+            "make a weight file of a PyTorch state dict, ONNX, a hub's folder, folded .npz or the original's folder",
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
-            ("pictures", "mean", "std", "eps", "verbose", "json"),
+            ("pictures", "classes", "logits", "mean", "std", "eps", "side", "name", "verbose", "json"),
             ("pictures",),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),

@@ -16,6 +16,7 @@ _NO_THREAD = "can't start new thread"
 #: What is installed only where it is asked for, by the packages it brings.
 _EXTRAS = {
     "torch": ("torch", "torchvision"),
+    "onnx": ("onnx",),
     "serve": ("starlette", "uvicorn", "httpx", "prometheus_client"),
     "ray": ("ray",),
 }

@@ -1,8 +1,7 @@
-"""A PyTorch checkpoint as others save it, to the state dict of :class:`.trained.ResNet`.
+"""A PyTorch checkpoint as others save it, to the tensors of one network by their names.
 
-Taken off are what training programs wrap around a state dict and what they put before its names.  Shortcuts without
-parameters (option A of He et al., section 4.2, as F.pad(x[:, :, ::2, ::2], ...) of the best-known ResNet20 for CIFAR-10
-has them) become the convolutions that they are.
+Whatever training programs put around a state dict is looked through.  Where the same checkpoint has a moving average
+of its weights (ema), that is what is taken, as those who publish it evaluate it.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ import io
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as parse_safetensors
 
 from ..errors import WeightsError, on_one_line
-from ..network.architecture import Architecture
-from .sourcefile import LARGEST_BYTES, Kind, compare_shapes
-from .trained import ResNet
+from .sourcefile import LARGEST_BYTES, Kind
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _DEEPEST_WRAPPER = 4
-_PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
-_UNCOUNTED = "num_batches_tracked"
+_AVERAGED = re.compile(r"(^|[_.])ema([_.]|$)")
+#: Counters that are no parameters: of batch norm, and of torch.optim.swa_utils.AveragedModel.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
 #: torch.load's words for what it does not unpickle: of PyTorch since 2.4, and before.
 _REFUSED = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class) (\S+)")
 _REASON = re.compile(r"WeightsUnpickler error:\s*(.+)")
@@ -36,35 +34,33 @@ _PRECISION_HINT = "where it comes from, save it in another precision: torch.save
 _TENSORS_HINT = "where it comes from, save its tensors alone: torch.save(model.state_dict(), FILE)"
 
 
-def read_state_dict(
-    path: Path, kind: Kind, content: bytes, architecture: Architecture, epsilon: float
-) -> dict[str, torch.Tensor]:
-    """Read the tensors of :class:`.trained.ResNet`, finite and in double precision, by its names, without counters of
-    batches.
+def read_state_dict(path: Path, kind: Kind, content: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of the network in a checkpoint, dense and of floating-point numbers, by the file's names.
 
-    epsilon: of the network's batch norms, which its tensors do not tell.
-
-    Errors: WeightsError naming the first difference.
+    Errors: WeightsError naming the first thing that does not fit.
     """
-    state = _renamed(path, _tensors(path, _unwrapped(_load(path, kind, content))))
-    if not any(".downsample." in name for name in state):
-        state |= _option_a(architecture, epsilon)
-    expected = {n: tuple(t.shape) for n, t in ResNet(architecture).state_dict().items() if not n.endswith(_UNCOUNTED)}
-    compare_shapes(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, expected)
-    state = {name: _in_double_precision(path, name, tensor) for name, tensor in state.items()}
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{path}: {name} has values that are not finite")
-        if name.endswith("running_var") and tensor.min() < 0:
-            raise WeightsError(f"{path}: {name} has a negative value, and is a variance")
-    return state
+    found = _load(path, kind, content)
+    states = dict(_state_dicts(found, "", _DEEPEST_WRAPPER))
+    if not states:
+        raise WeightsError(f"{path} does not hold a state dict but {_kind_of(found)}", _TENSORS_HINT)
+    tensors = _tensors(path, states[_chosen(path, list(states))])
+    tops = list(dict.fromkeys(name.partition(".")[0] for name in tensors))
+    if any(map(_AVERAGED.search, tops)):
+        tensors = {name: tensor for name, tensor in tensors.items() if _AVERAGED.search(name.partition(".")[0])}
+    return tensors
 
 
-def _in_double_precision(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+def numbers(path: Path, name: str, tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor in double precision.  Errors: WeightsError unless it is finite, and a variance not negative."""
     try:
-        return tensor.to(torch.float64)
+        array = tensor.to(torch.float64).numpy()
     except (NotImplementedError, RuntimeError):  # of two numbers in a byte, say
         raise WeightsError(f"{path}: {name} is {tensor.dtype}, which cannot be read", _PRECISION_HINT) from None
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{path}: {name} has values that are not finite")
+    if name.endswith("running_var") and array.min() < 0:
+        raise WeightsError(f"{path}: {name} has a negative value, and is a variance")
+    return array
 
 
 def _load(path: Path, kind: Kind, content: bytes) -> Any:
@@ -93,22 +89,47 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{path} is damaged or cut short: {on_one_line(error)}", "download it again")
 
 
-def _unwrapped(found: Any) -> Any:
-    """Return the state dict inside what a training program saves with it."""
-    for _ in range(_DEEPEST_WRAPPER):
-        if isinstance(found, Mapping):
-            found = next((found[name] for name in _WRAPPERS if isinstance(found.get(name), Mapping)), found)
-    return found
+def _state_dicts(found: Any, name: str, deepest: int) -> Iterator[tuple[str, Mapping]]:
+    """Yield what may be a state dict, by where it lies: it has a convolution's or a fully connected layer's weights.
+
+    What is found is not looked into, so that nothing but optimizers' lists lies beside it.
+    """
+    if not isinstance(found, Mapping):
+        return
+    if any(isinstance(key, str) and _is_weight(value) for key, value in found.items()):
+        yield name, found
+    elif deepest:
+        for key, value in found.items():
+            yield from _state_dicts(value, f"{name}.{key}".lstrip("."), deepest - 1)
 
 
-def _tensors(path: Path, state: Any) -> dict[str, torch.Tensor]:
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{path} does not hold a state dict but {type(state).__name__}", _TENSORS_HINT)
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not value.is_nested and value.dim() in (2, 4)
+
+
+def _chosen(path: Path, names: list[str]) -> str:
+    """Return which of several state dicts is the network's."""
+    networks = [name for name in names if not re.search(r"optim|(^|\.)state\.[0-9]", name)]
+    averaged = [name for name in networks if _AVERAGED.search(name)]
+    chosen = averaged or networks or names
+    if len(chosen) > 1:
+        raise WeightsError(f"{path} holds {len(chosen)} state dicts: {', '.join(chosen[:3])}", "save one network alone")
+    return chosen[0]
+
+
+def _kind_of(found: Any) -> str:
+    if isinstance(found, Mapping) and found:
+        key, value = next(iter(found.items()))
+        return f"{type(found).__name__}, in which {key} is {type(value).__name__}"
+    return type(found).__name__
+
+
+def _tensors(path: Path, state: Mapping) -> dict[str, torch.Tensor]:
     tensors = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise WeightsError(f"{path} does not hold a state dict: {name} is {type(tensor).__name__}", _TENSORS_HINT)
-        if name.endswith(_UNCOUNTED):
+        if name.rpartition(".")[2] in _COUNTERS:
             continue
         dense = tensor.layout is torch.strided and not tensor.is_nested
         if not tensor.is_floating_point() or not dense or tensor.device.type != "cpu":
@@ -116,35 +137,3 @@ def _tensors(path: Path, state: Any) -> dict[str, torch.Tensor]:
             raise WeightsError(f"{path}: {name} is not a dense tensor of floating-point numbers but {kind}")
         tensors[name] = tensor.detach()
     return tensors
-
-
-def _renamed(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names as ResNet has them, from the variants in use."""
-    renamed: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""):
-            name = name.removeprefix(prefix)
-        name = re.sub(r"^linear\.", "fc.", name).replace(".shortcut.", ".downsample.")
-        if name in renamed:
-            raise WeightsError(f"{path} has {name} twice, under different prefixes", "save one network alone")
-        renamed[name] = tensor
-    return renamed
-
-
-def _option_a(architecture: Architecture, epsilon: float) -> dict[str, torch.Tensor]:
-    """Parameter-free shortcuts as 1x1 stride-2 convolutions, with a batch norm that changes nothing.
-
-    Every second row and column is kept, and a quarter of the new channels is padded with zeros on either side.
-    """
-    state = {}
-    for block in architecture.blocks():
-        if block.stride == 2:
-            c, o = block.in_channels, block.out_channels
-            kernel = torch.zeros(o, c, 1, 1, dtype=torch.float64)
-            kernel[torch.arange(c) + o // 4, torch.arange(c)] = 1
-            ones, zeros = torch.ones(o, dtype=torch.float64), torch.zeros(o, dtype=torch.float64)
-            gain = torch.sqrt(ones + epsilon)
-            norm = {"weight": gain, "bias": zeros, "running_mean": zeros, "running_var": ones}
-            state[f"{block.name}.downsample.0.weight"] = kernel
-            state |= {f"{block.name}.downsample.1.{part}": values for part, values in norm.items()}
-    return state

@@ -1,56 +1,81 @@
-"""Weights from elsewhere: a PyTorch checkpoint, a folded npz or the original's folder to a calibrated weight file."""
+"""Weights from elsewhere to a calibrated weight file, compared with the source's own answers where they are given."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError, WeightsError, on_one_line
-from ..network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
-from ..network.card import numbered_classes
+from ..errors import PlanError, UsageError, WeightsError
+from ..network.architecture import Architecture
+from ..network.card import check_names
+from ..network.parameters import parameter_set
+from ..network.ranges import are_logits
 from ..network.weights import Weights, save_weights
-from .labelled import read_pictures
-from .original import read_original
+from ..progress.display import Progress, SilentProgress
+from .answers import agree, difference, read_logits
+from .description import given_names, normalisation, or_usual_names, side_of
+from .disagreement import disagreement
+from .folding import EPSILON
+from .labelled import Pictures, read_pictures
 from .plain import PlainNetwork, calibrate
-from .sourcefile import EPSILON, Kind, compare_shapes, read_source
+from .simulation import simulate
+from .sources import open_source
 
-#: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-#: Logits of the folded network may differ from the source model's by this much: float32 rounding.
-LARGEST_DIFFERENCE = 1e-3
 #: Fewer pictures than this to calibrate on are warned of.
 FEW_PICTURES = 100
+#: Sets that labelled pictures are also told by as those would compute, and how many pictures of a ResNet-20 at most.
+SIMULATED_SETS, MOST_SIMULATED = (5, 6, 7), 48
+#: Networks that are right on fewer labelled pictures, between chance (0) and always (1), are warned of.
+FEW_RIGHT = 0.25
 _BATCH = 250
+_COMPARE_HINT = "compare them: logits FILE, or pictures in folders named by class"
 
 
 @dataclass(frozen=True)
 class ImportReport:
     """The report of an import.
 
+    architecture: what was found;
     parameters: numbers imported;
     pictures: pictures calibrated on;
     useful_pictures: those of them that differ and have more than one colour;
     largest_bound: over all ReLUs;
     epsilon: of its batch norms; None where the source is folded already;
-    difference: worst difference of a logit from the source model's; None where the source is folded already.
+    classes, normalisation: where the names of the classes, and mean and std, come from;
+    difference: worst difference of a logit from the source's; None where none were given;
+    right: on how many labelled pictures it is right, and of how many: ``plain``, and as ``set 6`` would compute it.
     """
 
+    architecture: Architecture
     parameters: int
     pictures: int
     useful_pictures: int
     largest_bound: float
     epsilon: float | None
+    classes: str
+    normalisation: str
     difference: float | None
+    right: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def too_few(self) -> bool:
         """Tell whether the pictures say little about how large values get."""
         return self.useful_pictures < FEW_PICTURES
+
+    @property
+    def compared(self) -> bool:
+        """Tell whether anything of the source's own answers was looked at."""
+        return self.difference is not None or bool(self.right)
+
+    @property
+    def rarely_right(self) -> bool:
+        """Tell whether it is right on labelled pictures hardly more often than by chance."""
+        right, of = self.right.get("plain", (1, 1))
+        chance = 1 / self.architecture.classes
+        return right / of < chance + FEW_RIGHT * (1 - chance)
 
 
 def import_weights(
@@ -59,112 +84,109 @@ def import_weights(
     pictures: Path,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    architecture: Architecture = RESNET20,
     *,
     epsilon: float | None = None,
+    classes: Path | None = None,
+    logits: Path | None = None,
+    name: str = "",
+    side: int = 0,
+    progress: Progress | None = None,
 ) -> ImportReport:
-    """Read ``source``, calibrate on ``pictures`` (a picture, a folder of them or an npz) and write ``out``.
+    """Read ``source`` (see :func:`.sources.open_source`), calibrate on ``pictures`` (see
+    :func:`.labelled.read_pictures`) and write ``out``.
 
-    source: a state dict in the naming of the public CIFAR ResNet20 checkpoints, as torch.save or safetensors write
-    it (shortcuts of option A or B), an npz of folded parameters, whose fc.bias may be missing (taken as 0), or the
-    original program's folder of text files; told by content.  mean, std: the normalisation the network was trained
-    with, by colour, of pixels in [0, 1] (0 and 1 for raw pixels); CIFAR-10's usual where not given.
-    epsilon: what the network's batch norms add to a variance, which no such source tells; PyTorch's default where not
+    mean, std: the normalisation the network was trained with, one number or one by colour, of pixels in [0, 1] (0 and 1
+    for raw pixels); else the source's, else, for three colours, CIFAR-10's usual.
+    epsilon: what the network's batch norms add to a variance, which tensors do not tell; PyTorch's default where not
     given.
+    classes: a file with a name a line; else the source's names, else those of class folders, else CIFAR-10's for ten
+    classes and three colours, else numbers.
+    logits: the source's own answers on the pictures, in their order (see :func:`.answers.read_logits`).
+    name: of the network.  side: of its pictures; else the source's, that of an npz's pictures, or 32.
 
-    Errors: WeightsError naming the first difference; UsageError for another normalisation, and for an epsilon of what
-    is folded already; PictureError; EnvironmentFault.
+    Errors: WeightsError naming what was found and what fits, also for other logits than the source's; UsageError for
+    another normalisation, and for an epsilon of what is folded already; PictureError; EnvironmentFault.
     """
-    source, mean, std = Path(source), mean or CIFAR_MEAN, std or CIFAR_STD
-    _check_normalisation(mean, std)
-    state, used = None, EPSILON if epsilon is None else epsilon
-    if source.is_dir():
-        parameters = read_original(source, architecture)
-    else:
-        kind, content = read_source(source)
-        if kind is Kind.NPZ:
-            parameters = _folded(source, content, architecture)
-        else:
-            from .checkpoint import read_state_dict  # needs PyTorch
-            from .trained import fold
-
-            state = read_state_dict(source, kind, content, architecture, used)
-            parameters = fold(state, architecture, used)
-    if state is None and epsilon is not None:
+    source, progress = Path(source), progress or SilentProgress()
+    found = open_source(source)
+    if epsilon is not None and not found.has_norms:
         raise UsageError(f"{source} is folded already, and has no batch norm for an eps", "leave the word out")
-    x = read_pictures(Path(pictures), architecture).x
-    pixels = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
-    names = CIFAR10_CLASSES if architecture.classes == len(CIFAR10_CLASSES) else numbered_classes(architecture.classes)
-    uncalibrated = Weights(
-        architecture, names, tuple(mean), tuple(std), 0.0, "", parameters, {}, None if state is None else used
+    architecture = found.arrangement.architecture(source, side or found.side or side_of(Path(pictures)))
+    names, told_by = given_names(found, source, classes)
+    mean, std, normalised_by = normalisation(found, architecture.input_channels, mean, std)
+    shown = read_pictures(Path(pictures), architecture, names)
+    names, told_by = or_usual_names(names, told_by, shown, architecture, Path(pictures))
+    if name:
+        check_names([name], "name")
+    used = EPSILON if epsilon is None else epsilon
+    weights = Weights(
+        architecture,
+        names,
+        mean,
+        std,
+        0.0,
+        name,
+        found.parameters(architecture, used),
+        {},
+        used if found.has_norms else None,
     )
-    weights = calibrate(uncalibrated, pixels)
-    difference = None if state is None else _check_against(state, weights, pixels[0], used)
-    save_weights(Path(out), weights)
-    return ImportReport(
-        parameters=sum(array.size for array in parameters.values()),
-        pictures=sum(len(batch) for batch in pixels),
-        useful_pictures=_useful(pixels),
+    answers = None if logits is None else read_logits(Path(logits), len(shown.x), architecture.classes)
+    if found.arrangement.doubt and answers is None and shown.y is None:
+        raise WeightsError(f"{source}: {found.arrangement.doubt}, and there is nothing to compare with", _COMPARE_HINT)
+    weights = calibrate(weights, _batches(shown.x))
+    plain = np.concatenate([PlainNetwork(weights).logits(batch) for batch in _batches(shown.x)])
+    if answers is not None and not agree(plain, answers):
+        raise disagreement(source, found, weights, shown.x, plain, answers)
+    report = ImportReport(
+        architecture=architecture,
+        parameters=sum(array.size for array in weights.parameters.values()),
+        pictures=len(shown.x),
+        useful_pictures=_useful(shown.x),
         largest_bound=float(max(bound.max() for bound in weights.bounds.values())),
-        epsilon=None if state is None else used,
-        difference=difference,
+        epsilon=weights.epsilon,
+        classes=told_by,
+        normalisation=normalised_by,
+        difference=None if answers is None else difference(plain, answers),
+        right={} if shown.y is None else {"plain": (int((plain.argmax(1) == shown.y).sum()), len(plain))},
     )
+    if found.arrangement.doubt and report.rarely_right and answers is None:
+        right, of = report.right["plain"]
+        raise WeightsError(
+            f"{source}: {found.arrangement.doubt}, and {right} of {of} pictures are right", _COMPARE_HINT
+        )
+    save_weights(Path(out), weights)
+    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, progress))})
 
 
-# --- sources ----------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
-def _check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Raise unless they are of pixels in [0, 1]: no mean of such lies elsewhere, and no deviation above 1."""
-    for name, values, fit in (
-        ("mean", mean, all(0 <= m <= 1 for m in mean)),
-        ("std", std, all(0 < s <= 1 for s in std)),
-    ):
-        if not fit:
-            shown = ", ".join(f"{value:g}" for value in values)
-            hint = "divide it by 255" if max(values) > 1 else "give the numbers the network was trained with"
-            raise UsageError(f"{name} {shown} is not of pixels from 0 to 1", hint)
+def _batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    return (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
 
 
-def _folded(path: Path, content: bytes, architecture: Architecture) -> dict[str, np.ndarray]:
-    shapes = architecture.parameter_shapes()
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
-        raise WeightsError(f"{path} cannot be read as an npz file: {on_one_line(error)}") from None
-    found.setdefault("fc.bias", np.zeros(shapes["fc.bias"], np.float32))
-    compare_shapes(path, {name: array.shape for name, array in found.items()}, shapes)
-    for name, array in found.items():
-        if array.dtype.kind not in "fiu":
-            raise WeightsError(f"{path}: {name} is {array.dtype}, not numbers")
-        if not np.isfinite(array).all():
-            raise WeightsError(f"{path}: {name} has values that are not finite")
-    return {name: np.asarray(found[name], dtype=np.float32) for name in shapes}
-
-
-# --- calibration ------------------------------------------------------------------------------------------
-
-
-def _useful(batches: Iterable[np.ndarray]) -> int:
+def _useful(pixels: Iterable[np.ndarray]) -> int:
     """Return how many pictures there are without repetitions and those of one colour."""
-    pictures = (picture for batch in batches for picture in batch)
-    return len({hash(picture.tobytes()) for picture in pictures if (picture != picture[:, :1, :1]).any()})
+    return len({hash(picture.tobytes()) for picture in pixels if (picture != picture[:, :1, :1]).any()})
 
 
-def _check_against(state: Mapping[str, Any], weights: Weights, pixels: np.ndarray, epsilon: float) -> float:
-    """Return the worst difference between a logit of the source model and of the folded one."""
-    import torch
-
-    from .trained import ResNet
-
-    model = ResNet(weights.architecture, epsilon)
-    model.load_state_dict(state, strict=False)  # names have been compared; only batch counters are missing
-    with torch.no_grad():
-        expected = model.double().eval()(torch.from_numpy(weights.normalise(pixels))).numpy()
-    difference = float(np.abs(PlainNetwork(weights).logits(pixels) - expected).max())
-    if not difference <= LARGEST_DIFFERENCE:
-        raise WeightsError(f"the folded network differs from its source by {difference:.1e} in a logit")
-    return difference
+def _as_sets(weights: Weights, pictures: Pictures, progress: Progress) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield on how many labelled pictures each set would be right; numbers that a client refuses never are."""
+    if pictures.y is None:
+        return
+    usual = 3  # blocks a stage, of ResNet-20
+    most = max(MOST_SIMULATED * usual // max(usual, weights.architecture.blocks_per_stage), 8)
+    chosen = np.unique(np.linspace(0, len(pictures.x) - 1, most).astype(int))  # evenly, for they may be sorted by class
+    progress.start("as each set would compute it")
+    for number in SIMULATED_SETS:
+        try:
+            set_ = parameter_set(number, architecture=weights.architecture)
+        except PlanError:
+            continue  # no ring of that set holds it
+        right = done = 0
+        for group in simulate(set_, weights, pictures.x[chosen], set_.refresh_deviation):
+            progress.step(f"set {number}", f"{done + len(group)} of {len(chosen)} pictures")
+            labels = pictures.y[chosen[done : done + len(group)]]
+            right += int(((group.argmax(1) == labels) & are_logits(weights, group)).sum())
+            done += len(group)
+        yield f"set {number}", (right, done)

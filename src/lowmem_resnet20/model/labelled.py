@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import PictureError, on_one_line
 from ..machine.files import os_fault
 from ..network.architecture import Architecture
-from .picture import pictures_in, read_picture
+from .picture import SUFFIXES, pictures_in, read_picture
 from .sourcefile import ZIP_MAGIC
 
 #: Names of classes that a hint lists.
@@ -72,6 +72,11 @@ def class_folders(path: Path) -> list[Path]:
     return found
 
 
+def picture_files(path: Path) -> list[Path]:
+    """Return the files that :func:`read_pictures` reads.  Errors: as of it."""
+    return [file for folder in class_folders(path) for file in pictures_in(folder)] or pictures_in(path)
+
+
 def label_of(name: str, classes: Sequence[str], path: Path) -> int:
     """Return the index of a folder's class.  Errors: PictureError."""
     for said in (str, str.casefold):
@@ -85,6 +90,8 @@ def label_of(name: str, classes: Sequence[str], path: Path) -> int:
 
 
 def _of_classes(path: Path, folders: list[Path], architecture: Architecture, classes: Sequence[str]) -> Pictures:
+    if any(file.suffix.lower() in SUFFIXES for file in path.iterdir() if file.name[0] != "." and file.is_file()):
+        raise PictureError(f"{path} has pictures beside folders of classes", "put each into the folder of its class")
     names = tuple(folder.name for folder in folders)
     files, labels = [], []
     for folder in folders:

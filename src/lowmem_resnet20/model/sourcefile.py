@@ -1,10 +1,9 @@
-"""The file that weights come in: which kind it is, told by its content and not by its name; shapes of what it holds."""
+"""The file that weights come in: which kind it is, told by its content and not by its name."""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from ..machine.files import read_bounded
 
 ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
-#: What batch norm adds to a variance, unless a network says otherwise: PyTorch's default.
-EPSILON = 1e-5
+#: How ONNX's model begins: its version, a number below 128, and one of the fields behind it.
+_ONNX_MAGIC, _ONNX_FIELDS = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
 LARGEST_BYTES = 1 << 30
 _HEAD_BYTES = 512
-_HINT = "a PyTorch checkpoint, a safetensors file, a folded npz or the original's folder can be imported"
+_HINT = "a PyTorch checkpoint, safetensors, ONNX, a folded npz, a model hub's or the original's folder can be imported"
 _AGAIN = "download it again"
 #: How files begin that often stand where weights should be: what each is, and what to do.
 _OTHERS = (
@@ -35,6 +34,7 @@ class Kind(Enum):
     TORCH = "torch.save"
     SAFETENSORS = "safetensors"
     NPZ = "numpy.savez"
+    ONNX = "onnx"
 
 
 def read_source(path: Path) -> tuple[Kind, bytes]:
@@ -48,6 +48,8 @@ def read_source(path: Path) -> tuple[Kind, bytes]:
         return Kind.TORCH, content
     if content[8:9] == b"{":  # after the length of its header, which is JSON
         return Kind.SAFETENSORS, content
+    if content[:1] == _ONNX_MAGIC and content[2:3] in _ONNX_FIELDS:
+        return Kind.ONNX, content
     head = content[:_HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     for start, what, hint in _OTHERS:
         if head.startswith(start):
@@ -81,15 +83,3 @@ def _kind_of_zip(path: Path, content: bytes) -> Kind:
     if any(name.endswith(".npy") for name in names):
         return Kind.NPZ
     raise WeightsError(f"{path} is a zip archive without weights", "unpack it, and import what is in it")
-
-
-def compare_shapes(path: Path, found: Mapping[str, tuple], expected: Mapping[str, tuple]) -> None:
-    """Errors: WeightsError naming the first name that is missing, has another shape or is too many."""
-    for name, shape in expected.items():
-        if name not in found:
-            raise WeightsError(f"{path} lacks {name}")
-        if found[name] != shape:
-            raise WeightsError(f"{path}: {name} has shape {found[name]} instead of {shape}")
-    extra = sorted(set(found) - set(expected))
-    if extra:
-        raise WeightsError(f"{path} has {extra[0]}, which this network does not")

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..network.architecture import RESNET20, Architecture, Block
-from .sourcefile import EPSILON
+from . import folding
+from .folding import EPSILON
 
 #: What a ReLU does: its name (see Architecture.relu_channels) and its input (pictures, channels, width, width).
 Activation = Callable[[str, torch.Tensor], torch.Tensor]
@@ -81,25 +82,14 @@ def fold(
     state: Mapping[str, torch.Tensor], architecture: Architecture = RESNET20, epsilon: float = EPSILON
 ) -> dict[str, np.ndarray]:
     """Make folded parameters (float32) of a ResNet's state dict: batch norm's scale and shift go into the weights."""
-    folded = {"fc.weight": state["fc.weight"], "fc.bias": state["fc.bias"]}
-    for name in architecture.parameter_shapes():
-        layer, _, kind = name.rpartition(".")
-        if kind == "weight" and layer != "fc":
-            convolution, norm = _trained_names(layer)
-            folded[name], folded[f"{layer}.bias"] = _fold_norm(state[f"{convolution}.weight"], state, norm, epsilon)
-    return {name: folded[name].to(torch.float32).cpu().numpy() for name in architecture.parameter_shapes()}
+    tensors = {name: tensor.detach().double().cpu().numpy() for name, tensor in state.items()}
+    names = [name.removesuffix(".weight") for name in architecture.parameter_shapes() if name.endswith(".weight")]
+    layers = {name: _trained_layer(name) for name in names if name != "fc"}
+    return folding.fold(tensors, layers, "fc", architecture, epsilon)
 
 
-def _trained_names(layer: str) -> tuple[str, str]:
+def _trained_layer(name: str) -> folding.Layer:
     """Return the names of a folded layer's convolution and batch norm."""
-    if layer.endswith("downsample"):
-        return f"{layer}.0", f"{layer}.1"
-    return layer, layer.replace("conv", "bn")
-
-
-def _fold_norm(weight: torch.Tensor, state: Mapping, norm: str, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, variance, gain, shift = (
-        state[f"{norm}.{part}"].double() for part in ("running_mean", "running_var", "weight", "bias")
-    )
-    factor = gain / torch.sqrt(variance + epsilon)
-    return weight.double() * factor[:, None, None, None], shift - mean * factor
+    if name.endswith("downsample"):
+        return folding.Layer(f"{name}.0", f"{name}.1")
+    return folding.Layer(name, name.replace("conv", "bn"))
