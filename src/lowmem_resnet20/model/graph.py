@@ -27,6 +27,8 @@ _REFUSED = "the graph must be that of a ResNet of He et al. for CIFAR-10, up to 
 _EXTERNAL_HINT = "keep the data in a file of its own right beside the graph, or in the graph: onnx.save(model, FILE)"
 #: What hands its first input on when a network evaluates.
 _PASSING = ("Identity", "Dropout", "Cast")
+#: Numbers that a padding is made of, at most.
+_FEW = 64
 _TO_A_ROW = ("Flatten", "Reshape", "Squeeze")
 
 
@@ -73,12 +75,15 @@ class _Reader:
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.others: dict[str, str] = {}
         self.takers: dict[str, list[onnx.NodeProto]] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}
+        self.arranged: dict[str, np.ndarray | None] = {}
         self.files: dict[Path, bytes] = {}
         made = {"", *self.constants, *(value.name for value in graph.input)}
         for node in graph.node:
             if node.domain not in ("", "ai.onnx") or not node.output or not made.issuperset(node.input):
                 raise self._refused(node, "which is not of ONNX itself, or not in its place")
             made.update(node.output)
+            self.makers[node.output[0]] = node
             if node.op_type == "Constant":
                 value = {a.name: a for a in node.attribute}.get("value")
                 if value is not None:
@@ -270,12 +275,12 @@ class _Reader:
     def _constant(self, node: onnx.NodeProto, place: int, dimensions: int | None = None) -> np.ndarray:
         """Return what a node takes at a place, in double precision where it is no integer."""
         name = self._value(node.input[place]) if place < len(node.input) else ""
-        if name not in self.constants:
-            raise self._refused(node, f"whose input {place} is computed, and not a constant")
         try:
-            array = numpy_helper.to_array(self._whole(self.constants[name]))
-        except (ValueError, TypeError, KeyError) as error:
+            array = self._array(name)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise WeightsError(f"{self.path}: {name} is damaged: {on_one_line(error)}") from None
+        if array is None:
+            raise self._refused(node, f"whose input {place} is computed, and not a constant")
         if dimensions is not None and array.ndim != dimensions:
             raise self._refused(node, f"whose {name} has shape {array.shape}")
         if array.dtype.kind in "iu":
@@ -287,6 +292,36 @@ class _Reader:
         if not np.isfinite(array).all():
             raise WeightsError(f"{self.path}: {name} has values that are not finite")
         return array
+
+    def _array(self, name: str, deepest: int = _FEW) -> np.ndarray | None:
+        """Return a constant, or the few numbers that PyTorch's former exporter has for a padding: made of constants, by
+        operations that only arrange them.  None for what is neither."""
+        if name in self.constants:
+            return numpy_helper.to_array(self._whole(self.constants[name]))
+        if name not in self.arranged:
+            node = self.makers.get(name)
+            self.arranged[name] = self._arrange(node, deepest) if node is not None and deepest else None
+        return self.arranged[name]
+
+    def _arrange(self, node: onnx.NodeProto, deepest: int) -> np.ndarray | None:
+        if node.op_type not in ("ConstantOfShape", "Concat", "Reshape", "Slice", "Transpose"):
+            return None
+        given = [self._array(self._value(value), deepest - 1) for value in node.input]
+        if any(array is None or array.dtype.kind not in "iu" or array.size > _FEW for array in given):
+            return None
+        first, *rest = (np.asarray(array) for array in given)
+        if node.op_type == "ConstantOfShape":
+            value = _attribute(node, "value", None)
+            filled = 0 if value is None else int(numpy_helper.to_array(value).item())
+            return np.full(first.tolist(), filled) if 0 <= first.prod() <= _FEW else None
+        if node.op_type == "Concat":
+            return np.concatenate([first, *rest], _attribute(node, "axis", 0))
+        if node.op_type == "Reshape":
+            return first.reshape(rest[0].tolist())
+        if node.op_type == "Transpose":
+            return first.transpose(_attribute(node, "perm", None))
+        [start], [end], [axis], [step] = (part.tolist() for part in rest)
+        return first[(slice(None),) * axis + (slice(start, end, step),)]
 
     def _whole(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
         """Return a tensor with its data, from the file beside the graph where it lies there."""
