@@ -54,6 +54,9 @@ ELSEWHERE = {
     "pictures.jsonl",
     "result.ct",
     "secret.key",
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
 }
 #: A name of a file: it has a folder before it, or one of these endings.
 PATH = re.compile(
@@ -64,6 +67,7 @@ EXAMPLES = {
     "N": "6", "SET": "6", "CT": "a.ct", "..": "", "JOB": "6-0123456789abcdef01234567", "R,G,B": "1,1,1",
     "HOST:PORT": "127.0.0.1:8642", "URL": "http://127.0.0.1:8642", "PICTURE": "inputs/vale.jpg", "NUMBER": "1e-4",
     "NAME": "ben",
+    "PIXELS": "16",
 }  # fmt: skip
 #: Whether an option's words are right is seen beside a command that takes it.
 BARE = (

@@ -554,8 +554,11 @@ def test_logits_unlike_the_plain_networks_are_warned_of(run, faked, server, monk
     assert run("decrypt", "1", "r.ct").err == ""  # the picture is not looked at
 
 
+NOTHING_GIVEN = {"epsilon": None, "classes": None, "logits": None, "name": "", "side": 0}
+
+
 def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
-    done = run("import_weights", "a.npz", "b", "pictures", "few", "verbose", "-1")
+    done = run("import_weights", "a.npz", "b", "pictures", "few", "logits", "l.npy", "verbose", "-1")
     assert (done.code, done.out) == (0, "weights  b\n")
     assert done.err == (
         "lowmem-resnet20: warning: only 2 of the pictures differ and have more than one colour: "
@@ -564,17 +567,38 @@ def test_few_pictures_to_calibrate_on_are_warned_of(run, faked):
 
 
 def test_import_weights(run, faked):
-    done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1,1,1", "verbose", "-1")
+    done = run("import_weights", "a.npz", "b", "pictures", "p", "mean", "0,0,0", "std", "1", "verbose", "-1")
     assert done.out == "weights  b\n"
-    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), None)]
+    assert faked == [("import_weights", Path("a.npz"), Path("b"), Path("p"), (0.0,) * 3, (1.0,), NOTHING_GIVEN)]
+    assert done.err == (
+        "lowmem-resnet20: warning: nothing was compared with the source's own answers (batch norm eps taken: 1e-05)\n"
+        "hint: give logits FILE, or pictures in folders named by class\n"
+    )
+
+
+def test_import_weights_takes_what_is_known_beside_them(run, faked):
+    words = ("classes", "c.txt", "logits", "l.npy", "name", "Signs", "side", "16", "eps", "1e-3")
+    done = run("import_weights", "a", "b", "pictures", "p", *words)
+    given = {"classes": Path("c.txt"), "logits": Path("l.npy"), "name": "Signs", "side": 16, "epsilon": 1e-3}
+    assert faked[0][-1] == given and done.err == "" and "difference      1e-06\n" in done.out
 
 
 def test_import_weights_says_what_it_read(run, faked):
     lines = run("import_weights", "a.pt", "b", "pictures", "p").out.splitlines()
-    rows = [("weights", "b"), ("parameters", "272474"), ("pictures", "3"), ("largest bound", "7.25")]
-    assert lines[:5] == [f"{name:<14}  {value}" for name, value in (*rows, ("batch norm eps", "1e-05"))]
+    rows = [("weights", "b"), ("network", "ResNet-20"), ("classes", "CIFAR-10"), ("normalisation", "words")]
+    rows += [("parameters", "272474"), ("pictures", "3"), ("largest bound", "7.25"), ("batch norm eps", "1e-05")]
+    assert lines[:8] == [f"{name:<14}  {value}" for name, value in rows]
     line = json.loads(run("import_weights", "a.pt", "b", "pictures", "p", "eps", "0.1", "json").out)
     assert line["largest_bound"] == 7.25 and line["difference"] is None and line["batch_norm_eps"] == 0.1
+    assert line["warnings"] == ["nothing was compared with the source's own answers (batch norm eps taken: 0.1)"]
+
+
+def test_import_weights_says_on_how_many_pictures_they_are_right(run, faked):
+    done = run("import_weights", "a.pt", "b", "pictures", "labelled")
+    assert "right, plain    1 of 20\nright, set 6    2 of 20\n" in done.out
+    assert "warning: it is right on only 1 of 20 labelled pictures\nhint: are mean, std, eps and the order" in done.err
+    line = json.loads(run("import_weights", "a.pt", "b", "pictures", "labelled", "json").out)
+    assert line["right"] == {"plain": [1, 20], "set 6": [2, 20]}
 
 
 def test_self_test(run, faked):
@@ -737,12 +761,13 @@ def test_the_commands_that_come_next_are_ones():
             "see:",
         ),
         ("import_weights a b", "import_weights needs pictures PATH", "see:"),
-        ("import_weights a b pictures p mean 1,2", "'1,2' is not three numbers", "such as 0.49,0.48,0.45"),
-        ("import_weights a b pictures p std 1,1,nan", "'1,1,nan' is not three finite numbers", ""),
+        ("import_weights a b pictures p mean 1,2", "'1,2' is not one or three numbers", "such as 0.49,0.48,0.45"),
+        ("import_weights a b pictures p std 1,1,nan", "'1,1,nan' has numbers that are not finite", ""),
         ("import_weights a b pictures p eps 1e5", "'1e5' is not a number from 0 to 1", "such as 1e-3"),
         ("import_weights a b pictures p eps nan", "'nan' is not a number from 0 to 1", "such as 1e-3"),
         ("import_weights a b pictures p eps small", "'small' is not a number from 0 to 1", "such as 1e-3"),
-        ("import_weights a b pictures p std 1,0,1", "'1,0,1' is not three numbers above 0", ""),
+        ("import_weights a b pictures p std 1,0,1", "'1,0,1' has numbers that are not above 0", ""),
+        ("import_weights a b pictures p side 28", "'28' is not the side of pictures", "one of 4, 8, 16, 32, 64, "),
     ],
 )
 def test_usage_errors(run, given_words, message, hint):
@@ -934,6 +959,7 @@ def sent(faked, inputs) -> Path:
         ("evaluate 1 sent/a.ct output c/conv1.ct checkpoints c", "c/conv1.ct and c/conv1.ct are the same output"),
         ("import_weights w w pictures sent/../own.png", "output w would overwrite w"),
         ("import_weights w own.png pictures own.png", "output own.png would overwrite own.png"),
+        ("import_weights w own.png pictures other.npz logits own.png", "output own.png would overwrite own.png"),
         ("import_weights sent sent/a.ct pictures own.png", "output sent/a.ct would overwrite sent/a.ct"),
         ("load_keys 1 input c/conv1.ct checkpoints c", "output c/conv1.ct would overwrite c/conv1.ct"),
         ("encrypt 1 input own.png output pipe", "pipe is a pipe"),

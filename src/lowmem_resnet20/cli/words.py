@@ -267,7 +267,7 @@ OPTIONS = {
         Option("classes", "the names of the classes, one a line", Value("FILE", "classes", _path)),
         Option("logits", "the source's own answers on the pictures, to compare with", Value("FILE", "logits", _path)),
         Option("name", "a name for the network", Value("NAME", "name", _text)),
-        Option("side", "the side of its pictures (default that of an npz's, or 32)", Value("N", "side", _side)),
+        Option("side", "the side of its pictures (default that of an npz's, or 32)", Value("PIXELS", "side", _side)),
     )
 }
 
@@ -361,7 +361,7 @@ COMMANDS = {
         ),
         Command(
             "import_weights",
-            "make a weight file of a PyTorch state dict, ONNX, a hub's folder, folded .npz or the original's folder",
+            "make a weight file of a PyTorch checkpoint, ONNX, a hub's folder or folded .npz",
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
             ("pictures", "classes", "logits", "mean", "std", "eps", "side", "name", "verbose", "json"),
             ("pictures",),

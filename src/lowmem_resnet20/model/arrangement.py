@@ -57,7 +57,7 @@ class Arrangement:
         """Return the network for pictures of ``side`` x ``side`` pixels.  Errors: WeightsError if no ring holds it."""
         slots = self.channels[0] * side * side
         what = f"{path}: this is a ResNet-{2 * _STAGES * self.blocks + 2} with {side}x{side} pictures"
-        hint = "of another size it takes pictures with: side N"
+        hint = "of another size it takes pictures with: side PIXELS"
         if slots > MOST_SLOTS:
             raise WeightsError(f"{what}: {slots:,} slots, a ring holds {MOST_SLOTS:,}", hint)
         try:
