@@ -78,7 +78,7 @@ def import_weights(request: Request, printer: Printer) -> None:
         "pictures": report.pictures,
         "largest bound": round(report.largest_bound, 4),
         "batch norm eps": report.epsilon,
-        "difference": report.difference,
+        "difference": None if report.difference is None else float(f"{report.difference:.2g}"),
     }
     shown = {f"right, {by}": f"{right} of {of}" for by, (right, of) in report.right.items()}
     facts |= {"right": {by: list(counts) for by, counts in report.right.items()}} if request.json else shown

@@ -1,8 +1,8 @@
 """Which tensors of a state dict are which layers of the network.
 
-Nobody's names are listed here.  A convolution's place follows from its shape (colours, channels, kernel), the order of
-those of the same shape from the numbers in their names, and its batch norm is the one that stands beside it.  So what
-programs put before names, and what they call a shortcut or a stage, does not matter.
+No program's names are listed here.  A convolution's place follows from its shape (colours, channels, kernel), the
+order of those of the same shape from the numbers in their names, and its batch norm is the one that stands beside it.
+So what programs put before names, and what they call a shortcut or a stage, does not matter.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ FITS = (
 )
 _STAGES = 3
 _LONGEST_NAME, _DEEPEST_NAME, _MOST_TENSORS = 256, 16, 4096
+_KIND = re.compile(r"conv(olution)?(2d)?|batch_?norm(alization)?(2d)?|norm(alization)?|bn")
 _NORM = {"running_mean", "running_var"}
 _NORM_HINT = "only batch norm with its running mean and variance can be folded; group and layer norm cannot"
 
@@ -96,6 +97,9 @@ def arrange(path: Path, shapes: Mapping[str, Shape]) -> Arrangement:
     fits = fits and blocks in BLOCKS and first in FIRST_CHANNELS
     fits = fits and [len(found) for found in same] == [2 * blocks, *[2 * blocks - 1] * (_STAGES - 1)]
     fits = fits and {len(found) for found in halving} == {1} and sorted(map(len, shortcuts)) in ([0, 0], [1, 1])
+    if not fits and stem and first in FIRST_CHANNELS and groups:
+        kernel, [odd, *_] = next(iter(groups.items()))
+        raise WeightsError(f"{path}: this is {what}, and {odd} of shape {kernel} has no place in what fits", FITS)
     if not fits:
         raise misfit
     places = {"conv1": stem}
@@ -204,7 +208,7 @@ def _paired(
 ) -> tuple[dict[str, str], list[list[str]]]:
     """Return the batch norm of each convolution, and the names that were told apart by their order.
 
-    From the innermost module outwards, those that stand together belong together, in their order.
+    From the innermost module outwards, those that stand together belong together: conv2 and bn2, or in their order.
     """
     found: dict[str, str] = {}
     orders: list[list[str]] = []
@@ -217,16 +221,25 @@ def _paired(
             if len(ours) != len(theirs):
                 counts = f"{_count(len(ours), 'convolution')} and {_count(len(theirs), 'batch norm')}"
                 raise WeightsError(f"{path}: {parent or 'the network'} has {counts}, which must be as many", FITS)
+            bare = [{_bare(name[len(inside) :]): name for name in names} for names in (ours, theirs)]
+            if bare[0].keys() == bare[1].keys() and len(bare[0]) == len(ours):
+                theirs = [bare[1][name] for name in bare[0]]
+            else:
+                orders += [ours, theirs]
             for convolution, norm in zip(ours, theirs, strict=True):
                 if convolutions[convolution] != norms[norm]:
                     sizes = f"{norms[norm]} channels, and {convolution} makes {convolutions[convolution]}"
                     raise WeightsError(f"{path}: {norm} has {sizes}: its batch norms do not follow convolutions", FITS)
                 found[convolution] = norm
-            orders += [ours, theirs]
     left = sorted(set(norms) - set(found.values()), key=_natural)
     if left:
         raise WeightsError(f"{path}: {left[0]} is the batch norm of no convolution", FITS)
     return found, orders
+
+
+def _bare(name: str) -> str:
+    """Return a name without what says that it is a convolution's or a norm's."""
+    return _KIND.sub("", name.lower()).strip("_.")
 
 
 def _parents(name: str) -> Iterable[str]:

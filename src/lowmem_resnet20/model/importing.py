@@ -28,6 +28,7 @@ from .sources import open_source
 FEW_PICTURES = 100
 #: Sets that labelled pictures are also told by as those would compute, and how many pictures of a ResNet-20 at most.
 SIMULATED_SETS, MOST_SIMULATED = (5, 6, 7), 48
+_USUAL_BLOCKS, _AT_A_TIME = 3, 8
 #: Networks that are right on fewer labelled pictures, between chance (0) and always (1), are warned of.
 FEW_RIGHT = 0.25
 _BATCH = 250
@@ -155,7 +156,7 @@ def import_weights(
             f"{source}: {found.arrangement.doubt}, and {right} of {of} pictures are right", _COMPARE_HINT
         )
     save_weights(Path(out), weights)
-    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, progress))})
+    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, plain, progress))})
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
@@ -170,23 +171,27 @@ def _useful(pixels: Iterable[np.ndarray]) -> int:
     return len({hash(picture.tobytes()) for picture in pixels if (picture != picture[:, :1, :1]).any()})
 
 
-def _as_sets(weights: Weights, pictures: Pictures, progress: Progress) -> Iterator[tuple[str, tuple[int, int]]]:
+def _as_sets(
+    weights: Weights, pictures: Pictures, plain: np.ndarray, progress: Progress
+) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield on how many labelled pictures each set would be right; numbers that a client refuses never are."""
     if pictures.y is None:
         return
-    usual = 3  # blocks a stage, of ResNet-20
-    most = max(MOST_SIMULATED * usual // max(usual, weights.architecture.blocks_per_stage), 8)
+    most = max(MOST_SIMULATED * _USUAL_BLOCKS // max(_USUAL_BLOCKS, weights.architecture.blocks_per_stage), _AT_A_TIME)
     chosen = np.unique(np.linspace(0, len(pictures.x) - 1, most).astype(int))  # evenly, for they may be sorted by class
+    parts = [chosen[start : start + _AT_A_TIME] for start in range(0, len(chosen), _AT_A_TIME)]
+    if len(chosen) < len(pictures.x):
+        yield "plain, same pictures", (int((plain.argmax(1) == pictures.y)[chosen].sum()), len(chosen))
     progress.start("as each set would compute it")
     for number in SIMULATED_SETS:
         try:
             set_ = parameter_set(number, architecture=weights.architecture)
         except PlanError:
             continue  # no ring of that set holds it
-        right = done = 0
-        for group in simulate(set_, weights, pictures.x[chosen], set_.refresh_deviation):
-            progress.step(f"set {number}", f"{done + len(group)} of {len(chosen)} pictures")
-            labels = pictures.y[chosen[done : done + len(group)]]
-            right += int(((group.argmax(1) == labels) & are_logits(weights, group)).sum())
-            done += len(group)
-        yield f"set {number}", (right, done)
+        right = 0
+        for count, part in enumerate(parts):
+            progress.step(f"set {number}", f"{count * _AT_A_TIME + 1} to {count * _AT_A_TIME + len(part)}")
+            noise = set_.refresh_deviation
+            logits = np.concatenate(list(simulate(set_, weights, pictures.x[part], noise, count * _AT_A_TIME)))
+            right += int(((logits.argmax(1) == pictures.y[part]) & are_logits(weights, logits)).sum())
+        yield f"set {number}", (right, len(chosen))
