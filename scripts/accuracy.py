@@ -34,13 +34,11 @@ from rich.table import Table
 
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.model.simulation import simulate
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
-from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.engines import ENGINES
-from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet, parameter_set
+from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.ranges import are_logits
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_group
-from lowmem_resnet20.network.scaling import Scaled, scale
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
 from measurements import record, rows_of
 from origin import IN_THE_CLEAR, Origin, stamp
@@ -51,19 +49,16 @@ SECTION = "accuracy"
 APPROXIMATED, NOISY = "ReLU approximated", "with noise"
 
 
-def evaluate(set_: ParameterSet, weights: Weights, scaled: Scaled, noise: float, numbered: tuple) -> np.ndarray:
+def evaluate(set_: ParameterSet, weights: Weights, noise: float, numbered: tuple) -> np.ndarray:
     """(n, classes) logits of the packed network in the clear.  numbered: the number of the first picture (its seed) and
     the pixels of each, as many as the set evaluates together, or fewer."""
     seed, pictures = numbered
-    ev = ClearEvaluator(set_, noise, seed)
-    packed = [Clear(slots, PICTURE_LEVELS) for slots in pack_group(set_, list(map(weights.normalise, pictures)))]
-    with np.errstate(all="ignore"):  # a value out of range grows without bound
-        return group_logits(set_, Network(set_, scaled, ev, NoObserver()).run(*packed).values)[: len(pictures)]
+    return next(simulate(set_, weights, pictures, noise, seed))
 
 
 def evaluate_all(set_: ParameterSet, weights: Weights, pictures: Pictures, noise: float) -> np.ndarray:
     """(n, classes) logits, on all cores."""
-    work = partial(evaluate, set_, weights, scale(weights, set_.refresh), noise)
+    work = partial(evaluate, set_, weights, noise)
     title = f"set {set_.number}, noise {noise:.1e}"
     with ProcessPoolExecutor() as pool:
         groups = [(i, pictures.x[i : i + set_.pictures]) for i in range(0, len(pictures.x), set_.pictures)]

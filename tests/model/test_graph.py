@@ -21,6 +21,7 @@ from torch import nn
 
 from lowmem_resnet20.errors import UsageError, WeightsError
 from lowmem_resnet20.model.importing import import_weights
+from lowmem_resnet20.model.sources import open_source
 from lowmem_resnet20.model.trained import ResNet
 from lowmem_resnet20.network.architecture import Architecture
 from lowmem_resnet20.network.weights import load_weights
@@ -265,3 +266,18 @@ def test_damaged_files_and_an_eps(tmp_path):
     (tmp_path / "m.onnx").write_bytes(bad.SerializeToString())
     with pytest.raises(WeightsError, match="values that are not finite"):
         import_weights(tmp_path / "m.onnx", tmp_path / "w", pictures(tmp_path), *GIVEN)
+
+
+def test_changed_bytes_are_refused_or_read(tmp_path):
+    content, random = exported(with_statistics(OptionA(SMALL))).SerializeToString(), np.random.default_rng(0)
+    path, refused = tmp_path / "m.onnx", 0
+    for place in random.integers(0, 6000, 60):
+        changed = bytearray(content)
+        changed[place] = random.integers(256)
+        path.write_bytes(changed)
+        try:
+            open_source(path)
+        except WeightsError as error:
+            refused += 1
+            assert "\n" not in error.message
+    assert refused > 10

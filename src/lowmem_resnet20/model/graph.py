@@ -58,12 +58,11 @@ def read_graph(path: Path, content: bytes) -> Graph:
     Errors: WeightsError naming the first node that is not the network's.
     """
     try:
-        model = onnx.load_model_from_string(content)
-    except MemoryError:
+        return _Reader(path, onnx.load_model_from_string(content).graph).read()
+    except (WeightsError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
         raise WeightsError(f"{path} cannot be read as ONNX: {on_one_line(error)}") from None
-    return _Reader(path, model.graph).read()
 
 
 class _Reader:
