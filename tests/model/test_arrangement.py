@@ -331,6 +331,10 @@ def test_other_networks_are_named(model, message):
         (lambda s: s.update({"conv1.weight": (8, 3, 5, 5)}), "5x5 first convolution"),
         (lambda s: s.update({"layer1.0.conv1.weight": (8, 8, 5, 5)}), "5x5 convolutions"),
         (lambda s: s.update({"layer1.0.conv1.weight": (8, 64, 3, 3)}), "layer1.0.conv1 of shape .* has no place"),
+        (
+            lambda s: s.update({"conv0.weight": (8, 3, 3, 3), "bn0.running_mean": (8,), "bn0.running_var": (8,)}),
+            "ResNet-15",
+        ),
         (lambda s: s.update({"layer1.0.conv1.weight_g": (8,)}), "has layer1.0.conv1.weight_g, which this network"),
         (lambda s: s.update({"layer1.0.se.weight": (8, 8)}), "2 fully connected layers"),
         (lambda s: s.update({"layer1.0.bn1.running_var": (9,)}), r"running_var has shape \(9,\) instead of \(8,\)"),

@@ -91,18 +91,18 @@ def arrange(path: Path, shapes: Mapping[str, Shape]) -> Arrangement:
     blocks = len(same[0]) // 2
     halving = [groups.pop((b, a, 3, 3), []) for a, b in pairwise(channels)]
     shortcuts = [groups.pop((b, a, 1, 1), []) for a, b in pairwise(channels)]
-    [stem] = groups.pop((first, colours, 3, 3), [""])[:1]
+    stems = groups.pop((first, colours, 3, 3), [])
     classes, features = shapes[f"{linears[0]}.weight"]
-    fits = not groups and stem and features == channels[-1] and classes in CLASSES and colours in COLOURS
+    fits = not groups and len(stems) == 1 and features == channels[-1] and classes in CLASSES and colours in COLOURS
     fits = fits and blocks in BLOCKS and first in FIRST_CHANNELS
     fits = fits and [len(found) for found in same] == [2 * blocks, *[2 * blocks - 1] * (_STAGES - 1)]
     fits = fits and {len(found) for found in halving} == {1} and sorted(map(len, shortcuts)) in ([0, 0], [1, 1])
-    if not fits and stem and first in FIRST_CHANNELS and groups:
+    if not fits and stems and first in FIRST_CHANNELS and groups:
         kernel, [odd, *_] = next(iter(groups.items()))
         raise WeightsError(f"{path}: this is {what}, and {odd} of shape {kernel} has no place in what fits", FITS)
     if not fits:
         raise misfit
-    places = {"conv1": stem}
+    places = {"conv1": stems[0]}
     for stage, (one, rest) in enumerate(zip([[], *halving], same, strict=True), start=1):
         names = [f"layer{stage}.{block}.conv{i}" for block in range(blocks) for i in (1, 2)]
         places |= dict(zip(names, [*one, *rest], strict=True))
