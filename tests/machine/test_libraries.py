@@ -1,13 +1,18 @@
-"""Another OpenFHE that the system finds first is named as the cause."""
+"""Why OpenFHE does not load: another Python than it has wheels for, or another OpenFHE that the system finds first."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+from lowmem_resnet20.errors import EnvironmentFault
+from lowmem_resnet20.machine import libraries
+from lowmem_resnet20.machine.faults import explain
 from lowmem_resnet20.machine.libraries import loading_hint
 
 
@@ -17,6 +22,25 @@ def test_the_variable_and_the_folder_are_named(tmp_path):
     hint = loading_hint({"LD_LIBRARY_PATH": f"/usr/lib:{tmp_path}"})
     assert str(tmp_path) in hint and "unset LD_LIBRARY_PATH" in hint
     assert "unset LD_PRELOAD" in loading_hint({"LD_PRELOAD": f"{tmp_path}/libOPENFHEcore.so.1"})
+
+
+@pytest.mark.parametrize(("python", "machine"), [("3.11", "x86_64"), ("3.13", "x86_64"), ("3.10", "aarch64")])
+def test_where_there_are_no_wheels_a_line_says_which_python_to_take(monkeypatch, python, machine):
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: (*python.split("."), "1"))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(libraries, "version", without_openfhe)
+    with pytest.raises(EnvironmentFault) as caught:
+        libraries.openfhe_version()
+    assert caught.value.message == (
+        "this needs OpenFHE, which has wheels for CPython 3.10 and 3.12 on x86-64 alone, "
+        f"and this is {python} on {machine}"
+    )
+    assert "glibc 2.35" in caught.value.hint and "evaluate and serve" in caught.value.hint
+    assert explain(ModuleNotFoundError("No module named 'openfhe'", name="openfhe")).message == caught.value.message
+
+
+def without_openfhe(name: str) -> str:
+    raise PackageNotFoundError(name)
 
 
 @pytest.mark.parametrize("command", [["test"], ["generate_keys", "1", "keys", "k"]])

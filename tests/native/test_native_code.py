@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -56,6 +57,75 @@ def test_avx2_gives_the_same_residues(host):
     print(f"vector registers found with AVX2 forced: {narrow['registers']}")
     assert all("ymm" in found and "zmm" not in found for found in narrow["registers"].values()), narrow["registers"]
     assert narrow["digests"] == host["digests"] and len(set(host["digests"].values())) == 1
+
+
+#: A processor of which nothing is known: of x86-64 the least.
+PORTABLE = """
+import llvmlite.binding
+from llvmlite.binding.targets import FeatureMap
+llvmlite.binding.get_host_cpu_name, llvmlite.binding.get_host_cpu_features = lambda: "generic", FeatureMap
+import runpy, sys
+sys.path.insert(0, ".")
+sys.argv = ["operations_digest.py", "1"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_processor_of_which_nothing_is_known_gives_the_same_residues(host):
+    done = python(PORTABLE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    if platform.machine() == "x86_64":
+        assert all(kernel == ["xmm"] for kernel in found["registers"].values()), found["registers"]
+    assert found["digests"]["1"] == host["digests"]["1"]
+
+
+#: Each kernel compiled anew, and its code as LLVM makes it for another processor.
+FOR_AARCH64 = """
+import json, re
+import llvmlite.binding as llvm
+import numba
+from numba.core.codegen import JITCPUCodegen
+from operations_digest import KERNELS, digest
+from lowmem_resnet20.native.kernels.fourier import slots_to_coefficients
+
+digest(1)
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(opt=3, jit=True)
+add, found = JITCPUCodegen._add_module, set()
+
+def adding(codegen, module):
+    code = re.sub("^target (datalayout|triple).*$", "", str(module), flags=re.MULTILINE)
+    code = code.replace("@llvm.x86.atomic.", "@counted.").replace(" immarg", "")  # numba's own, for here
+    other = llvm.parse_assembly(f'target triple = "{machine.triple}"\\n{code}')
+    found.update(re.findall(r"^\\s+(\\w+)", machine.emit_assembly(other), re.MULTILINE))
+    add(codegen, module)
+
+JITCPUCodegen._add_module = adding
+for kernel in (*KERNELS, slots_to_coefficients):
+    numba.njit(nogil=True, error_model="numpy")(kernel.py_func).compile(kernel.signatures[0])
+print(json.dumps(sorted(found)))
+"""
+
+
+def aarch64() -> bool:
+    """Whether this LLVM can make code for it."""
+    llvmlite.binding.initialize_all_targets()
+    try:
+        return bool(llvmlite.binding.Target.from_triple("aarch64-unknown-linux-gnu"))
+    except RuntimeError:
+        return False
+
+
+@pytest.mark.skipif(not aarch64(), reason="this LLVM makes no code for AArch64")
+def test_code_for_aarch64_rounds_products_as_it_does_here():
+    """It has instructions that do not: a product and a sum fused.  Nothing is run."""
+    done = python(FOR_AARCH64)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert {"fmul", "fadd", "fsub", "umull"} <= set(found)
+    assert not [name for name in found if re.match("fn?m(add|sub|la|ls)", name)]
 
 
 def test_nothing_is_compiled_at_import(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import serving
 from lowmem_resnet20.errors import EnvironmentFault
 from lowmem_resnet20.machine.files import sha256
-from lowmem_resnet20.service import keyfolders
+from lowmem_resnet20.service import keyfiles, keyfolders
 from lowmem_resnet20.service.clients import FIRST
 from lowmem_resnet20.service.store import keys_named
 from miniature import random_weights
@@ -283,6 +283,19 @@ def test_hostile_manifests_are_refused(served, manifests):
         assert str(served.service.store.folder) not in answer.text, what
     assert "nothing else" in put(served, manifests["the client's folder"]).json()["hint"]
     assert not list(served.service.store.uploads.iterdir()) and not list(served.service.store.incoming.iterdir())
+
+
+def test_keys_for_an_openfhe_that_the_machine_does_not_have(served, monkeypatch):
+    """The client is told so, and not of a fault that may have gone a minute later."""
+    monkeypatch.setattr(keyfiles, "openfhe_version", missing_openfhe)
+    answer = put(served, manifest_of(served.files))
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "this service has no OpenFHE, which these keys are for"
+    assert answer.json()["hint"] == f"offer native keys: generate_keys {NUMBER} engine native"
+
+
+def missing_openfhe() -> str:
+    raise EnvironmentFault("this needs OpenFHE")
 
 
 def test_as_many_key_folders_as_the_quota_says(serve):

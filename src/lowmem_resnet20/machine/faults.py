@@ -7,7 +7,7 @@ import traceback
 
 from ..errors import PROGRAM, EnvironmentFault, LowmemError
 from .files import os_fault
-from .libraries import loading_hint
+from .libraries import openfhe_fault
 
 #: Set in the environment to see where an unexpected error came from.
 DEBUG_VARIABLE = "LOWMEM_RESNET20_DEBUG"
@@ -54,5 +54,5 @@ def _explain_import(error: ImportError) -> LowmemError:
             message = f"this needs the package {package}, which is not installed"
             return EnvironmentFault(message, f"pip install '{PROGRAM}[{extra}]'")
     if package == "openfhe":
-        return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
+        return openfhe_fault(error)
     return EnvironmentFault(f"a package cannot be loaded: {error}", "install this program again")

@@ -1,13 +1,31 @@
-"""Why OpenFHE may not load: another Python, too old a glibc, or another OpenFHE that the system finds first."""
+"""OpenFHE's version, and why it may not load: another Python, too old a glibc, another that the system finds first."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_WHEELS = "its wheels are for CPython 3.10 (glibc 2.35 or newer) and 3.12 (glibc 2.38 or newer): use one of them"
+from ..errors import EnvironmentFault
+
+#: The Pythons that OpenFHE's wheels are for, and the oldest glibc of each.
+_GLIBC = {"3.10": "2.35", "3.12": "2.38"}
+_WHEELS = " and ".join(f"{python} (glibc {glibc} or newer)" for python, glibc in _GLIBC.items())
+_ALONE = f"CPython {' and '.join(_GLIBC)} on x86-64 alone"
+
+
+def openfhe_fault(error: ImportError) -> EnvironmentFault:
+    """Return what a user is told where OpenFHE is not there or does not load: which Python to take, or what else to
+    do."""
+    python, machine = ".".join(platform.python_version_tuple()[:2]), platform.machine()
+    if python not in _GLIBC or machine != "x86_64":
+        return EnvironmentFault(
+            f"this needs OpenFHE, which has wheels for {_ALONE}, and this is {python} on {machine}",
+            f"take one of them, {_WHEELS}; only evaluate and serve, with native keys, do without OpenFHE",
+        )
+    return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
 
 
 def loading_hint(environment: Mapping[str, str]) -> str:
@@ -16,7 +34,7 @@ def loading_hint(environment: Mapping[str, str]) -> str:
         for named in environment.get(variable, "").replace(" ", ":").split(":"):
             if named and _holds_openfhe(Path(named)):
                 return f"{variable} names another OpenFHE, {named}, which is loaded instead: unset {variable}"
-    return _WHEELS
+    return f"its wheels are for CPython {_WHEELS}: use one of them"
 
 
 def _holds_openfhe(named: Path) -> bool:
@@ -26,5 +44,11 @@ def _holds_openfhe(named: Path) -> bool:
 
 
 def openfhe_version() -> str:
-    """Return OpenFHE's version, without loading it and without the part that says for which Python its wheel is."""
-    return ".".join(version("openfhe").split(".")[:3])
+    """Return OpenFHE's version, without loading it and without the part that says for which Python its wheel is.
+
+    Errors: EnvironmentFault where it is not installed.
+    """
+    try:
+        return ".".join(version("openfhe").split(".")[:3])
+    except PackageNotFoundError as error:
+        raise openfhe_fault(error) from error

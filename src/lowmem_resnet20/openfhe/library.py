@@ -13,16 +13,16 @@ from typing import NewType, Protocol
 
 import numpy as np
 
-from ..errors import EnvironmentFault, on_one_line
-from ..machine.libraries import loading_hint
+from ..errors import on_one_line
+from ..machine.libraries import openfhe_fault
 from ..native.kernels.threads import available_processors
 
 # OpenMP itself sees no quota of a control group.
 os.environ.setdefault("OMP_NUM_THREADS", str(available_processors()))
 try:
     import openfhe
-except ImportError as error:  # an ABI of another Python, or too old a glibc
-    raise EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ)) from error
+except ImportError as error:  # it is not installed, of another Python, or wants another glibc
+    raise openfhe_fault(error) from error
 
 __all__ = ["BINARY", "Ciphertext", "Context", "Plaintext", "PublicKey", "openfhe", "openfhe_errors"]
 

@@ -15,8 +15,10 @@ from ..errors import UsageError
 from ..machine.files import os_fault
 from ..machine.hosts import host_and_port, is_this_machine
 from ..machine.interrupt import on_interrupt, wait_if_ending
+from ..machine.libraries import openfhe_version
 from ..machine.memory import available_bytes
 from ..machine.webserver import web_server
+from ..network.engines import OPENFHE
 from ..network.parameters import ParameterSet, parameter_set
 from ..network.weights import weights_given
 from ..progress.display import format_bytes
@@ -61,11 +63,13 @@ def serve(asked: Serving) -> None:
     """Serve until a signal ends the process.
 
     Errors: UsageError for an address that is none, or a set that there is not; WeightsError; EnvironmentFault where the
-    address or the store is in use.
+    address or the store is in use, or the set is OpenFHE's, which is not there.
     """
     host, port = parse_address(asked.listen or DEFAULT_ADDRESS)
     weights = weights_given(asked.weights)
     set_ = parameter_set(asked.number, architecture=weights.architecture)
+    if set_.engine == OPENFHE:
+        openfhe_version()
     log = EventLog(asked.stderr, asked.verbose)
     store = Store(asked.store)
     store.open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import KeyFolderError
+from ..errors import EnvironmentFault, KeyFolderError
 from ..files.keystore import (
     CONTEXT,
     PUBLIC_KEY,
@@ -15,10 +15,11 @@ from ..files.keystore import (
     keys_set,
     read_manifest,
 )
+from ..machine.libraries import openfhe_version
 from ..native.ring.chain import CHAIN
 from ..native.ring.keynames import key_file
 from ..network.architecture import Architecture
-from ..network.engines import NATIVE
+from ..network.engines import NATIVE, OPENFHE
 from ..network.parameters import ParameterSet
 
 
@@ -29,6 +30,8 @@ def offered(folder: Path, number: int, architecture: Architecture) -> Manifest:
     Errors: KeyFolderError, EnvironmentFault.
     """
     set_ = keys_set(folder, number, architecture)
+    if set_.engine == OPENFHE:
+        _check_openfhe(number)
     manifest = described(folder, set_)
     read = _readable(manifest, set_)
     for name, record in manifest.files.items():
@@ -50,6 +53,15 @@ def kept(folder: Path, number: int, architecture: Architecture) -> Manifest:
     manifest = read_manifest(folder, set_)
     check_coverage(folder, manifest, set_)
     return manifest
+
+
+def _check_openfhe(number: int) -> None:
+    """Raise KeyFolderError where this machine has no OpenFHE, which is no fault of it: it cannot use such keys."""
+    try:
+        openfhe_version()
+    except EnvironmentFault:
+        hint = f"offer native keys: generate_keys {number} engine {NATIVE}"
+        raise KeyFolderError("this service has no OpenFHE, which these keys are for", hint) from None
 
 
 def _readable(manifest: Manifest, set_: ParameterSet) -> set[str]:
