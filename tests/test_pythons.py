@@ -125,7 +125,7 @@ def test_another_python_evaluates_what_this_one_encrypted(programs, folder):
     version, *imported = run(programs / "python", "evaluates.py", "theirs.ct", cwd=folder).split()
     assert version in OTHERS and "openfhe" not in imported
     assert command(programs / "python", "-c", "import openfhe", cwd=folder).returncode == 1
-    assert np.abs(logits(folder, "theirs.ct") - logits(folder, "ours.ct")).max() < 1e-4
+    assert np.abs(logits(folder, "theirs.ct") - logits(folder, "ours.ct")).max() < 1e-2
 
 
 @pytest.mark.full

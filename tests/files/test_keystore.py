@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lowmem_resnet20.errors import KeyFolderError
+from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError
 from lowmem_resnet20.files import keystore
 from lowmem_resnet20.files.keystore import (
     CONTEXT,
@@ -21,6 +22,7 @@ from lowmem_resnet20.files.keystore import (
     open_folder,
     write_manifest,
 )
+from lowmem_resnet20.machine import libraries
 from lowmem_resnet20.native.keys.keyplan import key_plan, longest
 from lowmem_resnet20.native.ring.chain import CHAIN
 from lowmem_resnet20.network.architecture import Architecture
@@ -150,6 +152,15 @@ def covering(set_) -> Manifest:
 def test_other_openfhe(folder):
     edit(folder, openfhe="1.0.4")
     with pytest.raises(KeyFolderError, match=r"made with OpenFHE 1\.0\.4"):
+        open_folder(folder, INSECURE_SET)
+
+
+def test_an_openfhe_that_is_not_here(folder, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(libraries, "version", missing)
+    with pytest.raises(EnvironmentFault, match="OpenFHE"):
         open_folder(folder, INSECURE_SET)
 
 

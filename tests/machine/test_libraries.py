@@ -35,7 +35,7 @@ def test_where_there_are_no_wheels_a_line_says_which_python_to_take(monkeypatch,
         "this needs OpenFHE, which has wheels for CPython 3.10 and 3.12 on x86-64 alone, "
         f"and this is {python} on {machine}"
     )
-    assert "glibc 2.35" in caught.value.hint and "evaluate and serve" in caught.value.hint
+    assert "glibc 2.35" in caught.value.hint and "evaluate, serve" in caught.value.hint
     assert explain(ModuleNotFoundError("No module named 'openfhe'", name="openfhe")).message == caught.value.message
 
 

@@ -288,7 +288,7 @@ def test_hostile_manifests_are_refused(served, manifests):
 def test_keys_for_an_openfhe_that_the_machine_does_not_have(served, monkeypatch):
     """The client is told so, and not of a fault that may have gone a minute later."""
     monkeypatch.setattr(keyfiles, "openfhe_version", missing_openfhe)
-    answer = put(served, manifest_of(served.files))
+    answer = put(served, manifest_of(served.files, engine="openfhe"))
     assert answer.status_code == 422
     assert answer.json()["error"] == "this service has no OpenFHE, which these keys are for"
     assert answer.json()["hint"] == f"offer native keys: generate_keys {NUMBER} engine native"

@@ -23,7 +23,7 @@ def openfhe_fault(error: ImportError) -> EnvironmentFault:
     if python not in _GLIBC or machine != "x86_64":
         return EnvironmentFault(
             f"this needs OpenFHE, which has wheels for {_ALONE}, and this is {python} on {machine}",
-            f"take one of them, {_WHEELS}; only evaluate and serve, with native keys, do without OpenFHE",
+            f"take one of them, {_WHEELS}; a server of native keys (evaluate, serve) does without OpenFHE",
         )
     return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
 
