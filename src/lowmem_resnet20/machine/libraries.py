@@ -12,7 +12,7 @@ from ..errors import EnvironmentFault
 
 #: The Pythons that OpenFHE's wheels are for, and the oldest glibc of each.
 _GLIBC = {"3.10": "2.35", "3.12": "2.38"}
-_WHEELS = " and ".join(f"{python} (glibc {glibc} or newer)" for python, glibc in _GLIBC.items())
+_WHEELS = " or ".join(f"{python} (glibc {glibc} or newer)" for python, glibc in _GLIBC.items())
 _ALONE = f"CPython {' and '.join(_GLIBC)} on x86-64 alone"
 
 
@@ -23,7 +23,7 @@ def openfhe_fault(error: ImportError) -> EnvironmentFault:
     if python not in _GLIBC or machine != "x86_64":
         return EnvironmentFault(
             f"this needs OpenFHE, which has wheels for {_ALONE}, and this is {python} on {machine}",
-            f"take one of them, {_WHEELS}; a server of native keys (evaluate, serve) does without OpenFHE",
+            f"take CPython {_WHEELS}; a server of native keys (evaluate, serve) does without OpenFHE",
         )
     return EnvironmentFault(f"OpenFHE cannot be loaded: {error}", loading_hint(os.environ))
 
