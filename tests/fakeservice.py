@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from fakes import own_weights
 from lowmem_resnet20 import __version__
+from lowmem_resnet20.network.cardfile import card_text
 
 TOKEN = "correct-horse-battery-staple"
 MAGIC = b"lowmem-resnet20 ciphertext 2\n"
@@ -67,8 +69,9 @@ class FakeService(AbstractContextManager):
     """
 
     facts: dict[str, Any] = field(
-        default_factory=lambda: {"version": __version__, "set": 6, "weights": "w", "limits": {}}
+        default_factory=lambda: {"version": __version__, "set": 6, "weights": own_weights().fingerprint, "limits": {}}
     )
+    card: bytes = field(default_factory=lambda: card_text(own_weights().card))
     token: str = TOKEN
     events: tuple[list[Any], ...] = EVENTS
     run: str = "run"
@@ -239,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"error": "no", "hint": ""})
         if self.path == "/v1/service":
             return self._answer(200, service.facts)
+        if self.path == "/v1/card":
+            return self._send(200, {}, service.card)
         if (found := re.fullmatch(r"/v1/keys/(\w+)", self.path)) and self.command == "DELETE":
             return self._delete_keys(service, found[1])
         if found := re.fullmatch(r"/v1/keys/(\w+)", self.path):

@@ -239,7 +239,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
 class Process:
     """``serve 6`` of the miniature in a process of its own, with real workers, as an operator starts it.
 
-    files: that it may open at once; variables: more of the environment.
+    files: that it may open at once; variables: more of the environment; network: of its own.
     """
 
     def __init__(
@@ -249,12 +249,13 @@ class Process:
         words: Sequence[str] = (),
         files: int | None = None,
         variables: Mapping[str, str] | None = None,
+        network: Weights | None = None,
         **limits: int,
     ) -> None:
         store.mkdir(exist_ok=True)
         if limits:
             (store / "limits.json").write_text(json.dumps(limits))
-        save_weights(store.parent / "weights", weights())
+        save_weights(store.parent / "weights", network or weights())
         command = [sys.executable, __file__, "serve", "6", "listen", f"127.0.0.1:{port}", "store", str(store)]
         command += ["weights", str(store.parent / "weights"), "json", *words]
         if files:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .files.envelope import Ciphertext as Ciphertext
     from .model.picture import read_picture as read_picture
     from .network.architecture import CIFAR10_CLASSES as CIFAR10_CLASSES
+    from .network.card import Card as Card
+    from .network.cardfile import load_card as load_card
+    from .network.cardfile import save_card as save_card
     from .network.weights import Weights as Weights
     from .network.weights import load_weights as load_weights
     from .remote import RemoteServer as RemoteServer
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 #: Where each name of the front door is.
 _PLACES = {
     "CIFAR10_CLASSES": "network.architecture",
+    "Card": "network.card",
     "Ciphertext": "files.envelope",
     "Client": "client",
     "LowmemError": "errors",
@@ -42,8 +46,10 @@ _PLACES = {
     "Weights": "network.weights",
     "generate_keys": "client",
     "inspect_checkpoints": "client.precision",
+    "load_card": "network.cardfile",
     "load_weights": "network.weights",
     "read_picture": "model.picture",
+    "save_card": "network.cardfile",
 }
 
 

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lowmem_resnet20.cli.named import checkpoints_left, checkpoints_of, ciphertexts_named
@@ -35,7 +36,7 @@ def test_what_concerns_every_picture_ends_all():
 
 
 def test_errors_name_pictures_and_not_temporary_files():
-    items = [Item(Path(name), foreseen=True) for name in ("a.png", "b.png")]
+    items = [Item(Path(name), np.zeros((3, 4, 4))) for name in ("a.png", "b.png")]
     group = Group([*items, Item(Path("unreadable.png"))], Job(Path("/tmp/x/1.ct"), Path("/tmp/y/1.ct")))
     with pytest.raises(CiphertextError) as caught, naming(group.files):
         raise CiphertextError("/tmp/y/1.ct is damaged, unlike /tmp/x/1.ct")

@@ -17,7 +17,8 @@ pytest.importorskip("cryptography")
 
 import parties
 from lowmem_resnet20.client import Client, Result
-from lowmem_resnet20.errors import CiphertextError, KeyFolderError, PictureError, WeightsError
+from lowmem_resnet20.client.precision import inspect_checkpoints
+from lowmem_resnet20.errors import CiphertextError, KeyFolderError, PictureError, UsageError, WeightsError
 from lowmem_resnet20.files.envelope import LOGITS, Ciphertext, Facts, sealed
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
@@ -204,3 +205,48 @@ def test_keys_and_weights_are_looked_at_once_when_it_is_made(keys, tmp_path):
     ):
         with pytest.raises(error, match=message):
             Client(*wrong)
+
+
+# --- without weights --------------------------------------------------------------------------------------
+
+NAMES = ("Halt", "Straße", "止まれ", *"defghij")
+CARD = replace(WEIGHTS, classes=NAMES).card
+
+
+@pytest.fixture
+def without_weights(keys):
+    with Client(keys, CARD, PASSPHRASE, SET) as client:
+        yield client
+
+
+def test_a_card_is_enough_to_encrypt_and_to_name_the_class(client, without_weights):
+    """What is sent is of the same network; who has the weights could answer it, and read the answer."""
+    assert (without_weights.weights, without_weights.card, client.card) == (None, CARD, WEIGHTS.card)
+    assert without_weights.belonging == client.belonging
+    [sent] = without_weights.encrypt(PIXELS, names=["a sign"])
+    logits = forward(WEIGHTS, PIXELS)["fc"]
+    [result] = without_weights.decrypt(answer(without_weights, sent, logits))
+    assert (result.name, result.label, result.warnings) == ("a sign", NAMES[int(np.argmax(logits))], ())
+    [same] = client.decrypt(answer(client, sent, logits))
+    assert same.index == result.index
+
+
+def test_what_a_card_cannot_foresee(without_weights):
+    """Logits unlike the plain network's are not noticed; those that no picture has are."""
+    assert without_weights.foresee(PIXELS, "a sign") == (None, ())
+    [sent] = without_weights.encrypt(PIXELS)
+    wrong = forward(WEIGHTS, PIXELS)["fc"]
+    wrong[0] += WEIGHTS.largest_logit / 2
+    [result] = without_weights.decrypt(answer(without_weights, sent, wrong))
+    assert result.warnings == ()
+    with pytest.raises(CiphertextError, match="holds numbers that are no logits"):
+        without_weights.decrypt(answer(without_weights, sent, np.full(10, 2.1 * WEIGHTS.largest_logit)))
+
+
+def test_what_needs_weights_says_so(without_weights, tmp_path):
+    for work in (
+        lambda: without_weights.weights_for("checkpoints"),
+        lambda: inspect_checkpoints(without_weights, tmp_path, PIXELS, "0" * 64),
+    ):
+        with pytest.raises(UsageError, match=r"^checkpoints needs the network's weights, and here is its card alone$"):
+            work()

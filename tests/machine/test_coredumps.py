@@ -9,7 +9,8 @@ import pytest
 
 import parties
 from lowmem_resnet20 import client
-from lowmem_resnet20.cli.named import open_client
+from lowmem_resnet20.cli.client import open_client
+from lowmem_resnet20.cli.output import Printer
 from lowmem_resnet20.cli.words import Request
 from lowmem_resnet20.client import keys as keygeneration
 from miniature import INSECURE_SHORT_SET, random_weights
@@ -53,7 +54,7 @@ def allowed():
 def test_the_command_line_forbids_them_before_the_client_is_there(allowed, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(client, "Client", lambda *_: seen.append(dumpable()))
-    open_client(Request("decrypt", 6, keys=tmp_path))
+    open_client(Request("decrypt", 6, keys=tmp_path), Printer(None, None))
     assert seen == [(0, 0)]
 
 

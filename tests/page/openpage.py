@@ -97,9 +97,10 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def open_page(folder: Path, number: int, *words: str) -> Iterator[Program]:
-    """Started with the keys in ``folder``; killed at the end if it still runs."""
-    given = ["page", str(number), "keys", str(folder), "weights", str(folder / "weights"), *words]
+def open_page(folder: Path, number: int, *words: str, weights: bool = True) -> Iterator[Program]:
+    """Started with the keys in ``folder``, and the weights there; killed at the end if it still runs."""
+    given = ["page", str(number), "keys", str(folder), *words]
+    given += ["weights", str(folder / "weights")] if weights else []
     command = [sys.executable, "-c", PROGRAM, *given]
     process = subprocess.Popen(
         command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -107,6 +108,8 @@ def open_page(folder: Path, number: int, *words: str) -> Iterator[Program]:
     try:
         assert process.stderr is not None
         said = process.stderr.readline()
+        while said.startswith(("the network", "network", "classes", "weights")):
+            said = process.stderr.readline()
         found = re.fullmatch(r"page  (http://127\.0\.0\.1:\d+/#[\w-]{43})\n", said)
         assert found, said + process.stderr.read()
         yield Program(found[1], process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.forward import forward
 from miniature import random_picture
+from serving import Process
 
 pytest.importorskip("websocket")
 pytest.importorskip("uvicorn")
@@ -346,6 +348,33 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page, folder, width):
         " e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !e.closest('.unseen, .skip')).map((e) => e.outerHTML)"
     )
     assert cut == []
+
+
+def test_the_names_of_a_services_own_network_are_text_and_nothing_is_compared(browser, folder, tmp_path):
+    """Without the weights there is no column for the network in the clear."""
+    names = ("<b>30</b>", "<img src=x onerror=alert(1)>", "止まれ", "Straße", "&amp;", *"fghij")
+    with Process(tmp_path / "store", network=replace(openpage.WEIGHTS, classes=names)) as service:
+        words = ["server", service.told["url"], "token", service.told["token_file"]]
+        with openpage.open_page(folder, 6, *words, weights=False) as program:
+            tab = browser()
+            tab.open(program.address)
+            tab.wait("!document.querySelector('#files').disabled")
+            tab.drop("#drop", folder / "0.png")
+            wait_for_answer(tab, "0.png")
+            rows = tab.evaluate(
+                "[...document.querySelectorAll('#logits tr')].map((r) => [...r.cells].map((c) => c.innerText))"
+            )
+            assert [row[0] for row in rows] == list(names) and {len(row) for row in rows} == {3}
+            logits = [float(row[2].replace("\N{MINUS SIGN}", "-")) for row in rows]
+            assert np.abs(logits - forward(openpage.WEIGHTS, PIXELS[0])["fc"]).max() < 0.3
+            label = names[int(np.argmax(logits))]
+            assert tab.evaluate("document.querySelector('#outcome').innerText") == label
+            caption = tab.evaluate("document.querySelector('#compared').innerText")
+            assert caption.startswith(f"The class is {label}. It is compared with nothing")
+            assert not tab.evaluate("document.querySelector('#in-the-clear').checkVisibility()")
+            assert tab.evaluate("document.querySelectorAll('.bar.plain, #logits img, #logits b').length") == 0
+            assert tab.complaints == []
+            tab.close()
 
 
 def test_when_the_program_has_ended_the_page_says_so(browser, folder):

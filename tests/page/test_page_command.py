@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,21 @@ def test_a_service_can_evaluate(folder, tmp_path):
             assert there["runs"][0]["done"] == list(range(openpage.STEPS))
             with service.client() as operator:
                 assert [job["state"] for job in operator.get("/v1/jobs").json()["jobs"]] == ["done"]
+
+
+def test_without_weights_the_class_has_its_owners_name_and_nothing_is_compared(folder, tmp_path):
+    names = ("Halt", "Straße", "止まれ", "<b>30</b>", *"efghij")
+    network = replace(openpage.WEIGHTS, classes=names)
+    with Process(tmp_path / "store", network=network) as service:
+        words = ["server", service.told["url"], "token", service.told["token_file"]]
+        with openpage.open_page(folder, 6, *words, weights=False) as program:
+            client = opened(program)
+            client.post("/pictures?name=a.png", content=PICTURES[0])
+            [picture] = wait_for(client, "done")
+            assert not {"plain", "plain_class", "difference"} & set(picture) and picture["warnings"] == []
+            assert picture["class"] == names[int(np.argmax(picture["logits"]))]
+            assert everything(client)["about"]["classes"] == list(names)
+    assert len(list((folder / "exp6" / "client" / "cards").iterdir())) == 1
 
 
 def test_a_run_at_a_service_can_be_stopped_and_tried_again(folder, tmp_path):

@@ -38,6 +38,7 @@ def client(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "public.key").write_bytes(bytes(range(256)) * 9)
     write_manifest(folder, parameter_set(6), "k")
+    folder.with_name("client").mkdir()
     return fakes.calls
 
 

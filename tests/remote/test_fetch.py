@@ -132,6 +132,7 @@ def test_a_group_is_told_as_its_job_and_what_it_fails_of_once(run, client, servi
     folder.mkdir(parents=True)
     (folder / "public.key").write_bytes(bytes(2304))
     write_manifest(folder, parameter_set(7), "k")
+    folder.with_name("client").mkdir()
     service.facts["set"] = 7
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert run("load_keys", "7", "server", service.url, "input", *pictures(inputs)).code == ExitCode.OK

@@ -214,7 +214,6 @@ def test_failures_without_words(run, client, service, error):
     [
         ({"set": 5}, ExitCode.SERVER, "evaluates with parameter set 5, not 6"),
         ({"version": "9.9\x1b[2J"}, ExitCode.SERVER, "is of version 9.9[2J, and this is "),
-        ({"weights": "x"}, ExitCode.WEIGHTS, "has other weights"),
         ({"set": "6"}, ExitCode.SERVER, "cannot be understood as what it is"),
         ({"set": True}, ExitCode.SERVER, "cannot be understood as what it is"),
         ({"version": None}, ExitCode.SERVER, "cannot be understood as what it is"),

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from processes import until
 from serving import NUMBER, SET, Process, weights
 
 WIDTH = SET.architecture.width
+read_picture = partial(picture.read_picture, width=WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,6 @@ def made(tmp_path_factory) -> Path:
 def miniature(monkeypatch, made) -> Path:
     """The command line of this process takes the miniature for set 6, in that folder."""
     monkeypatch.setitem(parameters.PARAMETER_SETS, (NUMBER, SET.engine), SET)
-    monkeypatch.setattr(picture, "read_picture", partial(picture.read_picture, width=WIDTH))
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.chdir(made)
     return made
@@ -62,7 +63,7 @@ def words_for(process: Process) -> list[str]:
 
 
 def check(path: str, logits: list[float]) -> None:
-    expected = forward(weights(), picture.read_picture(path))["fc"]
+    expected = forward(weights(), read_picture(path))["fc"]
     assert np.abs(np.array(logits) - expected).max() < 0.1
 
 
@@ -195,7 +196,7 @@ def test_a_program_has_a_service_evaluate(given):
     steps = []
     server = lr.RemoteServer(**given, progress=lambda stage, name: steps.append((stage.rpartition(" ")[2], name)))
     with lr.Client("keys/exp6", weights()) as client:
-        sent = client.encrypt(*[picture.read_picture(path) for path in ("1.png", "2.png")], names=["1.png", "2.png"])
+        sent = client.encrypt(*[read_picture(path) for path in ("1.png", "2.png")], names=["1.png", "2.png"])
         found = client.decrypt(server.evaluate(sent))
         again = client.decrypt(server.evaluate(sent[1]))
     assert [result.name for result in found] == ["1.png", "2.png"] and [result.name for result in again] == ["2.png"]
@@ -246,8 +247,97 @@ def test_what_a_program_sends_that_is_no_picture(given, tmp_path):
     """It is told by the name that the program knows it by."""
     server = lr.RemoteServer(**given)
     with lr.Client("keys/exp6", weights()) as client:
-        [sent] = client.encrypt(picture.read_picture("1.png"))
+        [sent] = client.encrypt(read_picture("1.png"))
     damaged = lr.Ciphertext(bytes(sent[:-1]))
     damaged.save(tmp_path / "damaged.ct")
     with pytest.raises(CiphertextError, match=f"^{tmp_path}/damaged.ct is truncated or altered$"):
         server.evaluate([sent, damaged])
+
+
+# --- a network of the service's own ---------------------------------------------------------------------------
+
+#: As serving.weights, by names of its owner's.
+NAMES = ("Halt", "Straße", "止まれ", "Vorfahrt", "<b>30</b>", "50", "70", "100", "Links", "Rechts")
+PRIVATE = replace(weights(), classes=NAMES, name="signs")
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory) -> Iterator[Process]:
+    with Process(tmp_path_factory.mktemp("private") / "store", network=PRIVATE) as process:
+        yield process
+
+
+def check_named(path: str, line: dict[str, Any]) -> None:
+    check(path, line["logits"])
+    assert line["class"] == NAMES[int(np.argmax(line["logits"]))]
+    assert (line["range"], line["warnings"]) == (None, [])
+
+
+def test_two_clients_without_weights(run, miniature, private, tmp_path, monkeypatch):
+    """One is given the card by hand, from which it makes its keys; the other, with a token of its own, takes the
+    service's.  Neither has a weight anywhere, and both are told the class by the owner's name."""
+    for line in private.client().get("/v1/card").iter_lines():
+        assert json.loads(line)["classes"] == list(NAMES)
+    pictures = [str(miniature / f"{number}.png") for number in (1, 2)]
+    store, ben = Path(private.told["store"]), tmp_path / "ben.token"
+    added = run("token", "add", "ben", "store", str(store), "json")
+    ben.touch(0o600)
+    ben.write_text(json.loads(added.out)["token"])
+    exported = run("export_card", str(store.parent / "weights"), str(tmp_path / "signs.card"))
+    assert (exported.code, exported.err) == (ExitCode.OK, "")
+    assert f"\nclasses      {', '.join(NAMES)}\nweights      {PRIVATE.fingerprint}\n" in exported.out
+    assert (tmp_path / "signs.card").read_bytes() == private.client().get("/v1/card").content
+    clients = (("given", store / "token", ["card", "../signs.card"]), ("taking", ben, []))
+    for name, token, words in clients:
+        server = ["server", private.told["url"], "token", str(token)]
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert run("generate_keys", "6", *words).code == ExitCode.OK
+        done = run("load_keys", "6", "input", *pictures, "json", *server, *words)
+        assert done.code == ExitCode.OK, done.err
+        assert "by its card, which is kept in keys/exp6/client/cards/" in done.err
+        for path, line in zip(pictures, map(json.loads, done.out.splitlines()), strict=True):
+            check_named(path, line)
+        again = run("load_keys", "6", "input", pictures[0], *server)
+        assert again.code == ExitCode.OK and "card" not in again.err
+        assert re.search(rf"^class   ({'|'.join(NAMES)})$", again.out, re.MULTILINE)
+        found = [path for path in tmp_path.rglob("*") if path.is_file() and b"conv1" in path.read_bytes()]
+        assert found == []
+    with private.client() as there:
+        others = [job["job"] for job in there.get("/v1/jobs").json()["jobs"]]
+        there.headers["Authorization"] = f"Bearer {ben.read_text()}"
+        jobs = [job["job"] for job in there.get("/v1/jobs").json()["jobs"]]
+        result = there.get(f"/v1/jobs/{jobs[-1]}/result").content
+    assert (len(others), len(jobs), set(others) & set(jobs)) == (3, 3, set())
+    Path("result.ct").write_bytes(result)
+    decrypted = run("decrypt", "6", "result.ct", "input", pictures[0], "json")
+    assert decrypted.code == ExitCode.OK, decrypted.err
+    check_named(pictures[0], json.loads(decrypted.out))
+    assert run("decrypt", "6", "result.ct", "input", pictures[0], "plain").code == ExitCode.USAGE
+    fetched = run("fetch", jobs[-1], "json", "verbose", "-1", *server)
+    assert (fetched.code, fetched.err) == (ExitCode.OK, "")
+    assert json.loads(fetched.out)["class"] in NAMES
+
+
+def test_files_travel_by_hand_too(run, miniature, private, tmp_path, monkeypatch):
+    """encrypt and decrypt with a card; the server that evaluates has the weights."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").symlink_to(miniature / "keys")
+    lr.save_card("a.card", PRIVATE.card)
+    sent = run("encrypt", "6", "input", str(miniature / "1.png"), "output", "p.ct", "card", "a.card", "json")
+    assert sent.code == ExitCode.OK and json.loads(sent.out)["range"] is None
+    [answered] = lr.Server("keys/exp6", PRIVATE).evaluate(lr.Ciphertext.load("p.ct"))
+    answered.save("r.ct")
+    done = run("decrypt", "6", "r.ct", "input", str(miniature / "1.png"), "card", "a.card", "json")
+    assert done.code == ExitCode.OK, done.err
+    check_named(str(miniature / "1.png"), json.loads(done.out))
+
+
+def test_a_program_without_weights(miniature, private):
+    lr.save_card("a.card", PRIVATE.card)
+    card = lr.load_card("a.card")
+    server = lr.RemoteServer(private.told["url"], Path(private.told["token_file"]), "keys/exp6", card)
+    with lr.Client("keys/exp6", card) as client:
+        [result] = client.decrypt(server.evaluate(client.encrypt(read_picture("1.png"))))
+    check("1.png", result.logits)
+    assert result.label == NAMES[result.index] and result.warnings == ()

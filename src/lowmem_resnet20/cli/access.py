@@ -32,7 +32,7 @@ def fetch_words(request: Request, jobs: Sequence[str]) -> str:
     """Return the command that fetches the results of a request's jobs and tells what the request would have."""
     words = ["fetch", *_named(request, jobs)]
     keys = request.keys if request.keys != DEFAULT_KEYS else None
-    for word, path in (("weights", request.weights), ("keys", keys)):
+    for word, path in (("weights", request.weights), ("card", request.card), ("keys", keys)):
         words += [word, _written(path)] if path else []
     if request.plain:
         words += ["plain", *(["resize"] if request.resize else [])]

@@ -12,7 +12,8 @@ from ..errors import PROGRAM, Reported, naming, raise_told
 from ..machine.files import private_folder
 from ..machine.memory import peak_resident_bytes
 from ..server.request import Job
-from .evaluate import check, run
+from .client import check
+from .evaluate import run
 from .named import check_request_outputs, checkpoint_files, checkpoints_of, evaluation, numbered, output_files
 from .output import Printer, report_cost
 from .pictures import Group, Item, several_inputs
@@ -27,7 +28,7 @@ def load_keys(request: Request, printer: Printer) -> None:
     """Classify pictures; each one's failure is its own, and its result is printed whatever becomes of what follows."""
     steps = Steps(request, printer, several_inputs(request))
     groups = steps.groups()
-    check(request, steps.set, steps.client.weights, printer)
+    check(request, steps.client, printer)
     steps.client.unlock()  # what decrypting needs is looked at before minutes go into a result
     with private_folder(f"{PROGRAM}-") as temporary:
         encrypted = _encrypt(steps, groups, temporary)
@@ -122,5 +123,6 @@ def _keep_untold(steps: Steps, encrypted: list[tuple[Group, Job]]) -> None:
         for path in lost:
             shutil.move(path, kept)
         named = [str(request.set_number), str(kept), "keys", str(steps.client.folder)]
-        named += ["weights", str(request.weights)] if request.weights else []
+        for word, given in (("weights", request.weights), ("card", request.card)):
+            named += [word, str(given)] if given else []
         steps.printer.say(f"the encrypted result is kept: {PROGRAM} decrypt {shlex.join(named)}")

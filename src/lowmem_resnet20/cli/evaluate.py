@@ -23,8 +23,6 @@ from .pictures import Each
 from .words import Request
 
 if TYPE_CHECKING:
-    from ..network.parameters import ParameterSet
-    from ..network.weights import Weights
     from ..server.process import Running, ServerRun
 
 
@@ -46,17 +44,6 @@ def evaluate(request: Request, printer: Printer) -> None:
             seconds = line["seconds"] if several else server.seconds
             print_written(request, printer, "ciphertext", job.output, seconds, peak_bytes=server.peak_bytes)
     each.end()
-
-
-def check(request: Request, set_: ParameterSet, weights: Weights, printer: Printer) -> None:
-    """See, before anything is encrypted, that a service which the request names is there and computes what is asked.
-
-    Errors: as :func:`..remote.evaluation.check_service`.
-    """
-    if request.server:
-        from ..remote.evaluation import check_service
-
-        check_service(access(request, printer), set_, weights)
 
 
 def run(request: Request, asked: Evaluation, printer: Printer) -> ServerRun:

@@ -24,7 +24,7 @@ from .evaluate import evaluate
 from .fetch import cancel, fetch, forget_keys
 from .named import key_folder
 from .output import Printer
-from .prepare import generate_keys, import_weights, make_keys, test
+from .prepare import export_card, generate_keys, import_weights, make_keys, test
 from .token import add_token, list_tokens, remove_token
 from .wait import page, serve
 from .words import DEFAULT_PICTURE, Request
@@ -121,5 +121,6 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "token remove": remove_token,
     "page": page,
     "import_weights": import_weights,
+    "export_card": export_card,
     "test": test,
 }

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CiphertextError, UsageError
-from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import make_folder, os_errors
 from ..machine.outputs import check_outputs, files_in
 from ..server.request import Evaluation, Job
-from .passphrase import passphrase_of
 from .words import Request
 
 if TYPE_CHECKING:
-    from ..client import Client
     from ..network.parameters import ParameterSet
 
 #: What a key folder holds.
@@ -39,17 +36,6 @@ def key_folder(request: Request) -> Path:
     if not within.exists() and (request.keys.name == name or any((request.keys / side).is_dir() for side in _SIDES)):
         return request.keys
     return within
-
-
-def open_client(request: Request) -> Client:
-    """Return the client whose keys are named.  This process leaves no core dump from here on.
-
-    Errors: as of :class:`..client.Client`.
-    """
-    from ..client import Client
-
-    forbid_core_dumps()
-    return Client(key_folder(request), request.weights, passphrase_of, request.set_number)
 
 
 def several_ciphertexts(request: Request) -> bool:
@@ -119,9 +105,9 @@ def checkpoint_files(request: Request, jobs: Sequence[Job]) -> list[Path]:
 
 def check_request_outputs(request: Request, outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Refuse outputs that would replace what is read, the keys included, or that cannot be written: before any work."""
-    weights = [request.weights] if request.weights else []
+    network = [path for path in (request.weights, request.card) if path]
     keys = [*request.keys.glob("exp[0-9]*"), *([key_folder(request)] if request.set_number else [])]
-    check_outputs(outputs, files_in(*inputs, *weights, *keys))
+    check_outputs(outputs, files_in(*inputs, *network, *keys))
 
 
 def evaluation(request: Request, jobs: Sequence[Job]) -> Evaluation:

@@ -42,7 +42,7 @@ class Item:
 
     pixels: None until it was read;
     plain: its class in the clear;
-    foreseen: it in the plain network;
+    foreseen: it in the plain network, where the weights are at hand;
     warnings: what was said of it;
     id: of its encryption;
     told: whether its result was printed;
@@ -59,10 +59,12 @@ class Item:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def checked(self) -> dict[str, Any]:
-        """Return for programs how far into its range its largest value comes, where, and what was said of it."""
-        if self.foreseen is None:
+        """Return for programs how far into its range its largest value comes, and where, if that is known; and what was
+        said of it."""
+        if self.pixels is None:
             return {}
-        reached = {"layer": self.foreseen.layer, "reached": self.foreseen.reached}
+        known = self.foreseen
+        reached = {"layer": known.layer, "reached": known.reached} if known else None
         return {"range": reached, "warnings": self.warnings}
 
 
@@ -82,7 +84,7 @@ class Group:
     @property
     def readable(self) -> list[Item]:
         """Return those that could be read; the places of others stay empty."""
-        return [item for item in self.items if item.foreseen]
+        return [item for item in self.items if item.pixels is not None]
 
     @property
     def paths(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is done once: the words ``generate_keys``, ``import_weights`` and ``test``."""
+"""What is done once: the words ``generate_keys``, ``import_weights``, ``export_card`` and ``test``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..machine.coredumps import forbid_core_dumps
 from ..machine.files import exists_already
 from ..progress.display import format_seconds, make_progress, timed
+from .client import shown
 from .named import check_request_outputs, key_folder
 from .output import Printer, print_written
 from .passphrase import new_passphrase
@@ -31,10 +32,12 @@ def make_keys(request: Request, printer: Printer) -> float:
     """Make keys, and return the seconds that it took.  This process leaves no core dump from here on."""
     from ..client import generate_keys
     from ..native.keys.keyplan import key_size
+    from ..network.cardfile import load_card
     from ..network.parameters import parameter_set
     from ..network.weights import load_weights
 
-    architecture = load_weights(request.weights).architecture if request.weights else None
+    card = load_card(request.card) if request.card else load_weights(request.weights).card if request.weights else None
+    architecture = card.architecture if card else None
     set_, folder = parameter_set(request.set_number, request.engine, architecture), key_folder(request)
     if os.path.lexists(folder):  # before anyone is asked for a passphrase
         raise exists_already(folder)
@@ -101,6 +104,19 @@ def _doubts(report: ImportReport) -> Iterator[tuple[str, str]]:
     if report.rarely_right:
         right, of = report.right["plain"]
         yield f"it is right on only {right} of {of} labelled pictures", _RIGHT_HINT
+
+
+def export_card(request: Request, printer: Printer) -> None:
+    """Make a card of a weight file, and say what it tells."""
+    from ..network.cardfile import save_card
+    from ..network.weights import load_weights
+
+    seconds: dict[str, float] = {}
+    check_request_outputs(request, [request.destination], [request.source])
+    with timed(seconds, "export"):
+        card = load_weights(request.source).card
+        save_card(request.destination, card)
+    print_written(request, printer, "card", request.destination, seconds["export"], shown(card))
 
 
 def test(request: Request, printer: Printer) -> None:

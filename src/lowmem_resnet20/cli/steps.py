@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..machine.text import one_line
 from ..model.classification import Classification
-from .named import open_client
+from .client import open_client
 from .output import Printer, print_classification, print_precision
 from .pictures import Each, Group, Item, grouped, pictures_named, read_pixels
 from .words import Request
@@ -30,26 +30,30 @@ class Steps:
         self, request: Request, printer: Printer, several: bool, names: Mapping[Path, str] | None = None
     ) -> None:
         self.request, self.printer = request, printer
-        self.client = open_client(request)
+        self.client = open_client(request, printer)
         self.set = self.client.set
         self.each = Each(request, printer, several, names)
         self._plain = None
         if request.plain:
             from ..model.plain import PlainNetwork
 
-            self._plain = PlainNetwork(self.client.weights)
+            self._plain = PlainNetwork(self.client.weights_for("plain"))
+        if request.checkpoints:
+            self.client.weights_for("checkpoints")
 
     def groups(self) -> list[Group]:
         """Return the pictures named, in groups that are evaluated together."""
         return grouped(self.request, self.printer, pictures_named(self.request, self.each), self.set)
 
     def look(self, item: Item) -> None:
-        """Read a picture, see what the plain network makes of it, and warn where encryption cannot follow."""
+        """Read a picture, see what the plain network makes of it, where the weights are at hand, and warn where
+        encryption cannot follow."""
         if item.pixels is None:
             item.pixels = read_pixels(self.request, item.path, self.set.architecture)
         if self._plain:
-            logits, classes = self._plain.logits(item.pixels), self.client.weights.classes
-            item.plain = Classification.of(logits, classes, self._plain.library)
+            item.plain = Classification.of(
+                self._plain.logits(item.pixels), self.client.card.classes, self._plain.library
+            )
         item.foreseen, cautions = self.client.foresee(item.pixels, str(item.path))
         self._warn(item, cautions)
 
@@ -57,7 +61,7 @@ class Steps:
         """Encrypt those of a group that could be read into a file."""
         from ..client.client import Named
 
-        named = [None if not i.foreseen or i.pixels is None else Named(i.pixels, str(i.path)) for i in group.items]
+        named = [None if i.pixels is None else Named(i.pixels, str(i.path)) for i in group.items]
         with group.timed("encrypt"):
             ciphertext, ids = self.client.encrypt_group(named)
             ciphertext.save(output)
@@ -76,8 +80,7 @@ class Steps:
         """Check the logits of a picture that a result's file held, and print them, and the precision by layer where
         there are checkpoints; extra: more for programs."""
         self.client.check_logits(path, logits)
-        if item.foreseen:
-            self._warn(item, self.client.compare(logits, item.foreseen, str(item.path)))
+        self._warn(item, self.client.compare(logits, item.foreseen, str(item.path)))
         result = self.client.classify(logits)
         line = item.checked() | dict(extra)
         print_classification(self.request, self.printer, item.path, result, item.plain, line, self.each.several)

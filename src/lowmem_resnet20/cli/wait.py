@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from ..progress.display import make_progress
-from .evaluate import check, started
-from .named import open_client
+from .client import check, open_client
+from .evaluate import started
 from .output import Printer
 from .words import Request
 
@@ -42,8 +42,8 @@ def page(request: Request, printer: Printer) -> None:
     """Classify what is dropped on a page of this machine's browser."""
     from ..page.command import Settings, page
 
-    client = open_client(request)
+    client = open_client(request, printer)
     client.unlock()
-    check(request, client.set, client.weights, printer)
+    check(request, client, printer)
     progress = make_progress(max(request.verbose, 0) or -1, printer.stderr)
     page(Settings(client, partial(started, request, printer), request.server, request.listen, progress, printer.say))

@@ -102,6 +102,7 @@ class Request:
     into_folder: bool = False
     keys: Path = DEFAULT_KEYS
     weights: Path | None = None
+    card: Path | None = None
     checkpoints: Path | None = None
     pictures: Path = Path()
     mean: tuple[float, ...] | None = None
@@ -216,7 +217,7 @@ _N = Value("N", "set_number", _number)
 _CIPHERTEXTS = Value("CT ..", "ciphertexts", _path, many=True)
 _JOBS = Value("JOB ..", "jobs", _job, many=True)
 _CLIENT = Value("NAME", "client", _text)
-_PLAIN_MODEL = ("plain", "input", "resize", "weights")
+_PLAIN_MODEL = ("plain", "input", "resize", "weights", "card")
 
 OPTIONS = {
     o.name: o
@@ -229,6 +230,7 @@ OPTIONS = {
         Option("output", "where to write the ciphertext; of several, the folder", Value("CT", "output", _path)),
         Option("keys", "where the key folders lie (default keys)", Value("DIR", "keys", _path)),
         Option("weights", "the network's weights (default: the program's own)", Value("FILE", "weights", _path)),
+        Option("card", "what a client needs of a network whose weights are elsewhere", Value("CARD", "card", _path)),
         Option("resize", "crop and scale any photograph to the network's size"),
         Option("plain", "run the plain model as well, and compare"),
         Option(
@@ -278,7 +280,7 @@ COMMANDS = {
             "generate_keys",
             "make the keys of parameter set N in keys/expN",
             (_N,),
-            ("engine", "weights", "passphrase", "keys", "verbose", "json"),
+            ("engine", "weights", "card", "passphrase", "keys", "verbose", "json"),
         ),
         Command(
             "load_keys",
@@ -289,6 +291,7 @@ COMMANDS = {
                 "resize",
                 "plain",
                 "weights",
+                "card",
                 "keys",
                 "server",
                 "token",
@@ -302,7 +305,7 @@ COMMANDS = {
             "encrypt",
             "client: encrypt pictures",
             (_N,),
-            ("input", "resize", "output", "weights", "keys", "verbose", "json"),
+            ("input", "resize", "output", "weights", "card", "keys", "verbose", "json"),
             ("output",),
         ),
         Command(
@@ -357,7 +360,7 @@ COMMANDS = {
             "page",
             "client: a page for this machine's browser, to classify pictures on",
             (_N,),
-            ("server", "token", "listen", "weights", "keys", "verbose"),
+            ("server", "token", "listen", "weights", "card", "keys", "verbose"),
         ),
         Command(
             "import_weights",
@@ -365,6 +368,12 @@ COMMANDS = {
             (Value("SOURCE", "source", _path), Value("OUT", "destination", _path)),
             ("pictures", "classes", "logits", "mean", "std", "eps", "side", "name", "verbose", "json"),
             ("pictures",),
+        ),
+        Command(
+            "export_card",
+            "make a card of a weight file: what clients need of the network, and no weight",
+            (Value("FILE", "source", _path), Value("CARD", "destination", _path)),
+            ("verbose", "json"),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
         Command("help", "print this"),
@@ -529,6 +538,11 @@ def _command(seen: Sequence[str]) -> Command:
             raise UsageError(f"{command.name} needs {word}{usage(_OPTION_VALUES[word])}", _HELP_HINT)
     if "token" in seen and "server" not in seen:
         raise UsageError("token goes with server URL", _HELP_HINT)
+    if {"weights", "card"} <= set(seen):
+        raise UsageError("weights and card name a network each", "card is for those who do not have the weights")
+    if "card" in seen and "server" not in seen and command.name in ("load_keys", "page"):
+        hint = f"without server URL, {command.name} evaluates on this machine: weights FILE"
+        raise UsageError("to evaluate takes the network's weights, and a card has none", hint)
     if "server" in seen and set(seen) & {"checkpoints", "anyway"}:
         raise UsageError("a service keeps no checkpoints, and looks after its own memory", "leave the word out")
     if command.name in ("decrypt", "fetch") and "input" not in seen and set(seen) & {"plain", "checkpoints"}:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import PictureError
 from ..network.architecture import Architecture
+from ..network.card import Described
 from ..network.parameters import ParameterSet
 from ..network.ranges import Foreseen, alike, foresee
 from ..network.weights import Weights
@@ -51,9 +52,9 @@ def check_range(
     return foreseen, (Caution(f"{name} comes to {reached}: the result may be wrong", _RANGE_HINT),)
 
 
-def check_difference(logits: np.ndarray, foreseen: Foreseen, weights: Weights, name: str) -> tuple[Caution, ...]:
+def check_difference(logits: np.ndarray, foreseen: Foreseen, network: Described, name: str) -> tuple[Caution, ...]:
     """Return a caution where decrypted logits (classes,) are not the plain network's."""
-    if alike(weights, logits, foreseen):
+    if alike(network, logits, foreseen):
         return ()
     difference = float(abs(logits - foreseen.logits).max())
     message = f"{name}: a logit is {difference:.2f} from the plain network's: the result may be wrong"

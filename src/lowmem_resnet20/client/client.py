@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CiphertextError, KeyFolderError
+from ..errors import CiphertextError, KeyFolderError, UsageError
 from ..files.envelope import LOGITS, PICTURE, Ciphertext, Envelope, Facts, belonging, digest_of, sealed
 from ..files.group import group_and_place, join, picture_id
 from ..files.keystore import CLIENT, CONTEXT, PUBLIC_KEY, keys_set, open_folder
 from ..machine.files import hiding_hint, os_errors
 from ..model.classification import Classification
+from ..network.card import Card
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from ..network.ranges import Foreseen, are_logits
 from ..network.resnet20 import group_logits, logit_slots, pack_group
-from ..network.weights import Weights, weights_given
+from ..network.weights import Weights, network_given
 from ..openfhe.ciphertexts import Strangers, payload_of
 from ..openfhe.context import read_context, read_public_key
 from ..openfhe.library import BINARY, PublicKey, openfhe, openfhe_errors
@@ -54,8 +55,8 @@ class Result(Classification):
     index, label: of the largest, and the name of its class;
     picture: id of the encryption that this answers;
     name: of the picture, in the client's list of encryptions;
-    warnings: why the class may be wrong, of a picture that this client encrypted: a value beyond the range of its ReLU,
-    or logits unlike the plain network's.
+    warnings: why the class may be wrong, of a picture that this client encrypted with the weights at hand: a value
+    beyond the range of its ReLU, or logits unlike the plain network's.
     """
 
     picture: str = ""
@@ -67,9 +68,12 @@ class Client(AbstractContextManager):
     """Encrypts pictures, and decrypts results, with the keys of one folder.
 
     folder: keys/expN, of which client/ alone is read, and checked once, when this is made;
-    weights: the network's, or the file of them; by default the program's own;
+    weights: the network's, or the file of them; by default the program's own; or the network's card alone, without
+    which nothing can be foreseen of a picture, nor compared with its result;
     passphrase: of the secret key, where it has one;
     set_: the parameter set that the keys must be of, or its number; None for any.
+
+    ``card`` says what the network is, and ``weights`` is None where the client has nothing but that.
 
     The secret key is read when a result is first decrypted, and held until :meth:`close`: a core dump of the process
     would show it.  For one thread at a time.
@@ -80,17 +84,19 @@ class Client(AbstractContextManager):
     def __init__(
         self,
         folder: str | Path,
-        weights: Weights | str | Path | None = None,
+        weights: Weights | Card | str | Path | None = None,
         passphrase: Passphrase | None = None,
         set_: ParameterSet | int | None = None,
     ) -> None:
         self.folder, self._passphrase = Path(folder), passphrase
-        weights = weights_given(weights)
-        self.set = keys_set(self._side, set_, weights.architecture)
+        network = network_given(weights)
+        self.weights = None if isinstance(network, Card) else network
+        self.card = network if isinstance(network, Card) else network.card
+        self.set = keys_set(self._side, set_, self.card.architecture)
         manifest = open_folder(self._side, self.set)
         self._secret_key_file()
-        self.weights, self.belonging = weights, belonging(self.set, manifest.keys, weights)
-        self._foreseen: dict[str, tuple[Foreseen, tuple[Caution, ...]]] = {}
+        self.belonging = belonging(self.set, manifest.keys, self.card)
+        self._foreseen: dict[str, tuple[Foreseen | None, tuple[Caution, ...]]] = {}
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -135,7 +141,7 @@ class Client(AbstractContextManager):
         """
         level = self.set.multiplicative_depth - self.set.reserve_levels - PICTURE_LEVELS
         parts = []
-        for slots in pack_group(self.set, [self.weights.normalise(named.pixels) if named else None for named in group]):
+        for slots in pack_group(self.set, [self.card.normalise(named.pixels) if named else None for named in group]):
             plaintext = self.context.MakeCKKSPackedPlaintext(slots, 1, level, None, len(slots))
             parts.append(payload_of(self.context.Encrypt(self._public_key, plaintext)))
         payload = join(parts)
@@ -146,17 +152,24 @@ class Client(AbstractContextManager):
                 record(self._side, entry)
         return sealed(payload, Facts.of(self.belonging, PICTURE)), ids
 
-    def foresee(self, pixels: np.ndarray, name: str) -> tuple[Foreseen, tuple[Caution, ...]]:
-        """Return a picture in the plain network, and a caution where encryption cannot follow; see :mod:`.checks`."""
-        return check_range(pixels, self.set, self.weights, name)
+    def foresee(self, pixels: np.ndarray, name: str) -> tuple[Foreseen | None, tuple[Caution, ...]]:
+        """Return a picture in the plain network, and a caution where encryption cannot follow; see :mod:`.checks`.
+        Without weights nothing is known of either."""
+        return check_range(pixels, self.set, self.weights, name) if self.weights else (None, ())
 
     def classify(self, logits: np.ndarray) -> Classification:
         """Return the class that logits (classes,) name.  Errors: CiphertextError where one is not finite."""
-        return Classification.of(logits, self.weights.classes)
+        return Classification.of(logits, self.card.classes)
 
-    def compare(self, logits: np.ndarray, foreseen: Foreseen, name: str) -> tuple[Caution, ...]:
-        """Return a caution where decrypted logits (classes,) are not the plain network's."""
-        return check_difference(logits, foreseen, self.weights, name)
+    def compare(self, logits: np.ndarray, foreseen: Foreseen | None, name: str) -> tuple[Caution, ...]:
+        """Return a caution where decrypted logits (classes,) are not the plain network's, if that was foreseen."""
+        return check_difference(logits, foreseen, self.card, name) if foreseen else ()
+
+    def weights_for(self, what: str) -> Weights:
+        """Return the network's weights, which ``what`` needs.  Errors: UsageError where its card alone is here."""
+        if self.weights is None:
+            raise UsageError(f"{what} needs the network's weights, and here is its card alone", "leave the word out")
+        return self.weights
 
     def encryptions(self) -> dict[str, Entry]:
         """Return what this folder's client has encrypted, by id."""
@@ -217,7 +230,7 @@ class Client(AbstractContextManager):
         than any logit that the weights were calibrated with.  One that left the range of a Fourier series does not show
         here (see :mod:`..network.ranges`).
         """
-        if not are_logits(self.weights, numbers):
+        if not are_logits(self.card, numbers):
             raise CiphertextError(f"{path} holds numbers that are no logits of this network", _OUT_OF_RANGE_HINT)
 
     def decrypt_slots(self, envelope: Envelope) -> np.ndarray:

@@ -51,12 +51,15 @@ def inspect_checkpoints(
     """Decrypt the checkpoints that a server left and compare them, layer by layer, with the plain model.
 
     pixels: the picture that was encrypted, (colours, width, width) in [0, 1]; picture: id of its encryption.
+
+    Errors: UsageError where the client has no weights; CiphertextError, KeyFolderError.
     """
+    weights = client.weights_for("checkpoints")
     client.unlock()
     set_, ours = client.set, client.belonging
     group, number = group_and_place(picture, set_.pictures)
-    expected = PlainNetwork(client.weights).layers(pixels)
-    scaled = scale(client.weights, set_.refresh)
+    expected = PlainNetwork(weights).layers(pixels)
+    scaled = scale(weights, set_.refresh)
     stages = {"conv1": 1}
     stages |= {f"{b.name}.{c}": b.stage for b in set_.architecture.blocks() for c in ("conv1", "conv2")}
     shown = set_.refresh.checkpoint

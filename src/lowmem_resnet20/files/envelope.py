@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import CiphertextError
 from ..machine.files import atomic_write, os_fault
+from ..network.card import Card
 from ..network.parameters import ParameterSet
 from ..network.resnet20 import computation as computation_of
 from ..network.weights import Weights
@@ -40,9 +41,9 @@ class Belonging:
     computation: str
 
 
-def belonging(set_: ParameterSet, keys: str, weights: Weights) -> Belonging:
+def belonging(set_: ParameterSet, keys: str, network: Weights | Card) -> Belonging:
     """Return what ciphertexts of an evaluation with these belong to; keys: their id."""
-    return Belonging(str(set_.number), keys, weights.fingerprint, computation_of(set_))
+    return Belonging(str(set_.number), keys, network.fingerprint, computation_of(set_))
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,7 @@ def _check_belonging(path: Path, facts: Facts, ours: Belonging) -> None:
     if facts.keys != ours.keys:
         raise CiphertextError(f"{path} was encrypted under other keys", "use the key folder it was made with")
     if facts.weights != ours.weights:
-        raise CiphertextError(
-            f"{path} is of other weights", "client and server must use the same file of weights: weights FILE"
-        )
+        raise CiphertextError(f"{path} is of other weights", "name those it was made for: weights FILE, or card CARD")
     if facts.computation != ours.computation:
         raise CiphertextError(
             f"{path} is of a version of this program that computes otherwise",

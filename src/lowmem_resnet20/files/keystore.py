@@ -262,7 +262,7 @@ def set_of(folder: Path, manifest: Manifest, architecture: Architecture | None =
         raise KeyFolderError(
             f"{folder} holds keys for networks whose layers have at most {set_.full_slots} values, and this one's have "
             f"{architecture.largest_layer}",
-            f"make keys for it in another folder: generate_keys {number} weights FILE keys DIR",
+            f"make keys for it in another folder: generate_keys {number} weights FILE (or card CARD) keys DIR",
         )
     return set_.serving(architecture)
 

@@ -13,6 +13,8 @@ from .architecture import Architecture
 
 #: Letters of a class's name, and of a network's.
 LONGEST_NAME = 64
+#: A normalised pixel is no larger: those of pixels from 0 to 255 are below 10^3.
+LARGEST_PIXEL = 1e4
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,24 @@ def described(facts: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("no architecture")
     return {
         "architecture": Architecture(channels=tuple(channels), **sizes),
-        "classes": tuple(facts["classes"]),
-        "mean": tuple(map(float, facts["mean"])),
-        "std": tuple(map(float, facts["std"])),
-        "largest_logit": float(facts["largest_logit"]),
+        "classes": tuple(_list(facts["classes"])),
+        "mean": tuple(map(_number, _list(facts["mean"]))),
+        "std": tuple(map(_number, _list(facts["std"]))),
+        "largest_logit": _number(facts["largest_logit"]),
         "name": facts["name"],
     }
+
+
+def _list(value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("no list")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("no number")
+    return float(value)
 
 
 def numbered_classes(count: int) -> tuple[str, ...]:
@@ -86,10 +100,13 @@ def check_described(network: Described, source: str) -> None:
             raise WeightsError(f"{source}: {what} is not {architecture.input_channels} finite numbers")
     if min(network.std) <= 0:
         raise WeightsError(f"{source}: std is not positive")
+    largest = max(max(abs(m), abs(1 - m)) / s for m, s in zip(network.mean, network.std, strict=True))
+    if largest > LARGEST_PIXEL:
+        raise WeightsError(f"{source}: pixels that are normalised by its mean and std exceed {LARGEST_PIXEL:.0f}")
     check_names(network.classes, source)
     if len(network.classes) != architecture.classes:
         raise WeightsError(f"{source} names {len(network.classes)} classes, and its network has {architecture.classes}")
-    if network.name:
+    if network.name != "":
         check_names([network.name], source)
 
 

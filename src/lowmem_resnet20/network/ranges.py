@@ -1,8 +1,9 @@
 """Tells whether a picture's values stay in the ranges of the refreshes, and whether what comes back are its logits.
 
 Encrypted values are seen by nobody, and one beyond the range of its ReLU's series gives a wrong number without a word:
-a Chebyshev series grows without bound, a Fourier series repeats.  So the client, which has the picture and the weights,
-computes the network in the clear and looks.
+a Chebyshev series grows without bound, a Fourier series repeats.  So a client that has the weights as well as the
+picture computes the network in the clear and looks.  One that has the network's card alone knows the largest logit, and
+looks at the numbers that come back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import WeightsError
+from .card import Described
 from .forward import forward
 from .refresh import Refresh
 from .scaling import scale
@@ -59,14 +61,14 @@ def foresee(weights: Weights, refresh: Refresh, pixels: np.ndarray) -> Foreseen:
     return Foreseen(values["fc"], layer, reached[layer])
 
 
-def are_logits(weights: Weights, numbers: np.ndarray) -> np.ndarray:
+def are_logits(network: Described, numbers: np.ndarray) -> np.ndarray:
     """Tell whether ``numbers``, (.., classes), are what this network can give: () or, of many pictures, (..)."""
-    return np.abs(numbers).max(-1) <= LARGEST_LOGIT * weights.largest_logit
+    return np.abs(numbers).max(-1) <= LARGEST_LOGIT * network.largest_logit
 
 
-def alike(weights: Weights, logits: np.ndarray, foreseen: Foreseen) -> bool:
+def alike(network: Described, logits: np.ndarray, foreseen: Foreseen) -> bool:
     """Tell whether ``logits``, (classes,), are the plain network's but for errors of encryption and approximation."""
-    return bool(np.abs(logits - foreseen.logits).max() <= LARGEST_DIFFERENCE * weights.largest_logit)
+    return bool(np.abs(logits - foreseen.logits).max() <= LARGEST_DIFFERENCE * network.largest_logit)
 
 
 def ranges(weights: Weights, refresh: Refresh) -> Mapping[str, np.ndarray]:

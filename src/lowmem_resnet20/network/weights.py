@@ -116,6 +116,12 @@ def weights_given(given: Weights | str | Path | None) -> Weights:
     return given if isinstance(given, Weights) else load_weights(given or default_weights_path())
 
 
+def network_given(given: Weights | Card | str | Path | None) -> Weights | Card:
+    """Return what a client is given of a network: its card, where the weights are not here; otherwise as
+    :func:`weights_given`."""
+    return given if isinstance(given, Card) else weights_given(given)
+
+
 def check_weights(weights: Weights, source: str) -> None:
     """Raise WeightsError unless exactly the architecture's parameters and bounds are there, float32 and finite."""
     architecture = weights.architecture

@@ -33,7 +33,7 @@ _HEARTBEAT = 15.0
 _SILENCE = 20.0
 
 #: Reads a picture's content, called so, and looks at it in the clear; returns its pixels and what was found.
-Look = Callable[[bytes, Path], tuple[np.ndarray, Foreseen, tuple[Caution, ...]]]
+Look = Callable[[bytes, Path], tuple[np.ndarray, Foreseen | None, tuple[Caution, ...]]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 

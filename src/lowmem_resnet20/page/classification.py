@@ -44,8 +44,9 @@ class Classifier:
     def __init__(self, client: Client, start: Callable[[Job], Running], temporary: Path) -> None:
         self._client, self._start, self._temporary = client, start, temporary
 
-    def look(self, content: bytes, path: Path) -> tuple[np.ndarray, Foreseen, tuple[Caution, ...]]:
-        """Read a picture as the word ``resize`` does, and see what the plain network makes of it.
+    def look(self, content: bytes, path: Path) -> tuple[np.ndarray, Foreseen | None, tuple[Caution, ...]]:
+        """Read a picture as the word ``resize`` does, and see what the plain network makes of it, where the weights
+        are at hand.
 
         Errors: PictureError.
         """
@@ -102,7 +103,8 @@ class Classifier:
             with self._failing(session, run, job, picture):
                 self._client.check_logits(job.output, logits)
                 picture.answer = self._client.classify(logits)
-                picture.plain = self._client.classify(picture.foreseen.logits)
+                if picture.foreseen:
+                    picture.plain = self._client.classify(picture.foreseen.logits)
                 cautions = self._client.compare(logits, picture.foreseen, str(picture.path))
                 picture.warnings = [*picture.warnings, *(told(*caution) for caution in cautions)]
                 session.settle(picture, DONE)

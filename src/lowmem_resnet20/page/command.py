@@ -78,7 +78,7 @@ def facts_of(client: Client, server: str, steps: list[tuple[str, str]]) -> dict[
         "server": server,
         "group": client.set.pictures,
         "width": architecture.width,
-        "classes": client.weights.classes,
+        "classes": client.card.classes,
         "steps": steps,
         "stages": [{"channels": architecture.channels[s - 1], "width": architecture.stage_width(s)} for s in stages],
         "largest_file": MAX_FILE_BYTES,

@@ -51,16 +51,16 @@ class Picture:
 
     path: what it is called, never a file of this machine;
     pixels: (colours, width, width) in [0, 1];
-    foreseen: in the plain network;
+    foreseen: in the plain network, where the weights are at hand;
     warnings, error: as the command line would tell them;
     id: of its encryption;
-    answer, plain: its decrypted logits, and then the plain network's.
+    answer, plain: its decrypted logits, and then the plain network's, where it was foreseen.
     """
 
     number: int
     path: Path
     pixels: np.ndarray
-    foreseen: Foreseen
+    foreseen: Foreseen | None
     warnings: list[Told]
     id: str = ""
     state: str = WAITING
@@ -177,7 +177,7 @@ class Session:
                 self._settled = time.monotonic() + (_SETTLED if self._group > 1 else 0)
                 self._changed.notify_all()
 
-    def add(self, path: Path, pixels: np.ndarray, foreseen: Foreseen, cautions: Iterable[Caution]) -> Picture:
+    def add(self, path: Path, pixels: np.ndarray, foreseen: Foreseen | None, cautions: Iterable[Caution]) -> Picture:
         """Put one more picture at the end of those that wait."""
         with self._changed:
             self._numbers += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import LowmemError
 from ..machine.interrupt import on_interrupt
 from ..progress.display import Progress
-from .address import address_of
+from .address import Address, address_of
 from .connection import Connection, Patience
 from .said import ServiceRefused
 
@@ -35,12 +35,16 @@ class Access:
     fetching: Callable[[Sequence[str]], str] = _named
     cancelling: Callable[[Sequence[str]], str] = _named
 
+    def address(self) -> Address:
+        """Return where the service is.  Errors: UsageError and EnvironmentFault, as of :func:`.address.address_of`."""
+        return address_of(self.url, self.token)
+
     def connect(self, progress: Progress, patience: Patience | None = None) -> Connection:
         """Return a connection, over which nothing is sent yet.
 
         Errors: UsageError and EnvironmentFault for an address or a token that will not do.
         """
-        return Connection(address_of(self.url, self.token), lambda text: self.say(text, progress), patience)
+        return Connection(self.address(), lambda text: self.say(text, progress), patience)
 
     @contextmanager
     def telling(

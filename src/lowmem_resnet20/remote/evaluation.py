@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import CiphertextError, LowmemError, ServerError, WeightsError
 from ..files.envelope import read_envelope
 from ..files.keystore import SERVER, keys_set
+from ..network.cardfile import LONGEST_CARD, parse_card
 from ..network.parameters import ParameterSet
 from ..progress.display import Progress, SilentProgress
 from ..server.process import ServerRun
@@ -24,33 +25,54 @@ from .said import JobState, ServiceRefused, clean, nonsense
 from .upload import upload_keys
 
 if TYPE_CHECKING:
+    from ..network.card import Card
     from ..network.weights import Weights
 
 #: Seconds for which a service is asked to cancel a job.
 _SOON = 10.0
 
 
-def check_service(access: Access, set_: ParameterSet, weights: Weights) -> None:
+def check_service(access: Access, set_: ParameterSet, network: Weights | Card) -> None:
     """See that a service is there, lets us in, and computes what is asked: before anything is encrypted.
 
-    Errors: ServerError, WeightsError; UsageError and EnvironmentFault for an address or a token that will not do.
+    Errors: as of :func:`service_weights`; WeightsError.
+    """
+    if service_weights(access, set_.number) != network.fingerprint:
+        hint = "client and server must use the same file of weights, or a card of it"
+        raise WeightsError(f"the service at {access.address().url} has other weights", hint)
+
+
+def service_weights(access: Access, number: int) -> str:
+    """Return the fingerprint of a service's weights, once it is there, lets us in, is of this version and evaluates
+    with the parameter set of that number.
+
+    Errors: ServerError; UsageError and EnvironmentFault for an address or a token that will not do.
     """
     with access.connect(SilentProgress()) as connection:
         fields, url = connection.ask("GET", "/v1/service").fields(), connection.address.url
-    theirs = {name: fields.get(name) for name in ("version", "set", "weights")}
-    if type(theirs["set"]) is not int or not isinstance(theirs["version"], str):
+    version, their_number = fields.get("version"), fields.get("set")
+    if type(their_number) is not int or not isinstance(version, str):
         raise nonsense("what it is")
-    if theirs["version"] != __version__:
+    if version != __version__:
         hint = "use the same version of this program on client and server"
-        raise ServerError(
-            f"the service at {url} is of version {clean(theirs['version'])}, and this is {__version__}", hint
-        )
-    if theirs["set"] != set_.number:
-        hint = f"name its set, or a service of set {set_.number}"
-        raise ServerError(f"the service at {url} evaluates with parameter set {theirs['set']}, not {set_.number}", hint)
-    if theirs["weights"] != weights.fingerprint:
-        hint = "client and server must use the same file of weights"
-        raise WeightsError(f"the service at {url} has other weights", hint)
+        raise ServerError(f"the service at {url} is of version {clean(version)}, and this is {__version__}", hint)
+    if their_number != number:
+        hint = f"name its set, or a service of set {number}"
+        raise ServerError(f"the service at {url} evaluates with parameter set {their_number}, not {number}", hint)
+    return str(fields.get("weights"))
+
+
+def service_card(access: Access, weights: str) -> Card:
+    """Return the card that a service gives of its network, which is of the weights that it has by this fingerprint.
+
+    Errors: WeightsError for another, and for what is none; as of :func:`service_weights`.
+    """
+    with access.connect(SilentProgress()) as connection:
+        answer, url = connection.ask("GET", "/v1/card", most_bytes=LONGEST_CARD), connection.address.url
+    card = parse_card(answer.body, f"the card that {url} gives")
+    if card.fingerprint != weights:
+        raise WeightsError(f"the card that {url} gives is of other weights than it has", "ask who runs it")
+    return card
 
 
 def run_remotely(

@@ -8,8 +8,9 @@ from pathlib import Path
 from ..errors import raise_told
 from ..files.envelope import Ciphertext
 from ..files.keystore import SERVER, keys_set
+from ..network.card import Card
 from ..network.parameters import ParameterSet
-from ..network.weights import Weights, weights_given
+from ..network.weights import Weights, network_given
 from ..progress.display import Progress, Shown, progress_of
 from ..server.request import Evaluation
 from ..server.server import as_files
@@ -23,7 +24,7 @@ class RemoteServer:
     url: its address, such as https://HOST;
     token: what it asks for, or the file of it; None: LOWMEM_RESNET20_TOKEN of the environment;
     folder: keys/expN, of which server/ alone is read, and sent;
-    weights: those that it must have, or the file of them; by default the program's own;
+    weights: those that it must have, or the file of them, or the card of their network; by default the program's own;
     progress: called with stage and name as each step begins, or a display;
     set_: the parameter set that the keys must be of, or its number; None for any.
 
@@ -36,15 +37,15 @@ class RemoteServer:
         url: str,
         token: str | Path | None,
         folder: str | Path,
-        weights: Weights | str | Path | None = None,
+        weights: Weights | Card | str | Path | None = None,
         progress: Shown = None,
         set_: ParameterSet | int | None = None,
     ) -> None:
         self._folder, self._progress = Path(folder), progress_of(progress)
-        weights = weights_given(weights)
-        self.set = keys_set(self._folder / SERVER, set_, weights.architecture)
+        network = network_given(weights)
+        self.set = keys_set(self._folder / SERVER, set_, network.architecture)
         self._access = Access(url, token, _message)
-        check_service(self._access, self.set, weights)
+        check_service(self._access, self.set, network)
 
     def evaluate(self, sent: Ciphertext | Iterable[Ciphertext]) -> list[Ciphertext]:
         """Return the encrypted logits of each encrypted picture, or group of pictures.

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from ..errors import LowmemError
 from ..files.keystore import LONGEST_MANIFEST
+from ..network.cardfile import card_text
 from .body import pieces, whole
 from .clients import FIRST, Client
 from .jobs import CANCELLED, DONE, FAILED, Ticket
@@ -41,6 +42,7 @@ def make_app(service: Service) -> Starlette:
             Route(HEALTH, HealthEndpoint, methods=["GET"]),
             Route("/metrics", FiguresEndpoint, methods=["GET"]),
             Route("/v1/service", DescriptionEndpoint, methods=["GET"]),
+            Route("/v1/card", CardEndpoint, methods=["GET"]),
             Route("/v1/keys/{keys}", KeyFolderEndpoint, methods=["GET", "PUT", "DELETE"]),
             Route("/v1/keys/{keys}/files/{file}", KeyFileEndpoint, methods=["PATCH"]),
             Route("/v1/jobs", JobsEndpoint, methods=["GET", "POST"]),
@@ -86,6 +88,11 @@ class FiguresEndpoint(_Endpoint):
 class DescriptionEndpoint(_Endpoint):
     async def get(self, request: Request) -> Response:
         return JSONResponse(self.service.description())
+
+
+class CardEndpoint(_Endpoint):
+    async def get(self, request: Request) -> Response:
+        return Response(card_text(self.service.settings.weights.card), media_type="application/json")
 
 
 class KeyFolderEndpoint(_Endpoint):

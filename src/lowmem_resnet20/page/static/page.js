@@ -355,13 +355,23 @@ function row(label, decrypted, plain, low, high, first) {
   bars.setAttribute("aria-hidden", "true");
   const zero = element("i", "", "zero");
   zero.style.left = `${(-100 * low) / (high - low)}%`;
-  bars.append(bar(decrypted, low, high, "decrypted"), bar(plain, low, high, "plain"), zero);
+  bars.append(bar(decrypted, low, high, "decrypted"), zero);
   track.append(bars);
-  line.append(name, track, element("td", number(decrypted), "number"), element("td", number(plain), "number"));
+  line.append(name, track, element("td", number(decrypted), "number"));
+  if (plain !== undefined) {
+    zero.before(bar(plain, low, high, "plain"));
+    line.append(element("td", number(plain), "number"));
+  }
   return line;
 }
 
 const number = (value) => value.toFixed(3).replace("-", "−");
+
+function comparison(picture) {
+  if (!picture.plain) return "It is compared with nothing, for the network’s weights are not on this machine.";
+  const same = picture.plain_class === picture.class ? `${picture.class} too` : picture.plain_class;
+  return `In the clear the network says ${same}, by numpy; the two differ by ${picture.difference.toFixed(3)} at most.`;
+}
 
 function showAnswer(picture) {
   const there = picture.state === "done";
@@ -369,15 +379,14 @@ function showAnswer(picture) {
   get("no-answer").hidden = there;
   set("no-answer", ["failed", "stopped"].includes(picture.state) ? "There is no answer." : "No answer yet.");
   if (!there) return;
-  const { logits, plain } = picture;
+  const { logits, plain = [] } = picture; // nothing is known in the clear where the weights are elsewhere
   const low = Math.min(0, ...logits, ...plain);
   const high = Math.max(0, ...logits, ...plain);
   const greatest = logits.indexOf(Math.max(...logits));
   const rows = logits.map((value, i) => row(about.classes[i], value, plain[i], low, high, i === greatest));
   get("logits").replaceChildren(...rows);
-  const same = picture.plain_class === picture.class ? `${picture.class} too` : picture.plain_class;
-  set("compared", `The class is ${picture.class}. In the clear the network says ${same}, by numpy;`
-    + ` the two differ by ${picture.difference.toFixed(3)} at most.`);
+  get("in-the-clear").hidden = !plain.length;
+  set("compared", `The class is ${picture.class}. ${comparison(picture)}`);
 }
 
 // --- what the user does --------------------------------------------------------------------------------------------
