@@ -11,6 +11,7 @@ import pytest
 
 from lowmem_resnet20.errors import ServerError
 from lowmem_resnet20.model.classification import Classification
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.ranges import Foreseen
 from lowmem_resnet20.page import session as sessions
 from lowmem_resnet20.page.session import DONE, FAILED, MOST_WAITING, WAITING, Session, TooMany, name_of
@@ -124,7 +125,10 @@ def test_whoever_listens_is_told_of_every_change_and_sees_it_as_it_is_by_then():
     assert [picture["name"] for picture in session.listen(heard.append)["pictures"]] == ["before.png"]
     run = session.next_run()
     assert heard == [("picture", before), ("run", run.number)]
-    run.pictures[0].answer = Classification.of(np.arange(10.0)[::-1])
+    picture = run.pictures[0]
+    picture.answer, picture.plain = (
+        Classification.of(v, CIFAR10_CLASSES) for v in (np.arange(10.0)[::-1], np.arange(10.0))
+    )
     session.settle(run.pictures[0], DONE)
     kind, fields = session.look(("picture", before))
     assert (kind, fields["class"], fields["plain_class"]) == ("picture", "Airplane", "Truck")
