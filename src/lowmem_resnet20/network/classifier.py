@@ -11,8 +11,9 @@ X = TypeVar("X")
 
 
 def classify(ev: Evaluator[X], x: X, packing: ClassifierPacking) -> X:
-    """Logit k in slot k of each picture's, from the last stage's channels; others hold what is left of partial sums.
-    Where a picture has fewer slots than there are classes, :class:`.ClassifierPacking` says where the others are.
+    """Logit k in slot k of each picture's, from the last stage's channels, and so in every block.
+    Where a picture has fewer slots than there are classes, :class:`.ClassifierPacking` says where the others are, and
+    further blocks hold sums over a part of the channels.
 
     1 level, which is all that is kept of ``x``.  Rotations: powers of two below a picture's slots of a channel, and
     from a block's slots up to half of all; and -1.

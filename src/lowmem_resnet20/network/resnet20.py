@@ -38,7 +38,7 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 X_contra = TypeVar("X_contra", contravariant=True)
 #: Raised whenever layers, packing or an engine come to compute something else of the same choices.
-COMPUTATION_VERSION = 2
+COMPUTATION_VERSION = 3
 
 
 class Observer(Protocol[X_contra]):
