@@ -296,8 +296,8 @@ class ClassifierPacking:
         return result.reshape(-1)
 
     def bias_vector(self) -> np.ndarray:
-        """(slots,) plaintext with the biases where the logits are, and in the other blocks of their part: where there is
-        one part, those hold the same sums, and would show what the biases are."""
+        """(slots,) plaintext with the biases where the logits are, and in the other blocks of their part: where there
+        is one part, those hold the same sums, and would show what the biases are."""
         result = np.zeros((self.parts, self.weight.shape[1] // self.parts, self.pictures, self.picture_slots))
         for part in range(self.parts):
             bias = self.bias[part * self.picture_slots : (part + 1) * self.picture_slots]
