@@ -3,9 +3,9 @@
 
     scripts/ranges.py PICTURES [--count N] [--weights FILE] [--plot FILE.png]
 
-PICTURES as scripts/accuracy.py takes them.  Values are shown as the plain network has them, beside the calibrated bound
-(the largest of all channels), and what part of their channel's range in sets 1 to 4 they reach: above 1 the encrypted
-ReLU is out of its range.
+PICTURES as scripts/accuracy.py takes them, or without their classes.  Values are shown as the plain network has them,
+beside the calibrated bound (the largest of all channels), and what part of their channel's range in sets 1 to 4 they
+reach: above 1 the encrypted ReLU is out of its range.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 
+from lowmem_resnet20.model.labelled import Pictures, read_pictures
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.ranges import ranges
 from lowmem_resnet20.network.weights import Weights, default_weights_path, load_weights
-from pictureset import Pictures, read_pictures
 
 BINS = 101
 BARS = " ▁▂▃▄▅▆▇█"
@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=default_weights_path())
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write histograms as a PNG")
     args = parser.parse_args()
-    weights, pictures = load_weights(args.weights), read_pictures(args.pictures, args.count)
+    weights = load_weights(args.weights)
+    pictures = read_pictures(args.pictures, weights.architecture, weights.classes)
+    pictures = pictures.some(args.count) if args.count else pictures
     measured = measure(weights, pictures)
     Console(width=130).print(table(weights, measured, f"{len(pictures.x)} pictures of {args.pictures}"))
     if args.plot:

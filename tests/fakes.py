@@ -183,6 +183,7 @@ class PlainNetwork:
 
 def import_weights(source: Path, out: Path, pictures: Path, mean=None, std=None, **words) -> SimpleNamespace:
     """Pictures called ``few`` are too few, those called ``labelled`` have classes, and there are no others."""
+    assert words.pop("processes") >= 1
     words.pop("progress")
     calls.append(("import_weights", source, out, pictures, mean, std, words))
     right = {"plain": (1, 20), "set 6": (2, 20)} if pictures.name == "labelled" else {}

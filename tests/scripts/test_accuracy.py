@@ -1,4 +1,4 @@
-"""scripts/accuracy.py on the miniature: what it computes for a set, and what it counts as right."""
+"""scripts/accuracy.py on the miniature: what it prints and writes down."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lowmem_resnet20.errors import PictureError
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.scaling import scale
 from miniature import (
     ARCHITECTURE,
     INSECURE_FUNCTIONAL_SET,
@@ -23,66 +23,19 @@ from miniature import (
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import accuracy
 import measurements
-from pictureset import Pictures
 
 WEIGHTS = random_weights()
-#: Of a group of eight half the places stay empty.
-GROUP = replace(INSECURE_NATIVE_SET, number=7, pictures=8)
-SETS = pytest.mark.parametrize(
-    "set_",
-    [INSECURE_SET, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, GROUP],
-    ids=["Chebyshev", "Fourier", "native", "group"],
-)
 
 
 def pictures(count=4):
+    """uint8"""
     random = np.random.default_rng(8)
-    x = np.stack([random_picture(ARCHITECTURE, random) for _ in range(count)])
-    return Pictures(x, np.arange(count), [f"picture {i}" for i in range(count)])
+    return np.stack([np.round(random_picture(ARCHITECTURE, random) * 255).astype(np.uint8) for _ in range(count)])
 
 
 def narrowed(factor):
     """As if calibrated on pictures whose values are so many times smaller."""
     return replace(WEIGHTS, bounds={name: bound / np.float32(factor) for name, bound in WEIGHTS.bounds.items()})
-
-
-@SETS
-def test_logits_are_those_of_the_set(set_):
-    """By definition, with the set's ReLU; the same again with the same noise, and others without."""
-    found = accuracy.evaluate_all(set_, WEIGHTS, pictures(), 0.0)
-    units = scale(WEIGHTS, set_.refresh).units
-
-    def approximated(name, x):
-        unit = units[name][:, None, None]
-        return set_.refresh.approximated_relu(x / unit) * unit
-
-    expected = np.stack([forward(WEIGHTS, x, approximated)["fc"] for x in pictures().x])
-    assert np.abs(found - expected).max() < 1e-2 * np.abs(expected).max()
-    noisy = [accuracy.evaluate_all(set_, WEIGHTS, pictures(), 1e-4) for _ in range(2)]
-    assert (noisy[0] == noisy[1]).all() and 0 < np.abs(noisy[0] - found).max() < 0.1
-
-
-def test_an_overflow_counts_as_wrong():
-    """Of a Chebyshev series far out of range come numbers without bound, and of those in the end no numbers: none is
-    right."""
-    weights, plain = narrowed(3), np.stack([forward(WEIGHTS, x)["fc"] for x in pictures().x])
-    found = accuracy.evaluate_all(INSECURE_SET, weights, pictures(), 0.0)
-    for labels in (plain.argmax(1), np.nan_to_num(found).argmax(1), found.argmax(1)):
-        score = accuracy.Score.of(weights, found, plain, labels)
-        assert (score.right, score.refused, score.differing) == (0, 4, [0, 1, 2, 3])
-        assert np.isnan([score.worst, score.mean]).all()
-
-
-def test_the_score():
-    weights, plain = replace(WEIGHTS, largest_logit=4.0), np.zeros((5, 10))
-    plain[np.arange(5), np.arange(5)] = 3.0
-    logits = plain.copy()
-    logits[1, 9] = 3.5  # another class
-    logits[2, 2] = 8.1  # the right class, but no logit
-    logits[3, 3] = np.nan
-    logits[4, 4] = 2.5
-    score = accuracy.Score.of(weights, logits, plain, np.array([0, 1, 2, 3, 5]))
-    assert score == accuracy.Score(right=1, refused=2, worst=3.5, mean=(0 + 3.5 + 0.5) / 3, differing=[1, 2, 3])
 
 
 @pytest.fixture
@@ -103,7 +56,7 @@ def rows(text):
 
 def test_the_deviation_is_the_engines(miniature, monkeypatch, capsys, tmp_path):
     """With noise as measured of the set that is evaluated; none where none was measured."""
-    np.savez(tmp_path / "p.npz", x=np.round(pictures(2).x * 255).astype(np.uint8), y=np.arange(2))
+    np.savez(tmp_path / "p.npz", x=pictures(2), y=np.arange(2))
     evaluate_all, noises = accuracy.evaluate_all, []
 
     def evaluate(set_, weights, pictures, noise):
@@ -128,7 +81,7 @@ def test_the_deviation_is_the_engines(miniature, monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("weights, refused", [("wide", 0), ("narrow", 4)])
 def test_what_is_printed(miniature, capsys, tmp_path, weights, refused):
-    x = np.round(pictures().x * 255).astype(np.uint8)
+    x = pictures()
     plain = np.stack([forward(WEIGHTS, picture / 255)["fc"] for picture in x])
     labels = plain.argmax(1)
     labels[0] = (labels[0] + 1) % 10
@@ -152,7 +105,7 @@ def test_scores_are_written_down(miniature, monkeypatch, tmp_path):
     (tmp_path / "README.md").write_text("<!-- measured: accuracy -->\n<!-- /measured -->\n")
     monkeypatch.setattr(measurements, "FILE", tmp_path / "measurements.json")
     monkeypatch.setattr(measurements, "ROOT", tmp_path)
-    x = np.round(pictures().x * 255).astype(np.uint8)
+    x = pictures()
     labels = np.stack([forward(WEIGHTS, picture / 255)["fc"] for picture in x]).argmax(1)
     for name, count in (("p.npz", 4), ("q.npz", 2)):
         np.savez(tmp_path / name, x=x[:count], y=labels[:count])
@@ -177,13 +130,24 @@ def test_pictures_are_encrypted_by_the_command_line(monkeypatch, tmp_path):
     def answers(script):
         stub.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/words; {script}\n')
         stub.chmod(0o700)
-        return accuracy.evaluate_encrypted(INSECURE_SET, Path("w"), pictures().x[0])
+        return accuracy.evaluate_encrypted(INSECURE_SET, Path("w"), pictures()[0] / 255)
 
     logits = answers(f"cp $6 {tmp_path}/sent.png; echo '{{\"logits\": {list(range(10))}}}'")
-    assert logits.tolist() == list(range(10))
+    assert logits == list(range(10))
     given = (tmp_path / "words").read_text().split()
     assert given[:4] == ["-m", "lowmem_resnet20", "load_keys", "1"] and given[6:] == ["weights", "w", "json"]
-    assert np.abs(read_picture(tmp_path / "sent.png", 16) - pictures().x[0]).max() <= 0.5 / 255 + 1e-9
-    assert np.isnan(answers("exit 6")).all()
+    assert np.abs(read_picture(tmp_path / "sent.png", 16) - pictures()[0] / 255).max() <= 0.5 / 255 + 1e-9
+    assert answers("exit 6") is None
     with pytest.raises(subprocess.CalledProcessError):
         answers("exit 4")
+
+
+def test_pictures_need_classes_of_the_network(miniature, tmp_path):
+    np.savez(tmp_path / "p.npz", x=pictures())
+    miniature(tmp_path / "p.npz")
+    with pytest.raises(SystemExit, match="says of no picture"):
+        accuracy.main()
+    (tmp_path / "folder" / "stop").mkdir(parents=True)
+    miniature(tmp_path / "folder")
+    with pytest.raises(PictureError, match="stop is named by no class of the network"):
+        accuracy.main()

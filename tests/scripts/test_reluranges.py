@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lowmem_resnet20.model.labelled import Pictures
 from lowmem_resnet20.model.plain import PlainNetwork
 from lowmem_resnet20.network.parameters import parameter_set
 from lowmem_resnet20.network.scaling import scale
@@ -15,13 +16,12 @@ pytest.importorskip("matplotlib")
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import ranges
-from pictureset import Pictures
 
 
 def test_ranges(tmp_path):
     weights, random = random_weights(ARCHITECTURE), np.random.default_rng(3)
-    x = np.stack([random_picture(ARCHITECTURE, random) for _ in range(3)])
-    found = ranges.measure(weights, Pictures(x, np.zeros(3, int), ["a", "b", "c"]))
+    x = np.stack([np.round(random_picture(ARCHITECTURE, random) * 255) for _ in range(3)]) / 255
+    found = ranges.measure(weights, Pictures(np.round(x * 255).astype(np.uint8), None, ("a", "b", "c")))
     expected = PlainNetwork(weights).layers(x)["conv1"]
     conv1 = found["conv1"]
     assert (conv1.least, conv1.largest) == (expected.min(), expected.max())

@@ -25,6 +25,7 @@ from .fetch import cancel, fetch, forget_keys
 from .named import key_folder
 from .output import Printer
 from .prepare import export_card, generate_keys, import_weights, make_keys, test
+from .simulate import simulate
 from .token import add_token, list_tokens, remove_token
 from .wait import page, serve
 from .words import DEFAULT_PICTURE, Request
@@ -122,5 +123,6 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "page": page,
     "import_weights": import_weights,
     "export_card": export_card,
+    "simulate": simulate,
     "test": test,
 }

@@ -55,6 +55,7 @@ def import_weights(request: Request, printer: Printer) -> None:
     """Make a file of weights, and say what was read and what it was compared with."""
     from ..model.importing import import_weights
     from ..model.labelled import picture_files
+    from ..native.kernels.threads import available_processors
 
     read = [request.source, *picture_files(request.pictures), *filter(None, (request.classes, request.logits))]
     check_request_outputs(request, [request.destination], read)
@@ -72,6 +73,7 @@ def import_weights(request: Request, printer: Printer) -> None:
             name=request.name,
             side=request.side,
             progress=progress,
+            processes=available_processors(),
         )
     facts = {
         "network": str(report.architecture),

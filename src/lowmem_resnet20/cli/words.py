@@ -260,7 +260,11 @@ OPTIONS = {
             "a_day", "pictures that the client may send a day (default: any number)", Value("N", "a_day", _pictures)
         ),
         Option("anyway", "evaluate though there seems to be too little memory"),
-        Option("pictures", "pictures to calibrate the ranges of the ReLUs on", Value("PATH", "pictures", _path)),
+        Option(
+            "pictures",
+            "pictures, or folders of them by class, to calibrate on or to simulate",
+            Value("PATH", "pictures", _path),
+        ),
         Option("mean", "taken from the pixels: red,green,blue, or one number", Value("R,G,B", "mean", _colours)),
         Option("std", "the pixels are divided by: so too", Value("R,G,B", "std", _positive_colours)),
         Option(
@@ -374,6 +378,13 @@ COMMANDS = {
             "make a card of a weight file: what clients need of the network, and no weight",
             (Value("FILE", "source", _path), Value("CARD", "destination", _path)),
             ("verbose", "json"),
+        ),
+        Command(
+            "simulate",
+            "compute in the clear what set N makes of pictures: accuracy, and the classes that change",
+            (_N,),
+            ("pictures", "engine", "weights", "verbose", "json"),
+            ("pictures",),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
         Command("help", "print this"),

@@ -12,7 +12,6 @@ from ..errors import PlanError, UsageError, WeightsError
 from ..network.architecture import Architecture
 from ..network.card import check_names
 from ..network.parameters import parameter_set
-from ..network.ranges import are_logits
 from ..network.weights import Weights, save_weights
 from ..progress.display import Progress, SilentProgress
 from .answers import agree, difference, read_logits
@@ -21,7 +20,8 @@ from .disagreement import disagreement
 from .folding import EPSILON
 from .labelled import Pictures, read_pictures
 from .plain import PlainNetwork, calibrate
-from .simulation import simulate
+from .simulation import Score
+from .simulators import simulate
 from .sources import open_source
 
 #: Fewer pictures than this to calibrate on are warned of.
@@ -92,6 +92,7 @@ def import_weights(
     name: str = "",
     side: int = 0,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> ImportReport:
     """Read ``source`` (see :func:`.sources.open_source`), calibrate on ``pictures`` (see
     :func:`.labelled.read_pictures`) and write ``out``.
@@ -104,6 +105,7 @@ def import_weights(
     classes and three colours, else numbers.
     logits: the source's own answers on the pictures, in their order (see :func:`.answers.read_logits`).
     name: of the network.  side: of its pictures; else the source's, that of an npz's pictures, or 32.
+    processes: that simulate what each set would compute, see :func:`.simulators.simulate`.
 
     Errors: WeightsError naming what was found and what fits, also for other logits than the source's; UsageError for
     another normalisation, and for an epsilon of what is folded already; PictureError; EnvironmentFault.
@@ -156,7 +158,7 @@ def import_weights(
             f"{source}: {found.arrangement.doubt}, and {right} of {of} pictures are right", _COMPARE_HINT
         )
     save_weights(Path(out), weights)
-    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, plain, progress))})
+    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, plain, progress, processes))})
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
@@ -172,26 +174,21 @@ def _useful(pixels: Iterable[np.ndarray]) -> int:
 
 
 def _as_sets(
-    weights: Weights, pictures: Pictures, plain: np.ndarray, progress: Progress
+    weights: Weights, pictures: Pictures, plain: np.ndarray, progress: Progress, processes: int
 ) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield on how many labelled pictures each set would be right; numbers that a client refuses never are."""
     if pictures.y is None:
         return
     most = max(MOST_SIMULATED * _USUAL_BLOCKS // max(_USUAL_BLOCKS, weights.architecture.blocks_per_stage), _AT_A_TIME)
     chosen = np.unique(np.linspace(0, len(pictures.x) - 1, most).astype(int))  # evenly, for they may be sorted by class
-    parts = [chosen[start : start + _AT_A_TIME] for start in range(0, len(chosen), _AT_A_TIME)]
     if len(chosen) < len(pictures.x):
         yield "plain, same pictures", (int((plain.argmax(1) == pictures.y)[chosen].sum()), len(chosen))
-    progress.start("as each set would compute it")
     for number in SIMULATED_SETS:
         try:
             set_ = parameter_set(number, architecture=weights.architecture)
         except PlanError:
             continue  # no ring of that set holds it
-        right = 0
-        for count, part in enumerate(parts):
-            progress.step(f"set {number}", f"{count * _AT_A_TIME + 1} to {count * _AT_A_TIME + len(part)}")
-            noise = set_.refresh_deviation
-            logits = np.concatenate(list(simulate(set_, weights, pictures.x[part], noise, count * _AT_A_TIME)))
-            right += int(((logits.argmax(1) == pictures.y[part]) & are_logits(weights, logits)).sum())
+        logits = simulate(set_, weights, pictures.x[chosen], set_.refresh_deviation, processes, progress)
+        right = Score.of(weights, logits, plain[chosen], pictures.y[chosen]).right
+        assert right is not None
         yield f"set {number}", (right, len(chosen))

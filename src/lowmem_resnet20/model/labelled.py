@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 from ..errors import PictureError, on_one_line
 from ..machine.files import os_fault
 from ..network.architecture import Architecture
-from .picture import SUFFIXES, pictures_in, read_picture
+from .picture import is_named_as_picture, pictures_in, read_picture
 from .sourcefile import ZIP_MAGIC
 
 #: Names of classes that a hint lists.
@@ -26,16 +28,28 @@ _SHOWN = 12
 class Pictures:
     """Pictures as a network takes them.
 
-    x: (n, colours, width, width), in [0, 1];
+    pixels: (n, colours, width, width), uint8;
     y: (n,) the class of each, as an index; None where nothing tells;
     names: of each, for the reader;
     classes: what the folders are called, in the order of their names; empty where they are not folders of classes.
     """
 
-    x: np.ndarray
+    pixels: np.ndarray
     y: np.ndarray | None
     names: tuple[str, ...]
     classes: tuple[str, ...] = ()
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The pixels in [0, 1], float64."""
+        return self.pixels / 255.0
+
+    def some(self, count: int) -> Pictures:
+        """Return ``count`` of them, or all where there are no more, evenly spaced, for they may be sorted by class."""
+        count = min(count, len(self.pixels))
+        chosen = np.arange(count) * len(self.pixels) // count
+        labels = None if self.y is None else self.y[chosen]
+        return replace(self, pixels=self.pixels[chosen], y=labels, names=tuple(self.names[i] for i in chosen))
 
 
 def read_pictures(path: Path, architecture: Architecture, classes: Sequence[str] = ()) -> Pictures:
@@ -47,7 +61,8 @@ def read_pictures(path: Path, architecture: Architecture, classes: Sequence[str]
 
     classes: names by index; without, class folders are numbered in the order of their names.
 
-    Errors: PictureError, also for a folder or label that is none of the classes; EnvironmentFault.
+    Errors: PictureError, also for a folder or label that is none of the classes, and for what class folders would
+    leave out: pictures beside them, folders in them; EnvironmentFault.
     """
     path = Path(path)
     if not os.path.exists(path):
@@ -79,7 +94,7 @@ def picture_files(path: Path) -> list[Path]:
 
 def label_of(name: str, classes: Sequence[str], path: Path) -> int:
     """Return the index of a folder's class.  Errors: PictureError."""
-    for said in (str, str.casefold):
+    for said in (_composed, lambda text: _composed(text).casefold()):
         found = [index for index, known in enumerate(classes) if said(known) == said(name)]
         if len(found) == 1:
             return found[0]
@@ -89,13 +104,21 @@ def label_of(name: str, classes: Sequence[str], path: Path) -> int:
     )
 
 
+def _composed(name: str) -> str:
+    """Return a name with each accent in its letter: some systems keep those of files apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _of_classes(path: Path, folders: list[Path], architecture: Architecture, classes: Sequence[str]) -> Pictures:
-    if any(file.suffix.lower() in SUFFIXES for file in path.iterdir() if file.name[0] != "." and file.is_file()):
-        raise PictureError(f"{path} has pictures beside folders of classes", "put each into the folder of its class")
-    names = tuple(folder.name for folder in folders)
+    names = tuple(_composed(folder.name) for folder in folders)
+    beside = [file for file in path.iterdir() if is_named_as_picture(file)]
+    if beside:
+        raise PictureError(f"{min(beside)} is in none of the class folders of {path}", "move it into that of its class")
     files, labels = [], []
     for folder in folders:
         label = label_of(folder.name, classes or names, folder)
+        if inside := class_folders(folder):
+            raise PictureError(f"{inside[0]} is a folder in a class folder", "only NAME/PICTURE is read: move it")
         found = pictures_in(folder)
         files += found
         labels += [label] * len(found)
@@ -104,7 +127,10 @@ def _of_classes(path: Path, folders: list[Path], architecture: Architecture, cla
 
 def _read(files: list[Path], architecture: Architecture) -> np.ndarray:
     width, colours = architecture.width, architecture.input_channels
-    return np.stack([read_picture(file, width, resize=True, colours=colours) for file in files])
+    pixels = np.empty((len(files), colours, width, width), np.uint8)
+    for number, file in enumerate(files):
+        pixels[number] = np.rint(read_picture(file, width, resize=True, colours=colours) * 255)
+    return pixels
 
 
 def _is_zip(path: Path) -> bool:
@@ -133,7 +159,7 @@ def _of_npz(path: Path, architecture: Architecture, classes: Sequence[str]) -> P
         raise PictureError(f"{path}: x is {x.dtype} {x.shape} instead of uint8 (n, {colours}, {width}, {width})")
     if y is not None and (y.shape != x.shape[:1] or y.min() < 0 or y.max() >= (len(classes) or architecture.classes)):
         raise PictureError(f"{path}: y is not a class of the {len(classes) or architecture.classes} for each picture")
-    return Pictures(x / 255.0, y, tuple(f"{path.name}[{i}]" for i in range(len(x))))
+    return Pictures(x, y, tuple(f"{path.name}[{i}]" for i in range(len(x))))
 
 
 def _decoded(stream: bytes, offsets: np.ndarray) -> np.ndarray:

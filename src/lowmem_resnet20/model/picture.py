@@ -102,7 +102,7 @@ def pictures_in(path: Path) -> list[Path]:
     if not os.path.isdir(path):
         return [path]
     try:
-        found = sorted(file for file in path.iterdir() if _is_named_as_picture(file))
+        found = sorted(file for file in path.iterdir() if is_named_as_picture(file))
     except OSError as error:
         raise PictureError(f"cannot read {path}: {error.strerror}") from error
     if not found:
@@ -110,8 +110,9 @@ def pictures_in(path: Path) -> list[Path]:
     return found
 
 
-def _is_named_as_picture(file: Path) -> bool:
-    """Hidden files are none: macOS leaves a ``._a.png`` beside ``a.png`` on other systems' disks."""
+def is_named_as_picture(file: Path) -> bool:
+    """Tell whether a file is a picture, by its name.  Hidden files are none: macOS leaves a ``._a.png`` beside
+    ``a.png`` on other systems' disks."""
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 

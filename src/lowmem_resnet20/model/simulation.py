@@ -1,31 +1,63 @@
-"""What a parameter set would compute, in numpy: its approximated ReLU, and noise of the size of its refreshes'."""
+"""What a parameter set makes of many pictures: their classes beside those of the plain network, as it is simulated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..network.clear import Clear, ClearEvaluator
-from ..network.parameters import PICTURE_LEVELS, ParameterSet
-from ..network.resnet20 import Network, NoObserver, group_logits, pack_group
-from ..network.scaling import scale
+from ..network.parameters import ParameterSet
+from ..network.ranges import are_logits, reach
 from ..network.weights import Weights
+from .plain import PlainNetwork
+
+#: Pictures that the plain network takes at once.
+_BATCH = 50
 
 
-def simulate(
-    set_: ParameterSet, weights: Weights, pixels: np.ndarray, noise: float, seed: int = 0
-) -> Iterator[np.ndarray]:
-    """Yield (.., classes) logits, of as many pictures as the set evaluates together at a time.
+@dataclass(frozen=True)
+class Score:
+    """Pictures' logits beside plain's.
 
-    pixels: (n, colours, width, width) in [0, 1]; noise: standard deviation at each refresh, in the unit of the scaled
-    values; seed: of the noise of the first pictures, counted on by picture.  Values out of range give numbers without
-    bound, see :func:`..network.ranges.are_logits`.
+    right: how many classes are; None where the pictures' own are not known;
+    refused: how many are no logits (a value left its range), which are never right;
+    worst, mean: largest difference of a picture's logit, over the others; NaN where there are none;
+    differing: indices of other classes than plain's and of the refused;
+    changes: by plain's class and the one in its place (None: refused) how many those are, the most first.
     """
-    scaled = scale(weights, set_.refresh)
-    for start in range(0, len(pixels), set_.pictures):
-        group = pixels[start : start + set_.pictures]
-        packed = [Clear(slots, PICTURE_LEVELS) for slots in pack_group(set_, list(map(weights.normalise, group)))]
-        network = Network(set_, scaled, ClearEvaluator(set_, noise, seed + start), NoObserver())
-        with np.errstate(all="ignore"):  # a value out of range grows without bound
-            yield group_logits(set_, network.run(*packed).values)[: len(group)]
+
+    right: int | None
+    refused: int
+    worst: float
+    mean: float
+    differing: list[int]
+    changes: dict[tuple[int, int | None], int]
+
+    @classmethod
+    def of(cls, weights: Weights, logits: np.ndarray, plain: np.ndarray, labels: np.ndarray | None) -> Score:
+        """Compare.  logits, plain: (n, classes); labels: (n,)."""
+        taken = are_logits(weights, logits)
+        differences = np.abs(logits[taken] - plain[taken]).max(1)
+        worst, mean = (differences.max(), differences.mean()) if taken.any() else (np.nan, np.nan)
+        found, expected = logits.argmax(1), plain.argmax(1)
+        differing = np.flatnonzero((found != expected) | ~taken).tolist()
+        right = None if labels is None else int(((found == labels) & taken).sum())
+        changes = Counter((int(expected[i]), int(found[i]) if taken[i] else None) for i in differing)
+        return cls(right, int((~taken).sum()), float(worst), float(mean), differing, dict(changes.most_common()))
+
+
+def plain_logits(weights: Weights, pixels: np.ndarray) -> np.ndarray:
+    """Compute (n, classes) of pictures (n, colours, width, width) in [0, 1]."""
+    network = PlainNetwork(weights)
+    return np.concatenate([network.logits(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
+
+
+def out_of_range(weights: Weights, set_: ParameterSet, pixels: np.ndarray) -> np.ndarray:
+    """(n,) tell of which pictures (n, colours, width, width) a value leaves the range that the set can take: those that
+    a client warns of."""
+    network, found = PlainNetwork(weights), []
+    for i in range(0, len(pixels), _BATCH):
+        reached = reach(weights, set_.refresh, network.layers(pixels[i : i + _BATCH]))
+        found.append(np.max(list(reached.values()), axis=0) > 1)
+    return np.concatenate(found)

@@ -53,12 +53,20 @@ def foresee(weights: Weights, refresh: Refresh, pixels: np.ndarray) -> Foreseen:
     Errors: WeightsError where the weights give numbers that are not finite.
     """
     values = forward(weights, pixels)
-    largest = {name: np.abs(values[name]).max((1, 2)) / end for name, end in ranges(weights, refresh).items()}
-    reached = {name: float(parts.max()) for name, parts in largest.items()}
+    reached = {name: float(part) for name, part in reach(weights, refresh, values).items()}
     if not np.isfinite([*reached.values(), *values["fc"]]).all():
         raise WeightsError("the weights give numbers that are not finite")
     layer = max(reached, key=reached.__getitem__)
     return Foreseen(values["fc"], layer, reached[layer])
+
+
+def reach(weights: Weights, refresh: Refresh, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return how far into its range each refreshed value comes, 1 at the end, by layer: () or, of many pictures, (n,).
+
+    values: those of the plain network on the way, (.., channels, width, width) each.
+    """
+    largest = {name: np.abs(values[name]).max((-2, -1)) / end for name, end in ranges(weights, refresh).items()}
+    return {name: parts.max(-1) for name, parts in largest.items()}
 
 
 def are_logits(network: Described, numbers: np.ndarray) -> np.ndarray:
