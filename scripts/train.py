@@ -1,12 +1,15 @@
 #!/usr/bin/env python
-"""Train the ResNet20 of lowmem-resnet20 on CIFAR-10, for use under encryption.
+"""Train a residual network of lowmem-resnet20, for use under encryption: by default ResNet20 on CIFAR-10.
 
     scripts/train.py --data DIR --run NAME            trains, or goes on where the run was interrupted
     scripts/train.py --data DIR --run NAME --export FILE     folds, calibrates and writes a weight file
+    scripts/train.py --data DIR --classes auto --depth 8 --export FILE   a ResNet-8 on pictures of your own
     scripts/train.py --data DIR --soup NAME NAME .. --export FILE   the mean of several runs' networks
     scripts/train.py --data DIR --evaluate FILE       accuracy of a weight file on the test pictures
 
-DIR is a folder of pictures as scripts/trainingset.py describes.  Test pictures are read by --evaluate alone.
+DIR holds pictures as scripts/trainingset.py describes: class folders (DIR/cat/*.png), an npz file, or CIFAR-10 or
+CIFAR-100 as torchvision has it.  With --classes auto the classes are those of the data, and pixels are normalised by
+its mean and deviation; else they are CIFAR-10's.  Test pictures are read by --evaluate alone.
 
 Where a training picture is there both exact and as JPEG, the pairs also train a small restoration network that
 cleans the others (--restore), and lend them detail (--transplant).  Large inputs of the ReLUs are discouraged
@@ -25,7 +28,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +36,28 @@ import torch
 import torch.nn.functional as F
 from rich.progress import track
 
+from lowmem_resnet20.errors import LowmemError
+from lowmem_resnet20.model.folding import EPSILON
 from lowmem_resnet20.model.plain import PlainNetwork, calibrate
 from lowmem_resnet20.model.trained import Activation, ResNet, fold, relu
-from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, RESNET20
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, Architecture
+from lowmem_resnet20.network.card import check_names
 from lowmem_resnet20.network.parameters import ParameterSet, parameter_set
 from lowmem_resnet20.network.scaling import fold_units, scale, trunks
 from lowmem_resnet20.network.weights import Weights, load_weights, save_weights
-from trainingset import MEAN, STD, TrainingSet, augment, normalise, test_pictures, training_set
+from trainingset import TrainingSet, augment, classes_of, normalise, test_pictures, training_set
 
 FOLDER = Path(__file__).resolve().parents[1] / "training"
+#: Classes as the data has them.
+AUTO = "auto"
+#: Blocks of a stage that networks are known by.
+BLOCKS = (1, 2, 3, 5, 7, 9, 18)
+#: Channels of the three stages that there are plans for.
+CHANNELS = ("8/16/32", "16/32/64", "32/64/128")
+#: Steps that the schedule of the rate needs.
+SHORTEST = 6
+#: Of small sets a batch is so many-th a part, and the average of the weights is over such a part of the steps.
+BATCHES, AVERAGED = 20, 5
 #: Steps from one on which large ReLU inputs are penalised, so many times as hard, to the next.
 PENALTY_EVERY = 4
 
@@ -95,31 +111,41 @@ def approximations(weights: Weights, numbers: list[int]) -> list[Activation]:
     return [*(ApproximatedReLU(parameter_set(number), weights) for number in numbers), relu]
 
 
-def network(wide: int) -> ResNet:
-    """ResNet20, or one with so many times its channels."""
-    return ResNet(replace(RESNET20, channels=tuple(wide * c for c in RESNET20.channels)))
+def architecture(args: argparse.Namespace, classes: int) -> Architecture:
+    """The network that is asked for; ``--wide`` gives it so many times the channels."""
+    return Architecture(
+        width=args.side,
+        channels=tuple(args.wide * int(c) for c in args.channels.split("/")),
+        blocks_per_stage=(args.depth - 2) // 6,
+        input_channels=args.colours,
+        classes=classes,
+    )
 
 
-def averaged(folder: Path, device: torch.device) -> ResNet:
-    """The averaged network of another run."""
+def averaged(folder: Path, device: torch.device) -> tuple[ResNet, Architecture]:
+    """The averaged network of another run, and its shape."""
     parts = torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
-    model = network(parts["wide"]).to(device, memory_format=torch.channels_last)
+    shape = Architecture(**parts["network"])
+    model = ResNet(shape).to(device, memory_format=torch.channels_last)
     model.load_state_dict(parts["average"])
-    return model.eval()
+    return model.eval(), shape
 
 
 class Run:
     """Model, averaged model and optimizer of one training run, with its checkpoint file."""
 
-    def __init__(self, args: argparse.Namespace, steps_an_epoch: int) -> None:
+    def __init__(self, args: argparse.Namespace, pictures: TrainingSet, steps_an_epoch: int) -> None:
         torch.manual_seed(args.seed)
         self.args, self.epoch = args, 0
         self.device = torch.device(args.device)
-        self.model = network(args.wide).to(self.device, memory_format=torch.channels_last)
+        self.architecture = architecture(args, len(pictures.classes))
+        #: What the averaged network means, for its checkpoint.
+        self.data = {"classes": pictures.classes, "mean": pictures.mean, "std": pictures.std}
+        self.model = ResNet(self.architecture).to(self.device, memory_format=torch.channels_last)
         self.activations: list[Activation] = [relu]
-        self.teacher = averaged(FOLDER / args.teacher, self.device) if args.teacher else None
+        self.teacher = self._another(args.teacher, ("width", "input_channels", "classes")) if args.teacher else None
         if args.start:
-            self.model.load_state_dict(averaged(FOLDER / args.start, self.device).state_dict())
+            self.model.load_state_dict(self._another(args.start, tuple(asdict(self.architecture))).state_dict())
         if args.compile:
             self.model.compile()
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -128,9 +154,17 @@ class Run:
         groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, args.rate, momentum=0.9, nesterov=True)
         total = args.epochs * steps_an_epoch
+        self.averaging = max(0.0, min(args.averaging, 1 - AVERAGED / total))
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, args.rate, total_steps=total, pct_start=0.2, cycle_momentum=False
+            self.optimizer, args.rate, total_steps=max(total, SHORTEST), pct_start=0.2, cycle_momentum=False
         )
+
+    def _another(self, name: str, alike: tuple[str, ...]) -> ResNet:
+        """The averaged network of another run, which must be as this one in these sizes."""
+        model, shape = averaged(FOLDER / name, self.device)
+        if any(getattr(shape, size) != getattr(self.architecture, size) for size in alike):
+            raise SystemExit(f"run {name} is of a {shape}, and this one is of a {self.architecture}")
+        return model
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[float, int]:
         """One optimizer step; returns the loss and the number of right answers."""
@@ -162,15 +196,15 @@ class Run:
     def _update_average(self) -> None:
         state = self.model.state_dict()
         floats = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in floats], [state[n] for n in floats], 1 - self.args.averaging)
+        torch._foreach_lerp_([self.average[n] for n in floats], [state[n] for n in floats], 1 - self.averaging)
 
     def averaged_model(self) -> ResNet:
-        model = network(self.args.wide).to(self.device, memory_format=torch.channels_last)
+        model = ResNet(self.architecture).to(self.device, memory_format=torch.channels_last)
         model.load_state_dict(self.average)
         return model.eval()
 
     def save(self, path: Path) -> None:
-        parts = {"epoch": self.epoch, "average": self.average, "wide": self.args.wide}
+        parts = {"epoch": self.epoch, "average": self.average, "network": asdict(self.architecture), "data": self.data}
         for part in ("model", "optimizer", "schedule"):
             parts[part] = getattr(self, part).state_dict()
         temporary = path.with_suffix(".partial")
@@ -179,6 +213,8 @@ class Run:
 
     def load(self, path: Path) -> None:
         parts = torch.load(path, map_location=self.device, weights_only=True)
+        if (parts["network"], parts["data"]) != (asdict(self.architecture), self.data):
+            raise SystemExit(f"{path} is of other pictures or another network: give this run a name with --run")
         for part in ("model", "optimizer", "schedule"):
             getattr(self, part).load_state_dict(parts[part])
         self.average, self.epoch = parts["average"], parts["epoch"]
@@ -202,9 +238,10 @@ def train(args: argparse.Namespace, pictures: TrainingSet) -> Run:
     held_out, kept = divided(args, pictures)
     again = pictures.exact[torch.isin(pictures.exact, kept)].repeat(args.exact_repeats - 1)
     epoch = torch.cat([kept, again])
-    run = Run(args, steps_an_epoch=len(epoch) // args.batch)
+    run = Run(args, pictures, steps_an_epoch=len(epoch) // args.batch)
     if args.approximate:
-        run.activations = approximations(calibrated(run.average, pictures), args.approximate)
+        weights = calibrated(run.architecture, run.average, pictures)
+        run.activations = approximations(weights, args.approximate)
     if checkpoint.exists():
         run.load(checkpoint)
     while run.epoch < args.epochs:
@@ -216,7 +253,8 @@ def train(args: argparse.Namespace, pictures: TrainingSet) -> Run:
         batches = order[: len(order) // args.batch * args.batch].split(args.batch)
         for batch in track(batches, f"epoch {run.epoch + 1}", disable=not sys.stderr.isatty()):
             shown = pictures.shown(batch, args.jpeg, args.transplant, generator)
-            loss, correct = run.step(augment(shown, generator, args.cutout), labels[batch])
+            x = augment(shown, generator, args.cutout, args.flip, pictures.mean, pictures.std)
+            loss, correct = run.step(x, labels[batch])
             losses.append(loss)
             right, seen = right + correct, seen + len(batch)
         run.epoch += 1
@@ -233,25 +271,28 @@ def train(args: argparse.Namespace, pictures: TrainingSet) -> Run:
 
 
 def held_out_accuracies(run: Run, pictures: TrainingSet, held_out: torch.Tensor) -> dict[str, float]:
-    """Accuracy of the averaged network on training pictures it does not see: clean, exact among them, JPEG."""
+    """Accuracy of the averaged network on training pictures it does not see; where there are JPEG copies: clean, exact
+    among them, JPEG."""
     model, result = run.averaged_model(), {}
-    exact = held_out[torch.isin(held_out, pictures.exact)]
-    for name, source, chosen in (
-        ("clean", pictures.clean, held_out),
-        ("exact", pictures.clean, exact),
-        ("jpeg", pictures.jpeg, held_out),
-    ):
+    sources = {"held_out": (pictures.clean, held_out)}
+    if pictures.has_jpeg:
+        exact = held_out[torch.isin(held_out, pictures.exact)]
+        sources = {"held_out_clean": (pictures.clean, held_out), "held_out_exact": (pictures.clean, exact)}
+        sources |= {"held_out_jpeg": (pictures.jpeg, held_out)}
+    for name, (source, chosen) in sources.items():
         if len(chosen):
-            result[f"held_out_{name}"] = accuracy(model, source[chosen], pictures.labels[chosen])
+            x = normalise(source[chosen], pictures.mean, pictures.std)
+            result[name] = accuracy(model, x, pictures.labels[chosen])
     return result
 
 
 @torch.no_grad()
 def accuracy(model: ResNet, pictures: torch.Tensor, labels: torch.Tensor) -> float:
+    """pictures: normalised."""
     device = next(model.parameters()).device
     right = 0
     for x, y in zip(pictures.split(500), labels.split(500), strict=True):
-        x = normalise(x.to(device)).contiguous(memory_format=torch.channels_last)
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
         right += int((model(x).argmax(1).cpu() == y).sum())
     return right / len(labels)
 
@@ -264,8 +305,8 @@ def soup(args: argparse.Namespace, pictures: TrainingSet, batches: int = 40) -> 
     (Wortsman et al., "Model soups", 2022).
     """
     device = torch.device(args.device)
-    states = [averaged(FOLDER / name, device).state_dict() for name in args.soup]
-    model = network(1).to(device, memory_format=torch.channels_last)
+    states = [averaged(FOLDER / name, device)[0].state_dict() for name in args.soup]
+    model = ResNet(architecture(args, len(pictures.classes))).to(device, memory_format=torch.channels_last)
     counts = {name: value for name, value in states[0].items() if not value.is_floating_point()}
     model.load_state_dict({n: sum(s[n] for s in states) / len(states) for n in states[0] if n not in counts} | counts)
     for module in model.modules():
@@ -276,7 +317,8 @@ def soup(args: argparse.Namespace, pictures: TrainingSet, batches: int = 40) -> 
     order = kept[torch.randperm(len(kept), generator=generator)]
     for batch in order.split(args.batch)[:batches]:
         shown = pictures.shown(batch, args.jpeg, args.transplant, generator)
-        model.train()(augment(shown, generator, args.cutout).to(device))
+        x = augment(shown, generator, args.cutout, args.flip, pictures.mean, pictures.std)
+        model.train()(x.to(device))
     return model.state_dict()
 
 
@@ -285,18 +327,23 @@ def soup(args: argparse.Namespace, pictures: TrainingSet, batches: int = 40) -> 
 
 def export(run: Run, path: Path, pictures: TrainingSet, count: int = 20_000) -> None:
     """Write the averaged model, folded and calibrated."""
-    save_weights(path, unit_bounds(calibrated(run.average, pictures, count)))
+    name = "" if pictures.classes == CIFAR10_CLASSES else run.args.run
+    weights = replace(calibrated(run.architecture, run.average, pictures, count), name=name)
+    save_weights(path, unit_bounds(weights))
 
 
-def calibrated(state: Mapping[str, torch.Tensor], pictures: TrainingSet, count: int = 2_000) -> Weights:
-    """The folded network of a state dict, its bounds calibrated on ``count`` training pictures, clean and JPEG.
+def calibrated(
+    shape: Architecture, state: Mapping[str, torch.Tensor], pictures: TrainingSet, count: int = 2_000
+) -> Weights:
+    """The folded network of a state dict, its bounds calibrated on ``count`` training pictures, clean and JPEG if any.
 
     They are drawn from all over the set, for files of pictures may be sorted by class.
     """
     chosen = torch.randperm(len(pictures.labels), generator=torch.Generator().manual_seed(2))[:count]
-    sources = pictures.clean, pictures.jpeg
+    sources = (pictures.clean, pictures.jpeg) if pictures.has_jpeg else (pictures.clean,)
     batches = (source[batch].numpy() / 255 for source in sources for batch in chosen.split(250))
-    return calibrate(Weights(RESNET20, CIFAR10_CLASSES, MEAN, STD, 0.0, "", fold(state), {}), batches)
+    means = pictures.classes, pictures.mean, pictures.std
+    return calibrate(Weights(shape, *means, 0.0, "", fold(state, shape), {}, EPSILON), batches)
 
 
 def unit_bounds(weights: Weights) -> Weights:
@@ -316,10 +363,18 @@ def unit_bounds(weights: Weights) -> Weights:
     return replace(weights, parameters=parameters, bounds=bounds)
 
 
+def export_state(run: Run, path: Path, pictures: TrainingSet) -> None:
+    """Write the averaged model with its batch norms, for whatever reads a state dict, and say how to import it."""
+    torch.save({name: value.cpu() for name, value in run.average.items()}, path)
+    mean, std = (",".join(map(str, values)) for values in (pictures.mean, pictures.std))
+    words = f"import_weights {path} OUT pictures {run.args.data} mean {mean} std {std}"
+    print(f"written: {path}; to import it: {words}", file=sys.stderr)
+
+
 def evaluate(weights: Weights, folder: Path) -> None:
     """Print the accuracy of the folded network on every set of test pictures."""
     network = PlainNetwork(weights)
-    for name, (pictures, labels) in test_pictures(folder):
+    for name, (pictures, labels) in test_pictures(folder, weights.architecture, weights.classes):
         found = np.concatenate([network.logits(batch.numpy() / 255).argmax(1) for batch in pictures.split(50)])
         right = int((found == labels.numpy()).sum())
         print(f"{name}: {right} of {len(labels)} right, {100 * right / len(labels):.2f}%")
@@ -328,13 +383,23 @@ def evaluate(weights: Weights, folder: Path) -> None:
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--run", default="resnet20", help="name of the run")
+    parser.add_argument(
+        "--classes", choices=[AUTO], help="take them from the data, and its normalisation too (default: CIFAR-10's)"
+    )
+    parser.add_argument("--depth", type=int, choices=[2 + 6 * n for n in BLOCKS], default=20, help="ResNet-8, -14, ..")
+    parser.add_argument("--channels", choices=CHANNELS, default=CHANNELS[1], help="of the three stages")
+    parser.add_argument("--colours", type=int, choices=[1, 3], default=3)
+    parser.add_argument("--side", type=int, default=32, help="of the pictures, a power of two")
+    parser.add_argument("--run", help="name of the run (default: resnet20, by depth)")
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rate", type=float, default=0.4, help="highest learning rate")
+    parser.add_argument("--batch", type=int, help="(default 256; of small sets a twentieth)")
+    parser.add_argument("--rate", type=float, help="highest learning rate (default 0.4 for a batch of 256)")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--smoothing", type=float, default=0.05, help="label smoothing")
-    parser.add_argument("--cutout", type=int, default=8, help="side of the erased square, pixels")
+    parser.add_argument("--cutout", type=int, help="side of the erased square, pixels (default a quarter of --side)")
+    parser.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, help="mirror pictures (default: unless --classes auto)"
+    )
     parser.add_argument("--jpeg", type=float, default=0.4, help="part of the pictures shown as JPEG")
     parser.add_argument("--transplant", type=float, default=0.5, help="part of the cleaned pictures lent detail")
     parser.add_argument("--exact-repeats", type=int, default=1, help="times an exact picture is shown an epoch")
@@ -347,8 +412,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--approximate", type=int, nargs="*", default=[], metavar="SET", help="train with these sets' ReLUs in turn"
     )
-    parser.add_argument("--averaging", type=float, default=0.998, help="decay of the weight average, by step")
-    parser.add_argument("--held-out", type=int, default=1000, help="training pictures kept for the log")
+    parser.add_argument(
+        "--averaging", type=float, default=0.998, help="decay of the weight average, by step; less in short runs"
+    )
+    parser.add_argument("--held-out", type=int, help="training pictures kept for the log (default a tenth, most 1000)")
     parser.add_argument("--restore", action="store_true", help="clean the JPEG pictures by a network first")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for all")
@@ -357,36 +424,67 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight file when trained")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="write a state dict, batch norms and all, as well")
     parser.add_argument("--now", action="store_true", help="with --export: from the last checkpoint, without training")
     parser.add_argument("--soup", nargs="+", metavar="NAME", help="with --export: the mean of these runs' networks")
     parser.add_argument("--evaluate", type=Path, metavar="FILE", help="only measure a weight file")
     args = parser.parse_args(argv)
+    args.run = args.run or f"resnet{args.depth}"
     args.folder = FOLDER / args.run
+    args.flip = args.classes != AUTO if args.flip is None else args.flip
+    args.cutout = args.side // 4 if args.cutout is None else args.cutout
     return args
+
+
+def fit(args: argparse.Namespace, count: int) -> None:
+    """Choose for so many pictures what was not asked for."""
+    if args.held_out is None:
+        args.held_out = min(1000, count // 10)
+    trained_on = count - args.held_out
+    if args.batch is None:
+        args.batch = min(256, max(16, trained_on // BATCHES), trained_on)
+    if args.rate is None:
+        args.rate = 0.4 * args.batch / 256
 
 
 def main() -> None:
     args = arguments()
+    try:
+        run(args)
+    except LowmemError as error:
+        raise SystemExit(f"{error}\nhint: {error.hint}" if error.hint else str(error)) from None
+
+
+def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.evaluate:
         evaluate(load_weights(args.evaluate), args.data)
         return
-    if (args.soup or args.now) and not args.export:
+    exported = args.export or args.state
+    if (args.soup or args.now) and not exported:
         raise SystemExit("--soup and --now make weights to export: name a file with --export")
-    if args.export and args.wide > 1:
-        raise SystemExit("only ResNet20 itself can be exported")
-    pictures = training_set(args.data, args.restore and not args.now)
+    classes = classes_of(args.data) if args.classes == AUTO else CIFAR10_CLASSES
+    check_names(classes, str(args.data))
+    shape = architecture(args, len(classes))
+    if exported:
+        parameter_set(6, architecture=shape)  # which refuses what no ring holds, before it is trained
+    pictures = training_set(args.data, args.restore and not args.now, shape, classes)
+    if args.classes == AUTO:
+        pictures = pictures.measured()
+    fit(args, len(pictures.labels))
     if args.soup:
-        run = Run(args, steps_an_epoch=1)
-        run.average = soup(args, pictures)
+        done = Run(args, pictures, steps_an_epoch=1)
+        done.average = soup(args, pictures)
     elif args.now:
-        run = Run(args, steps_an_epoch=1)
-        run.load(args.folder / "checkpoint.pt")
+        done = Run(args, pictures, steps_an_epoch=1)
+        done.load(args.folder / "checkpoint.pt")
     else:
-        run = train(args, pictures)
+        done = train(args, pictures)
     if args.export:
-        export(run, args.export, pictures)
+        export(done, args.export, pictures)
+    if args.state:
+        export_state(done, args.state, pictures)
 
 
 if __name__ == "__main__":

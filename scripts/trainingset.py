@@ -1,32 +1,93 @@
-"""CIFAR-10 pictures for training and testing: read, matched, cleaned of JPEG's loss, augmented.
+"""Pictures for training and testing: read, matched, cleaned of JPEG's loss, augmented.
 
-A folder of pictures holds npz files: train_exact.npz and test_exact*.npz (``x`` uint8 (n, 3, 32, 32), ``y``),
-train_jpeg.npz and test_jpeg.npz (``bytes`` and ``offsets`` of JPEG files one after the other, ``y``); or else the
-CIFAR-10 files that torchvision knows.
+They are one of:
+
+* class folders (NAME/*.png) or an npz file, as :func:`lowmem_resnet20.model.labelled.read_pictures` takes them;
+* CIFAR-10 or CIFAR-100 as torchvision has it on disk: its folder there, or the one that this lies in;
+* a folder of npz files of CIFAR-10: train_exact.npz and test_exact*.npz (``x`` uint8 (n, 3, 32, 32), ``y``),
+  train_jpeg.npz and test_jpeg.npz (``bytes`` and ``offsets`` of JPEG files one after the other, ``y``).
+
+The latter two have test pictures of their own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import pictureset
+from lowmem_resnet20.errors import PictureError
+from lowmem_resnet20.model.labelled import class_folders, read_pictures
+from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
+from lowmem_resnet20.network.card import numbered_classes
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, 3, 32, 32), labels (n,)
+Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, colours, width, width), labels (n,)
+#: The folders that torchvision unpacks its sets into, and its names for them.
+TORCHVISION = {"cifar-10-batches-py": "CIFAR10", "cifar-100-python": "CIFAR100"}
 
 
-def read_npz(path: Path) -> Pictures:
-    """Pictures and labels of an npz file, exact or JPEG."""
-    pictures, labels = map(torch.from_numpy, pictureset.read_npz(path))
-    return pictures, labels
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def torchvision_set(path: Path, train: bool) -> Any:
+    """The set of torchvision that lies at or in ``path``, its files as they were published; None if there is none."""
+    found = [folder for folder in (path, *(path / name for name in TORCHVISION)) if folder.name in TORCHVISION]
+    found = [folder for folder in found if folder.is_dir()]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise PictureError(f"{path} holds CIFAR-10 and CIFAR-100", f"name one of them, such as {found[-1]}")
+    from torchvision import datasets
+
+    try:
+        return getattr(datasets, TORCHVISION[found[0].name])(str(found[0].parent), train=train)
+    except RuntimeError:  # its check of the files, which it does before it reads them
+        raise PictureError(f"{found[0]} is not as it was published", "download and unpack it again") from None
+
+
+def classes_of(path: Path) -> tuple[str, ...]:
+    """Names of the classes that pictures are of: of folders, those that torchvision has, or of an npz file numbers."""
+    if (path / "train_jpeg.npz").exists():
+        return CIFAR10_CLASSES
+    if data := torchvision_set(path, train=False):
+        return tuple(data.classes)
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return numbered_classes(int(file["y"].max()) + 1)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise PictureError(f"{path} is no npz file with labels y") from None
+    if folders := class_folders(path):
+        return tuple(folder.name for folder in folders)
+    raise PictureError(f"there are no class folders in {path}", "put the pictures in folders NAME/*.png")
+
+
+def read_labelled(path: Path, architecture: Architecture = RESNET20, classes: Sequence[str] = ()) -> Pictures:
+    """Pictures and labels of class folders or an npz file.  Errors: PictureError, also where there are no labels."""
+    pictures = read_pictures(path, architecture, classes)
+    if pictures.y is None:
+        raise PictureError(f"{path} does not say which classes its pictures are of", "put them in folders NAME/*.png")
+    return torch.from_numpy(np.ascontiguousarray(pictures.pixels)), torch.from_numpy(pictures.y)
+
+
+def _read(path: Path, train: bool, architecture: Architecture, classes: Sequence[str]) -> Pictures:
+    data = torchvision_set(path, train)
+    if data is None:
+        return read_labelled(path, architecture, classes)
+    if (architecture.width, architecture.input_channels) != (32, 3) or len(data.classes) != len(classes):
+        kind = f"32x32 pictures of 3 colours in {len(data.classes)} classes"
+        raise PictureError(f"{path} holds {kind}, and the network is a {architecture}")
+    return torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy()), torch.tensor(data.targets)
 
 
 def match(exact: Pictures, jpeg: Pictures) -> torch.Tensor:
@@ -42,13 +103,34 @@ def match(exact: Pictures, jpeg: Pictures) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """clean, jpeg: uint8 (n, 3, 32, 32), the same pictures in the same order; clean ones are exact at the indices
-    ``exact`` and cleaned JPEG elsewhere.  labels: (n,)."""
+    """clean, jpeg: uint8 (n, colours, width, width), the same pictures in the same order; clean ones are exact at the
+    indices ``exact`` and cleaned JPEG elsewhere.  labels: (n,).  classes: their names.  mean, std: the normalisation of
+    pixels in [0, 1], by colour."""
 
     clean: torch.Tensor
     jpeg: torch.Tensor
     labels: torch.Tensor
     exact: torch.Tensor
+    classes: tuple[str, ...] = CIFAR10_CLASSES
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    @property
+    def has_jpeg(self) -> bool:
+        """Whether the pictures differ from their JPEG copies."""
+        return self.jpeg is not self.clean
+
+    def measured(self) -> TrainingSet:
+        """The same, normalised by the mean and deviation of its own pixels, to four digits."""
+        values, sums = np.arange(256) / 255, []
+        for colour in range(self.clean.shape[1]):
+            counts = np.bincount(self.clean[:, colour].numpy().ravel(), minlength=256) / self.clean[:, 0].numel()
+            mean = float(counts @ values)
+            sums.append((round(mean, 4), round(float(np.sqrt(counts @ (values - mean) ** 2)), 4)))
+        mean, std = zip(*sums, strict=True)
+        if min(std) <= 0:
+            raise PictureError("all pixels of the pictures are the same")
+        return replace(self, mean=mean, std=std)
 
     def shown(self, batch: torch.Tensor, jpeg: float, transplant: float, generator: torch.Generator) -> torch.Tensor:
         """The pictures ``batch`` (indices), each as JPEG with probability ``jpeg``, clean otherwise.
@@ -67,33 +149,31 @@ class TrainingSet:
         return torch.where(draws[0] < jpeg, self.jpeg[batch], clean)
 
 
-def training_set(folder: Path, restore: bool) -> TrainingSet:
+def training_set(
+    path: Path, restore: bool, architecture: Architecture = RESNET20, classes: tuple[str, ...] = CIFAR10_CLASSES
+) -> TrainingSet:
     """All training pictures; with ``restore`` a network trained on the exact ones cleans the others."""
-    if not (folder / "train_jpeg.npz").exists():
-        from torchvision.datasets import CIFAR10
-
-        data = CIFAR10(str(folder), train=True)
-        exact = torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy())
-        return TrainingSet(exact, exact, torch.tensor(data.targets), torch.arange(len(exact)))
-    jpeg = read_npz(folder / "train_jpeg.npz")
-    exact = read_npz(folder / "train_exact.npz")
+    if not (path / "train_jpeg.npz").exists():
+        exact, labels = _read(path, True, architecture, classes)
+        return TrainingSet(exact, exact, labels, torch.arange(len(exact)), classes)
+    jpeg = read_labelled(path / "train_jpeg.npz", architecture, classes)
+    exact = read_labelled(path / "train_exact.npz", architecture, classes)
     index = match(exact, jpeg)
     clean = jpeg[0].clone()
     if restore:
         restorer = train_restorer(exact[0], jpeg[0][index])
         clean = torch.cat([restored(restorer, batch) for batch in jpeg[0].split(500)])
     clean[index] = exact[0]
-    return TrainingSet(clean, jpeg[0], jpeg[1], index)
+    return TrainingSet(clean, jpeg[0], jpeg[1], index, classes)
 
 
-def test_pictures(folder: Path) -> Iterator[tuple[str, Pictures]]:
-    for path in sorted(folder.glob("test_*.npz")):
-        yield path.stem, read_npz(path)
-    if not any(folder.glob("test_*.npz")):
-        from torchvision.datasets import CIFAR10
-
-        data = CIFAR10(str(folder), train=False)
-        yield "test", (torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy()), torch.tensor(data.targets))
+def test_pictures(path: Path, architecture: Architecture, classes: Sequence[str]) -> Iterator[tuple[str, Pictures]]:
+    """Name and pictures of each set to test on: the test pictures that belong to ``path``, or those that it is."""
+    files = sorted(path.glob("test_*.npz")) if path.is_dir() else []
+    for file in files:
+        yield file.stem, read_labelled(file, architecture, classes)
+    if not files:
+        yield path.stem, _read(path, False, architecture, classes)
 
 
 # --- restoration ------------------------------------------------------------------------------------------
@@ -150,18 +230,28 @@ def restored(model: Restorer, pictures: torch.Tensor) -> torch.Tensor:
 # --- augmentation -----------------------------------------------------------------------------------------
 
 
-def augment(pictures: torch.Tensor, generator: torch.Generator, cutout: int) -> torch.Tensor:
-    """uint8 (n, 3, w, w) -> normalised float: random crop of a 4-pixel reflecting border, flip, one square erased."""
+def augment(
+    pictures: torch.Tensor,
+    generator: torch.Generator,
+    cutout: int,
+    flip: bool = True,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> torch.Tensor:
+    """uint8 (n, colours, w, w) -> normalised float: random crop of a reflecting border of an eighth of the width, flip,
+    one square erased."""
     n, _, width, _ = pictures.shape
-    x = F.pad(pictures.float(), (4, 4, 4, 4), mode="reflect")
-    offset = torch.randint(0, 9, (2, n, 1), generator=generator)
+    border = width // 8
+    x = F.pad(pictures.float(), (border,) * 4, mode="reflect")
+    offset = torch.randint(0, 2 * border + 1, (2, n, 1), generator=generator)
     span = torch.arange(width)
     rows, columns = offset[0] + span, offset[1] + span
-    flip = torch.rand(n, generator=generator) < 0.5
-    columns[flip] = columns[flip].flip(1)
+    if flip:
+        flipped = torch.rand(n, generator=generator) < 0.5
+        columns[flipped] = columns[flipped].flip(1)
     picture = torch.arange(n)
     x = x[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    x = normalise(x)
+    x = normalise(x, mean, std)
     if cutout:
         centre = torch.randint(0, width, (2, n, 1), generator=generator)
         near = [(span - c).abs() * 2 < cutout for c in centre]
@@ -169,7 +259,7 @@ def augment(pictures: torch.Tensor, generator: torch.Generator, cutout: int) -> 
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def normalise(pictures: torch.Tensor) -> torch.Tensor:
+def normalise(pictures: torch.Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> torch.Tensor:
     """0..255 -> what the network takes."""
-    mean, std = (torch.tensor(v, device=pictures.device).view(3, 1, 1) for v in (MEAN, STD))
-    return (pictures.float() / 255 - mean) / std
+    shift, factor = (torch.tensor(v, device=pictures.device).view(-1, 1, 1) for v in (mean, std))
+    return (pictures.float() / 255 - shift) / factor
