@@ -6,6 +6,7 @@ Most is residues; the rest is what OpenFHE 1.6.1 writes around them (:mod:`..nat
 from __future__ import annotations
 
 from ..native.keys.keyplan import key_bytes, key_plan, longest
+from ..network.engines import OPENFHE
 from ..network.parameters import PICTURE_LEVELS, ParameterSet
 from .envelope import LOGITS, PICTURE, Belonging, Facts, sealed
 from .group import join
@@ -19,6 +20,8 @@ _INTEGER_BYTES, _LIMB_BITS = 8, 64
 _CONTEXT, _PRIME = 505, 48
 _PUBLIC_KEY, _CIPHERTEXT = 120, 124
 _POLYNOMIAL, _TOWER, _TOWER_OF_BASIS, _OWN_TOWER = 108, 33, 8, 40
+#: What OpenFHE's context has more of, once it has evaluated: something, and a set-up of bootstrapping a stage.
+_SET_UP, _SET_UP_OF_A_STAGE = 14, 33
 
 
 def native_folder_bytes(set_: ParameterSet) -> int:
@@ -47,8 +50,11 @@ def picture_bytes(set_: ParameterSet) -> int:
 
 
 def result_bytes(set_: ParameterSet) -> int:
-    """Return the bytes of its encrypted result; one that OpenFHE writes has some hundred more."""
-    return _file_bytes(set_, LOGITS, _DIGEST, [_ciphertext(set_, RESULT_TOWERS)])
+    """Return the bytes of its encrypted result."""
+    payload = _ciphertext(set_, RESULT_TOWERS)
+    if set_.engine == OPENFHE:
+        payload += _OWN_TOWER * RESULT_TOWERS + _SET_UP + _SET_UP_OF_A_STAGE * len(set_.architecture.channels)
+    return _file_bytes(set_, LOGITS, _DIGEST, [payload])
 
 
 def _file_bytes(set_: ParameterSet, kind: str, picture: str, payloads: list[int]) -> int:
