@@ -67,6 +67,7 @@ PATH = re.compile(
 #: In place of what a reader puts in.
 EXAMPLES = {
     "N": "6", "SET": "6", "CT": "a.ct", "..": "", "JOB": "6-0123456789abcdef01234567", "R,G,B": "1,1,1",
+    "COUNT": "10",
     "HOST:PORT": "127.0.0.1:8642", "URL": "http://127.0.0.1:8642", "PICTURE": "inputs/vale.jpg", "NUMBER": "1e-4",
     "NAME": "ben",
     "PIXELS": "16",
@@ -75,7 +76,7 @@ EXAMPLES = {
 BARE = (
     "generate_keys 6", "load_keys 6", "encrypt 6 output o.ct", "evaluate 6 a.ct output o.ct", "decrypt 6 a.ct",
     "decrypt 6 a.ct input a.png", "import_weights a b pictures c", "serve 6", "token add ben", "page 6 server http://127.0.0.1:8642",
-    "load_keys 6 server http://127.0.0.1:8642", "evaluate 6 a.ct", "encrypt 6", "load_keys 6 input a.png",
+    "load_keys 6 server http://127.0.0.1:8642", "evaluate 6 a.ct", "encrypt 6", "load_keys 6 input a.png", "estimate 6",
 )  # fmt: skip
 
 

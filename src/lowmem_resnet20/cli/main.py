@@ -20,6 +20,7 @@ from . import endings, words
 from .classify import load_keys
 from .decrypt import decrypt
 from .encrypt import encrypt
+from .estimate import estimate
 from .evaluate import evaluate
 from .fetch import cancel, fetch, forget_keys
 from .named import key_folder
@@ -124,5 +125,6 @@ _COMMANDS: dict[str, Callable[[Request, Printer], None]] = {
     "import_weights": import_weights,
     "export_card": export_card,
     "simulate": simulate,
+    "estimate": estimate,
     "test": test,
 }

@@ -128,6 +128,7 @@ class Request:
     a_day: int | None = None
     store: Path = Path("service")
     ray: str = ""
+    clients: int = 0
 
 
 def _path(text: str) -> Path:
@@ -141,6 +142,12 @@ def _number(text: str) -> int:
         folder = re.fullmatch(r"(?:.*/)?(?:exp|set)?([0-9]{1,9})/?", text)  # such as keys/exp1, where set 1's keys are
         hint = f"did you mean {folder[1]}?" if folder else "such as 1; it stands right after the command"
         raise UsageError(f"{text!r} is not the number of a parameter set", hint)
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
+        raise UsageError(f"{text!r} is not a whole number from 1 to 999999999")
     return int(text)
 
 
@@ -260,6 +267,7 @@ OPTIONS = {
             "a_day", "pictures that the client may send a day (default: any number)", Value("N", "a_day", _pictures)
         ),
         Option("anyway", "evaluate though there seems to be too little memory"),
+        Option("clients", "what so many take, each with a picture an hour", Value("COUNT", "clients", _count)),
         Option(
             "pictures",
             "pictures, or folders of them by class, to calibrate on or to simulate",
@@ -385,6 +393,12 @@ COMMANDS = {
             (_N,),
             ("pictures", "engine", "weights", "verbose", "json"),
             ("pictures",),
+        ),
+        Command(
+            "estimate",
+            "what a network takes in set N on this machine: time, memory, keys; needs no keys",
+            (_N,),
+            ("weights", "engine", "clients", "verbose", "json"),
         ),
         Command("test", "check this machine: compute a little under every parameter set", (), ("verbose", "json")),
         Command("help", "print this"),

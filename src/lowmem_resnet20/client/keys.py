@@ -146,15 +146,30 @@ def _divide(needed: dict[int, frozenset[int]]) -> dict[str, tuple[tuple[int, ...
     return {f"rotations-{'-'.join(map(str, stages))}.key": (stages, groups[stages]) for stages in sorted(groups)}
 
 
+def openfhe_folder_bytes(set_: ParameterSet) -> int:
+    """Return the bytes of a server's folder of OpenFHE's keys, a hundredth more rather than less.
+
+    OpenFHE holds rotation keys process-wide: those that it held before are forgotten.
+    """
+    needed, _ = _rotations_by_stage(set_)
+    shared = power_of_two_rotations(set_)
+    return _server_bytes(set_, shared, _divide({stage: steps - shared for stage, steps in needed.items()}))
+
+
+def _server_bytes(
+    set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
+) -> int:
+    rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
+    rotations |= dict.fromkeys((CONTEXT, PUBLIC_KEY, RELINEARISATION_KEY), 0)
+    return sum(largest_bytes(set_, name, number) for name, number in rotations.items())
+
+
 def _folder_bytes(
     set_: ParameterSet, shared: frozenset[int], files: dict[str, tuple[tuple[int, ...], set[int]]]
 ) -> int:
     """Return the disk that the keys take, a hundredth more rather than less."""
-    rotations = {name: len(steps) for name, (_, steps) in files.items()} | {BOOTSTRAPPING_KEYS: len(shared)}
-    ones = (CONTEXT, PUBLIC_KEY, CONTEXT, PUBLIC_KEY, SECRET_KEY, RELINEARISATION_KEY)
-    return sum(largest_bytes(set_, name, number) for name, number in rotations.items()) + sum(
-        largest_bytes(set_, name, 0) for name in ones
-    )
+    client = sum(largest_bytes(set_, name, 0) for name in (CONTEXT, PUBLIC_KEY, SECRET_KEY))
+    return _server_bytes(set_, shared, files) + client
 
 
 def _write_basic_keys(new: Path, set_: ParameterSet, pair: KeyPair, seal: Seal) -> None:

@@ -9,6 +9,7 @@ It computes what OpenFHE 1.6.1 computes, residue for residue, with vector instru
     readiness         every kernel compiled before work begins
     evaluator         what the network's layers ask for
     engine            a key folder, opened
+    trial             what an evaluation would take here, from operations on random numbers
 
 Polynomials are in evaluation form, towers x N, in the order that :mod:`.kernels.order` describes: uint32 modulo the
 primes of Q, uint64 modulo the special primes of P.

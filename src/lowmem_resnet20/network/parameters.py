@@ -391,6 +391,8 @@ PARAMETER_SETS: dict[tuple[int, str], ParameterSet] = {
     )
 }
 
+#: Memory of the server in the longer ring, by the number of the set: as that of the others.
+_WIDE_SERVER_BYTES = {5: round(0.95 * _GIB), 6: round(2.65 * _GIB)}
 #: By the native set, what it is for networks whose layers do not fit into its ring: as it is, in one twice as long,
 #: where security leaves room for fewer digits and primes a bit longer: those of set 7, whose noise they have.
 WIDE_SETS: dict[ParameterSet, ParameterSet] = {
@@ -402,7 +404,7 @@ WIDE_SETS: dict[ParameterSet, ParameterSet] = {
         large_digits=2,
         log2_ring=16,
         refresh_deviation=PARAMETER_SETS[7, NATIVE].refresh_deviation,
-        server_bytes=2 * set_.server_bytes,
+        server_bytes=_WIDE_SERVER_BYTES[set_.number],
     )
     for set_ in PARAMETER_SETS.values()
     if isinstance(set_.refresh, NativeRefresh) and set_.log2_ring == 15
