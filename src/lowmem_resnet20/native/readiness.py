@@ -34,7 +34,7 @@ class _Key:
 
 def make_ready(compiling: Callable[[], None]) -> None:
     """Compile what no process has compiled before on this machine; ``compiling`` is called first if that takes its
-    time (some ten seconds)."""
+    time (some 8 s)."""
     if not is_compiled():
         compiling()
     compile_once(_exercise)

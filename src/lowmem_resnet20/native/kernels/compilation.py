@@ -94,6 +94,6 @@ def complaints() -> list[tuple[str, str]]:
     """What could not be done as it should, or as the user asks: messages and hints."""
     found = [(line, "") for line in (*misunderstood(), _UNHEEDED) if line]
     if KEPT.trouble:
-        hint = "every evaluation compiles it again, which takes some 20 s: XDG_CACHE_HOME names where else it can be"
+        hint = "every evaluation compiles it again, which takes some 8 s: XDG_CACHE_HOME names where else it can be"
         found.append((KEPT.trouble, hint))
     return found
