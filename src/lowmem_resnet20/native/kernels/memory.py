@@ -5,18 +5,25 @@ numpy aligns to 16 bytes, where every other load of 64 bytes would touch two cac
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 CACHE_LINE = 64
 
 
+def address(array: NDArray) -> int:
+    """Of the first element: what ``array.ctypes.data`` is, in a fraction of its time."""
+    return int(array.__array_interface__["data"][0])
+
+
 def aligned(*shape: int, dtype: DTypeLike = np.float64) -> NDArray:
     """An array that starts on a cache line; its contents are undefined."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = prod(shape) * dtype.itemsize
     raw = np.empty(size + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
+    start = -address(raw) % CACHE_LINE
     return raw[start : start + size].view(dtype).reshape(shape)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import bases, elementwise, ntt
-from .memory import aligned
+from .memory import address, aligned
 from .order import ROWS
 from .residues import MOST_LARGE_TERMS, constants
 from .threads import Workers
@@ -42,11 +42,12 @@ Products = Sequence[tuple[Operand, Operand]]
 def rows(array: NDArray) -> NDArray[np.int64]:
     """Addresses of an array's rows: of its shape without the last axis."""
     assert array.strides[-1] == array.itemsize, "rows are not contiguous"
-    found = np.full(array.shape[:-1], array.ctypes.data, np.int64)
-    for axis, (size, stride) in enumerate(zip(array.shape[:-1], array.strides[:-1], strict=True)):
-        steps = np.arange(size, dtype=np.int64) * stride
-        found += steps.reshape((size,) + (1,) * (found.ndim - 1 - axis))
-    return found
+    return _offsets(array.shape[:-1], array.strides[:-1]) + address(array)
+
+
+@lru_cache(1024)
+def _offsets(shape: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[np.int64]:
+    return sum(np.indices(shape) * np.reshape(strides, (-1, *[1] * len(shape))), np.zeros(shape, np.int64))
 
 
 def factors(polynomials: NDArray, shift: int = 0) -> list[Factor]:

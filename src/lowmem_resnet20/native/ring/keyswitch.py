@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,7 +87,7 @@ class KeySwitcher:
 
     def room(self, name: str, *shape: int, dtype: Any = np.uint32) -> NDArray:
         """Memory for polynomials that the next call with this name may reuse; shape: without N."""
-        size = int(np.prod(shape)) * self.ring.dimension
+        size = prod(shape) * self.ring.dimension
         kept = self._kept.get(name)
         if kept is None or kept.size < size:
             kept = self._kept[name] = aligned(size, dtype=dtype)
