@@ -9,6 +9,7 @@ import pytest
 from rings import KINDS, primes, residues, ring, root_of_unity
 
 from lowmem_resnet20.native.kernels import bases, ntt
+from lowmem_resnet20.native.kernels.elementwise import MOST_PARTS
 from lowmem_resnet20.native.kernels.memory import CACHE_LINE, aligned, aligned_copy
 from lowmem_resnet20.native.kernels.order import ROWS, check_dimension
 from lowmem_resnet20.native.kernels.polynomials import INTEGERS, Factor, factors
@@ -250,6 +251,45 @@ def test_sums_of_products(kind, shift, large, automorphism):
         for t, modulus in enumerate(moduli):
             expected = sum(xs[j % 3][t] * ms[j % 3][t][spread(n, shift)] for j in range(count)) % modulus
             assert (integers(out[i, t]) == expected[place]).all()
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_of_sums(kind, large):
+    """Of as many parts as there may be, each under another automorphism; one has no products."""
+    ring_, shift = ring(bits=29), 2
+    polynomials, n, count = side(ring_, large), ring_.dimension, MOST_PARTS
+    moduli = polynomials.primes
+    xs, ms = ([residues(kind, moduli, n, first + seed) for seed in range(3)] for first in (0, 10))
+    outer = [residues(kind, moduli, n >> shift, 20 + seed) for seed in range(3)]
+    kept_x, kept_m = ([stored(x, polynomials.dtype) for x in each] for each in (xs, ms))
+    kept_outer = factors(np.stack([stored(m, polynomials.dtype) for m in outer]), shift)
+    terms = [i % 4 for i in range(count)]
+    parts = [[(kept_x[(i + j) % 3], kept_m[j]) for j in range(terms[i])] for i in range(count)]
+    indices = [pow(5, i, 2 * n) for i in range(count)]
+    places = [range(0, count, 2), range(1, count, 2), [3, 3, 3]]
+    out = aligned(len(places), len(moduli), n, dtype=polynomials.dtype)
+    permutations = np.stack([ring_.automorphism(index) for index in indices])
+    products = [[(i, kept_outer[i % 3]) for i in row] for row in places]
+    polynomials.sum_of_sums(out, parts, permutations, products)
+    for t, modulus in enumerate(moduli):
+        sums = [
+            sum((xs[(i + j) % 3][t] * ms[j][t] for j in range(terms[i])), np.zeros(n, object)) for i in range(count)
+        ]
+        moved = [total[ring_.automorphism(index)] for total, index in zip(sums, indices, strict=True)]
+        for k, row in enumerate(places):
+            expected = sum(moved[i] * outer[i % 3][t][spread(n, shift)] for i in row) % modulus
+            assert (integers(out[k, t]) == expected).all()
+
+
+def test_more_parts_than_can_be_kept_are_refused():
+    ring_ = ring()
+    polynomials, out = ring_.mod_p, aligned(1, 3, 1024, dtype=np.uint64)
+    permutations = np.stack([ring_.automorphism(1)] * (MOST_PARTS + 1))
+    with pytest.raises(ValueError, match="31 parts, are too many"):
+        polynomials.sum_of_sums(out, [[]] * (MOST_PARTS + 1), permutations, [[(0, polynomials.ones)]])
+    with pytest.raises(ValueError, match="16 products"):
+        polynomials.sum_of_sums(out, [[]], permutations[:1], [[(0, polynomials.ones)] * 16])
 
 
 def test_sums_of_many_terms():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import bases, elementwise, ntt
 from .memory import address, aligned
-from .order import ROWS
+from .order import BLOCK, ROWS
 from .residues import MOST_LARGE_TERMS, constants
 from .threads import Workers
 
@@ -202,18 +202,49 @@ class Polynomials:
             rest = [[(out[i], one), *pairs[MOST_LARGE_TERMS:]] for i, pairs in enumerate(products)]
             self.sum_of_products(out, rest, permutation)
             return
-        polynomials, towers, _ = out.shape
-        most = max(map(len, products))
-        addresses = np.zeros((2, towers, polynomials, most), np.int64)
-        shifts = np.zeros((polynomials, most), np.int64)
+        self._sum(rows(out), products, permutation.reshape(-1, self.dimension))
+
+    def sum_of_sums(
+        self,
+        out: NDArray,
+        parts: Sequence[Products],
+        permutations: NDArray[np.uint32],
+        products: Sequence[Sequence[tuple[int, Operand]]],
+    ) -> None:
+        """out[i] = the sum of products[i], canonical, of a part, by number, and an operand each.
+
+        A part is the sum of its own products, under its row of ``permutations``; it never goes to memory.  Errors:
+        ValueError for more than MOST_PARTS parts, or, modulo special primes, MOST_LARGE_TERMS products.
+        """
+        longest = max(map(len, (*parts, *products)))
+        if len(parts) > elementwise.MOST_PARTS or (self.dtype is np.uint64 and longest > MOST_LARGE_TERMS):
+            raise ValueError(f"{longest} products, and {len(parts)} parts, are too many to sum")
+        towers, bytes_of_part = out.shape[1], BLOCK * out.itemsize
+        nowhere = np.zeros((len(parts), towers), np.int64)
+        places = [[(Factor(np.full(towers, part * bytes_of_part), 0, None), m) for part, m in row] for row in products]
+        self._sum(np.concatenate([nowhere, rows(out)]), [*parts, *places], permutations, len(parts))
+
+    def _sum(
+        self, outs: NDArray[np.int64], products: Sequence[Products], permutations: NDArray[np.uint32], parts: int = 0
+    ) -> None:
+        sums, towers = outs.shape
+        addresses = np.zeros((2, towers, sums, max(map(len, products))), np.int64)
+        shifts = np.zeros(addresses.shape[2:], np.int64)
         for i, pairs in enumerate(products):
             for j, pair in enumerate(pairs):
                 for side, operand in zip(addresses, map(_factor, pair), strict=True):
                     side[:, i, j] = operand.rows[:towers]
                     shifts[i, j] = operand.shift
         counts = np.array([len(pairs) for pairs in products])
-        outs = np.ascontiguousarray(rows(out).T)
-        jobs = towers * (self.dimension // elementwise.PIECE)
         self.workers.run(
-            elementwise.sums, jobs, outs, *addresses, shifts, counts, self.dimension, permutation, self.constants
+            elementwise.sums,
+            towers * (self.dimension // elementwise.PIECE),
+            np.ascontiguousarray(outs.T),
+            *addresses,
+            shifts,
+            counts,
+            self.dimension,
+            permutations,
+            parts,
+            self.constants,
         )

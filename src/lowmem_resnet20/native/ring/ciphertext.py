@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import PlanError
 from ..kernels.memory import aligned, aligned_copy
-from ..kernels.polynomials import Factor
+from ..kernels.polynomials import Factor, Products
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .kept import KeepingEncoder
@@ -24,7 +24,7 @@ RELINEARISATION_INDEX = 1
 #: little memory.
 _ENCODED_AT_ONCE = 12
 #: Memory of transforms that lies idle between them.
-_OF_TRANSFORMS = ("baby", "giant", "sum of giants")
+_OF_TRANSFORMS = ("inner sums", "giant", "sum of giants")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +147,13 @@ class NativeArithmetic:
         return self._switched(x, 2 * self.ring_dimension - 1)
 
     def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
-        self._switcher.forget("tensor")
-        babies = self._babies(x, transform.babies)
-        total: Extended | None = None
-        for i in sorted({giant for giant, _ in transform.vectors}):
-            index = self.ring.rotation(transform.giants[i])
-            begins = total is None and index == 1
-            out = self._switcher.extended("sum of giants" if begins else "products", x.towers)
-            inner = self._inner_sum(transform, i, babies, scale / x.scale, out)
-            total = inner if begins else self._add_giant(total, inner, index)
-        if total is None:
+        if not transform.vectors:
             raise PlanError("a transform without vectors")
+        self._switcher.forget("tensor")
+        total: Extended | None = None
+        for i, inner in self._inner_sums(x, transform, scale / x.scale).items():
+            total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
+        assert total is not None
         return replace(x, residues=self._switcher.mod_down(total), scale=scale)
 
     @property
@@ -221,35 +217,43 @@ class NativeArithmetic:
 
     # Transforms, modulo QP -------------------------------------------------------------------------------------------
 
-    def _babies(self, x: Ciphertext, steps: Sequence[int]) -> list[Extended]:
-        """P times the rotations of ``x``, modulo QP."""
-        switcher, raised, babies = self._switcher, None, []
-        for j, step in enumerate(steps):
-            room = switcher.extended(f"baby {j}", x.towers)
-            index = self.ring.rotation(step)
+    def _inner_sums(self, x: Ciphertext, transform: SlotTransform, scale: float) -> dict[int, Extended]:
+        """By giant step the sum over baby steps that it moves, modulo QP.  Baby steps never go to memory."""
+        ring, switcher = self.ring, self._switcher
+        places: dict[int, list[int]] = {}
+        for i, j in sorted(transform.vectors):
+            places.setdefault(i, []).append(j)
+        small, large = [], []
+        for i, js in places.items():
+            vectors = [transform.vectors[i, j] for j in js]
+            plaintexts = self._encoder.encode(vectors, [scale] * len(js), x.towers, extended=True)
+            for half in range(2):
+                parts = [2 * j + half for j in js]
+                small.append([*zip(parts, plaintexts.factors, strict=True)])
+                large.append([*zip(parts, plaintexts.large_factors, strict=True)])
+        babies, large_babies, permutations = self._babies(x, transform.babies)
+        out = switcher.extended("inner sums", x.towers, len(places))
+        ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
+        ring.mod_p.sum_of_sums(out.large, large_babies, permutations, large)
+        pairs = [slice(2 * k, 2 * k + 2) for k in range(len(places))]
+        return {i: Extended(out.small[pair], out.large[pair]) for i, pair in zip(places, pairs, strict=True)}
+
+    def _babies(self, x: Ciphertext, steps: Sequence[int]) -> tuple[list[Products], list[Products], NDArray[np.uint32]]:
+        """P times the rotations of ``x``, both halves of each: what is to be summed modulo Q and modulo P, and under
+        which permutation."""
+        switcher, raised = self._switcher, None
+        small, large = list[Products](), list[Products]()
+        indices = [self.ring.rotation(step) for step in steps]
+        for index in indices:
             if index == 1:
-                p = self.ring.lowering.p
-                self.ring.mod_q.sum_of_products(room.small, [[(x.residues[i], p)] for i in range(2)])
-                room.large[...] = 0
+                small += switcher.times_p([x.polynomial(0), x.polynomial(1)])
+                large += [(), ()]
             else:
                 raised = raised or switcher.mod_up(x.polynomial(1))
-                switcher.inner_products(raised, self._key(index), room, [x.polynomial(0)])
-            babies.append(room)
-        return babies
-
-    def _inner_sum(
-        self, transform: SlotTransform, giant: int, babies: Sequence[Extended], scale: float, out: Extended
-    ) -> Extended:
-        """The sum over baby steps that a giant step moves, modulo QP, into ``out``."""
-        places = [j for j in range(len(babies)) if (giant, j) in transform.vectors]
-        vectors = [transform.vectors[giant, j] for j in places]
-        plaintexts = self._encoder.encode(vectors, [scale] * len(places), out.towers, extended=True)
-        some = [babies[j] for j in places]
-        small = [[(x.small[i], m) for x, m in zip(some, plaintexts.factors, strict=True)] for i in range(2)]
-        large = [[(x.large[i], m) for x, m in zip(some, plaintexts.large_factors, strict=True)] for i in range(2)]
-        self.ring.mod_q.sum_of_products(out.small, small)
-        self.ring.mod_p.sum_of_products(out.large, large)
-        return out
+                halves = switcher.products(raised, self._key(index), switcher.times_p([x.polynomial(0)]))
+                small += halves[0]
+                large += halves[1]
+        return small, large, np.stack([self.ring.automorphism(index) for index in indices for _ in range(2)])
 
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""

@@ -93,10 +93,10 @@ class KeySwitcher:
             kept = self._kept[name] = aligned(size, dtype=dtype)
         return kept[:size].reshape(*shape, self.ring.dimension)
 
-    def extended(self, name: str, towers: int) -> Extended:
-        """Room for two polynomials modulo QP, kept under a name."""
-        large = self.room(f"{name}, large", 2, len(self.ring.p), dtype=np.uint64)
-        return Extended(self.room(f"{name}, small", 2, towers), large)
+    def extended(self, name: str, towers: int, pairs: int = 1) -> Extended:
+        """Room for two polynomials modulo QP, or for several pairs of them, kept under a name."""
+        large = self.room(f"{name}, large", 2 * pairs, len(self.ring.p), dtype=np.uint64)
+        return Extended(self.room(f"{name}, small", 2 * pairs, towers), large)
 
     # The steps --------------------------------------------------------------------------------------------------------
 
@@ -120,8 +120,11 @@ class KeySwitcher:
         self, raised: Raised, key: SwitchingKey, out: Extended, added: Sequence[Factor | NDArray] = ()
     ) -> Extended:
         """Step 2, into ``out``.  added: to each half, of up to two, P times a polynomial (towers, N) modulo Q."""
-        p = self.ring.lowering.p
-        return self._inner_products(raised, key, out, [[(x, p)] for x in added], [])
+        return self._inner_products(raised, key, out, self.times_p(added), [])
+
+    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> list[Products]:
+        """P times each, modulo Q."""
+        return [[(x, self.ring.lowering.p)] for x in polynomials]
 
     def extended_inner_products(self, raised: Raised, key: SwitchingKey, out: Extended, first: Extended) -> Extended:
         """The same with the first polynomial of ``first``, modulo QP already, added as it is."""
@@ -132,16 +135,21 @@ class KeySwitcher:
     def _inner_products(
         self, raised: Raised, key: SwitchingKey, out: Extended, added: list[Products], added_large: list[Products]
     ) -> Extended:
-        ring, count = self.ring, len(raised.small)
-        digits, towers = key.small.shape[1:3]
-        if digits < count or towers < raised.towers:
-            raise PlanError(f"a key of {towers} towers is used at {raised.towers}")
-        permutation = ring.permutation(key.automorphism)
-        small = _inner(raised.small, key.small, added)
-        large = _inner(factors(raised.large), key.special, added_large)
-        ring.mod_q.sum_of_products(out.small, small, permutation)
-        ring.mod_p.sum_of_products(out.large, large, permutation)
+        permutation = self.ring.permutation(key.automorphism)
+        small, large = self.products(raised, key, added, added_large)
+        self.ring.mod_q.sum_of_products(out.small, small, permutation)
+        self.ring.mod_p.sum_of_products(out.large, large, permutation)
         return out
+
+    def products(
+        self, raised: Raised, key: SwitchingKey, added: Sequence[Products] = (), added_large: Sequence[Products] = ()
+    ) -> tuple[list[Products], list[Products]]:
+        """Of step 2 what is to be summed for each half, modulo Q and modulo P, before the automorphism."""
+        digits, towers = key.small.shape[1:3]
+        if digits < len(raised.small) or towers < raised.towers:
+            raise PlanError(f"a key of {towers} towers is used at {raised.towers}")
+        small = _inner(raised.small, key.small, added)
+        return small, _inner(factors(raised.large), key.special, added_large)
 
     def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.uint32]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""

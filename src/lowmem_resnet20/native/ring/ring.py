@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...machine.memory import cached_method
-from ..kernels import bases, ntt
+from ..kernels import bases, elementwise, ntt
 from ..kernels.memory import aligned
 from ..kernels.order import check_dimension, memory_order, permutation
 from ..kernels.polynomials import UNPERMUTED, Factor, Polynomials
@@ -98,7 +98,7 @@ class Ring:
 
     @cached_property
     def workers(self) -> Workers:
-        scratch = max(ntt.scratch_elements(self.dimension), bases.SCRATCH_ELEMENTS)
+        scratch = max(ntt.scratch_elements(self.dimension), bases.SCRATCH_ELEMENTS, elementwise.SCRATCH_ELEMENTS)
         return Workers(self.threads or available_processors(), scratch)
 
     # Order ----------------------------------------------------------------------------------------------------------
