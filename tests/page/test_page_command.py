@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -256,9 +257,7 @@ def test_what_the_server_cannot_do_is_told_beside_the_picture(folder, tmp_path):
     """Keys that were damaged after the start; the program goes on."""
     keys = tmp_path / "exp6"
     for side in ("client", "server"):
-        (keys / side).mkdir(parents=True)
-        for path in (folder / "exp6" / side).iterdir():
-            os.link(path, keys / side / path.name)
+        shutil.copytree(folder / "exp6" / side, keys / side, copy_function=os.link)
     os.link(folder / "weights", tmp_path / "weights")
     with openpage.open_page(tmp_path, 6) as program:
         client = opened(program)

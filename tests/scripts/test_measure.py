@@ -78,8 +78,8 @@ class MiniatureBench(measure.Bench):
         found = parties.decrypt_group(folder, set_, request.ciphertexts[0], WEIGHTS, group)
         answers = []
         for path, logits in zip(request.inputs, found, strict=True):
-            result = Classification.of(logits)
-            plain = Classification.of(forward(WEIGHTS, read_picture(path, ARCHITECTURE.width))["fc"])
+            result = Classification.of(logits, WEIGHTS.classes)
+            plain = Classification.of(forward(WEIGHTS, read_picture(path, ARCHITECTURE.width))["fc"], WEIGHTS.classes)
             answers.append(result.as_json() | {"plain": plain.as_json()})
             answers[-1]["plain"]["worst_difference"] = result.worst_difference(plain)
         return answers
