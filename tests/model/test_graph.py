@@ -212,6 +212,65 @@ def test_a_graph_changed_in_one_place(tmp_path, change, message):
         import_weights(tmp_path / "m.onnx", tmp_path / "w", pictures(tmp_path), *GIVEN)
 
 
+@pytest.mark.parametrize("mode, value", [("edge", 0.0), ("constant", 1.0)])
+def test_shortcuts_are_padded_with_zeros_alone(tmp_path, mode, value):
+    model = exported(with_statistics(OptionA(SMALL)))
+    pad = graph_node(model, "Pad")
+    del pad.attribute[:], pad.input[2:]
+    pad.attribute.append(helper.make_attribute("mode", mode))
+    pad.input.append("filled")
+    value = helper.make_node("Constant", [], ["filled"], value=numpy_helper.from_array(np.float32(value)))
+    model.graph.node.insert(0, value)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(WeightsError, match=r"does not pad .* with zeros"):
+        open_source(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("axis", [-1, 1 << 40])
+def test_a_padding_is_arranged_along_axes_that_there_are(tmp_path, axis):
+    """An axis of a thousand million would take gigabytes; of one below zero another axis would be taken."""
+    model = exported(with_statistics(OptionA(SMALL)))
+    constants = {"data": [0, 0], "begin": [0], "end": [2], "axis": [axis], "step": [1]}
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(values)))
+        for name, values in constants.items()
+    ]
+    for node in reversed([*nodes, helper.make_node("Slice", list(constants), ["pads"])]):
+        model.graph.node.insert(0, node)
+    graph_node(model, "Pad").input[1] = "pads"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(WeightsError, match="input 1 is computed, and not a constant"):
+        open_source(tmp_path / "m.onnx")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [np.zeros(1, np.float32), np.full(1, 200, np.uint8)])
+def test_pixels_times_nothing_or_bytes_are_no_normalisation(tmp_path, number):
+    model = exported(trained(SMALL))
+    entrance = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if value == entrance else value for value in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(number, "factor"))
+    model.graph.node.insert(0, helper.make_node("Mul", [entrance, "factor"], ["scaled"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(WeightsError, match="has Mul scaled, which is no normalisation"):
+        open_source(tmp_path / "m.onnx")
+
+
+def test_one_constant_for_very_many_nodes(tmp_path, monkeypatch):
+    """A small file may have a large constant taken by thousands of nodes, each of which makes its own of it."""
+    model = exported(trained(SMALL))
+    onnx.save(model, tmp_path / "m.onnx")
+    monkeypatch.setattr("lowmem_resnet20.model.graph.MOST_NUMBERS", 100_000)
+    open_source(tmp_path / "m.onnx")
+    conv = graph_node(model, "Conv", 6)
+    for number in range(20):
+        model.graph.node.append(helper.make_node("Conv", [conv.input[0], conv.input[1]], [f"more{number}"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(WeightsError, match="more numbers than this network's weights can be"):
+        open_source(tmp_path / "m.onnx")
+
+
 def test_other_networks_are_named(tmp_path):
     onnx.save(exported(ResNet(Architecture(16, (64, 128, 256), 1))), tmp_path / "m.onnx")
     with pytest.raises(WeightsError, match=r"this is a ResNet-8 \(3 stages of 64, 128 and 256 channels"):

@@ -29,6 +29,8 @@ _EXTERNAL_HINT = "keep the data in a file of its own right beside the graph, or 
 _PASSING = ("Identity", "Dropout", "Cast")
 #: Numbers that a padding is made of, at most.
 _FEW = 64
+#: Numbers in double precision that nodes take, all together.
+MOST_NUMBERS = LARGEST_BYTES // 8
 _TO_A_ROW = ("Flatten", "Reshape", "Squeeze")
 
 
@@ -52,6 +54,7 @@ class Graph:
         return fold(self.tensors, self.arrangement.layers, self.arrangement.linear, architecture)
 
 
+@np.errstate(all="ignore")  # as in folding
 def read_graph(path: Path, content: bytes) -> Graph:
     """Read an ONNX file's content; tensors that it keeps elsewhere are read from a file beside it alone.
 
@@ -77,6 +80,7 @@ class _Reader:
         self.makers: dict[str, onnx.NodeProto] = {}
         self.arranged: dict[str, np.ndarray | None] = {}
         self.files: dict[Path, bytes] = {}
+        self.numbers = 0
         made = {"", *self.constants, *(value.name for value in graph.input)}
         for node in graph.node:
             if node.domain not in ("", "ai.onnx") or not node.output or not made.issuperset(node.input):
@@ -159,9 +163,10 @@ class _Reader:
             if len(takers) > 1 or self._value(node.input[0]) != value:
                 raise self._refused(node, "which is no normalisation of pixels")
             number = self._constant(node, 1).reshape(-1)
-            if len(number) not in (1, 3) or (node.op_type == "Div" and not number.all()):
+            scales = node.op_type in ("Mul", "Div")
+            if len(number) not in (1, 3) or number.dtype.kind in "iu" or (scales and not number.all()):
                 raise self._refused(node, "which is no normalisation by colour")
-            by = {"Mul": number, "Div": 1 / number} if node.op_type in ("Mul", "Div") else {}
+            by = {"Mul": number, "Div": 1 / number} if scales else {}
             scale, shift = scale * by.get(node.op_type, 1.0), shift * by.get(node.op_type, 1.0)
             shift = shift + {"Add": number, "Sub": -number}.get(node.op_type, 0.0)
             value = node.output[0]
@@ -235,8 +240,10 @@ class _Reader:
                 strided |= set(map(int, axes % 4))
             node = self._only(node.output[0], "Slice", "Pad")
         pads = self._constant(node, 1, 1) if len(node.input) > 1 else np.array(_attribute(node, "pads", []))
-        if strided != {2, 3} or pads.tolist() != [0, quarter, 0, 0, 0, quarter, 0, 0]:
-            raise self._refused(node, "which does not pad a quarter of the channels on either side")
+        filled = self._constant(node, 2).tolist() if any(node.input[2:3]) else _attribute(node, "value", 0.0)
+        zeros = filled in (0, [0]) and _attribute(node, "mode", "constant") == "constant" and not any(node.input[3:])
+        if strided != {2, 3} or pads.tolist() != [0, quarter, 0, 0, 0, quarter, 0, 0] or not zeros:
+            raise self._refused(node, "which does not pad a quarter of the channels on either side with zeros")
         return node.output[0]
 
     def _check_convolution(self, node: onnx.NodeProto, value: str, stride: int, reach: int) -> None:
@@ -280,8 +287,11 @@ class _Reader:
             raise WeightsError(f"{self.path}: {name} is damaged: {on_one_line(error)}") from None
         if array is None:
             raise self._refused(node, f"whose input {place} is computed, and not a constant")
-        if dimensions is not None and array.ndim != dimensions:
+        if dimensions is not None and (array.ndim != dimensions or not array.size):
             raise self._refused(node, f"whose {name} has shape {array.shape}")
+        self.numbers += array.size  # of a constant that many nodes take, each time: every one makes its own of it
+        if self.numbers > MOST_NUMBERS:
+            raise WeightsError(f"{self.path} has more numbers than this network's weights can be", _REFUSED)
         if array.dtype.kind in "iu":
             return array
         try:
@@ -320,6 +330,8 @@ class _Reader:
         if node.op_type == "Transpose":
             return first.transpose(_attribute(node, "perm", None))
         [start], [end], [axis], [step] = (part.tolist() for part in rest)
+        if not 0 <= axis < first.ndim:
+            return None
         return first[(slice(None),) * axis + (slice(start, end, step),)]
 
     def _whole(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
