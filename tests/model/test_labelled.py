@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import unicodedata
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lowmem_resnet20.errors import EnvironmentFault, PictureError
+from lowmem_resnet20.model.description import side_of
 from lowmem_resnet20.model.labelled import Pictures, picture_files, read_pictures
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
@@ -181,6 +183,49 @@ def test_an_npz_file_that_does_not_fit(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(PictureError, match=message):
         read_pictures(tmp_path / "a.npz", RESNET20, CIFAR10_CLASSES)
+
+
+def test_an_npz_file_that_unpacks_to_too_much_is_refused_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((99, 3, 32, 32), np.uint8))
+    monkeypatch.setattr("lowmem_resnet20.model.labelled.LARGEST_BYTES", 1 << 18)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("nothing may be unpacked"))
+    with pytest.raises(PictureError, match="unpacks to more than"):
+        read_pictures(tmp_path / "a.npz", RESNET20)
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "message"),
+    [("GIF", (32, 32), r"a.npz\[0\] is not a JPEG or PNG"), ("JPEG", (64, 32), r"a.npz\[0\] is 64x32 pixels")],
+)
+def test_pictures_in_an_npz_file_are_what_pictures_may_be(tmp_path, form, size, message):
+    """Pillow reads formats by programs that happen to be there, and pictures of any size."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, form)
+    content = np.frombuffer(buffer.getvalue(), np.uint8)
+    np.savez(tmp_path / "a.npz", bytes=content, offsets=[0, len(content)], y=[1])
+    with pytest.raises(PictureError, match=message):
+        read_pictures(tmp_path / "a.npz", RESNET20)
+
+
+def test_a_member_that_is_no_array(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("x.npy", b"not an array")
+    with pytest.raises(PictureError, match="x is"):
+        read_pictures(tmp_path / "a.npz", RESNET20)
+
+
+def test_the_side_of_damaged_pictures_is_left_to_their_reader(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", x=RANDOM.integers(0, 256, (3, 3, 16, 16), dtype=np.uint8))
+    assert side_of(tmp_path / "a.npz") == 16
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:60] + b"\xff" * 60 + content[120:])
+    assert side_of(tmp_path / "a.npz") == 32
+    with pytest.raises(PictureError, match="holds no pictures"):
+        read_pictures(tmp_path / "a.npz", RESNET20)
+    header = b"\x93NUMPY\x01\x00" + (2000).to_bytes(2, "little") + b"(" * 2000
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
+        file.writestr("x.npy", header)
+    assert side_of(tmp_path / "b.npz") == 32
 
 
 # --- some of them -----------------------------------------------------------------------------------------

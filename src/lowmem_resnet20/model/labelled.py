@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import unicodedata
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,13 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..errors import PictureError, on_one_line
 from ..machine.files import os_fault
 from ..network.architecture import Architecture
-from .picture import is_named_as_picture, pictures_in, read_picture
-from .sourcefile import ZIP_MAGIC
+from .picture import decode_picture, is_named_as_picture, pictures_in, read_picture
+from .sourcefile import LARGEST_BYTES, ZIP_MAGIC
 
 #: Names of classes that a hint lists.
 _SHOWN = 12
@@ -146,10 +145,17 @@ def _is_zip(path: Path) -> bool:
 def _of_npz(path: Path, architecture: Architecture, classes: Sequence[str]) -> Pictures:
     width, colours = architecture.width, architecture.input_channels
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > LARGEST_BYTES:
+            raise PictureError(
+                f"{path} unpacks to more than {LARGEST_BYTES >> 30} GiB", "give fewer pictures at a time"
+            )
         with np.load(path, allow_pickle=False) as file:
-            x = file["x"] if "x" in file else _decoded(file["bytes"].tobytes(), file["offsets"])
+            x = file["x"] if "x" in file else _decoded(file["bytes"].tobytes(), file["offsets"], path, width)
+            x = np.asarray(x)  # a member that is no array is bytes
             y = file["y"].astype(np.int64) if "y" in file else None
-    except MemoryError:
+    except (PictureError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
         raise PictureError(f"{path} holds no pictures x: {on_one_line(error)}") from None
@@ -162,6 +168,9 @@ def _of_npz(path: Path, architecture: Architecture, classes: Sequence[str]) -> P
     return Pictures(x, y, tuple(f"{path.name}[{i}]" for i in range(len(x))))
 
 
-def _decoded(stream: bytes, offsets: np.ndarray) -> np.ndarray:
-    pictures = [np.asarray(Image.open(io.BytesIO(stream[a:b])).convert("RGB")) for a, b in pairwise(offsets)]
-    return np.stack(pictures).transpose(0, 3, 1, 2)
+def _decoded(stream: bytes, offsets: np.ndarray, path: Path, width: int) -> np.ndarray:
+    pictures = []
+    for number, (start, end) in enumerate(pairwise(offsets)):
+        pixels = decode_picture(stream[start:end], Path(f"{path}[{number}]"), width)
+        pictures.append(np.rint(pixels * 255).astype(np.uint8))
+    return np.stack(pictures)
