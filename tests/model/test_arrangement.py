@@ -340,6 +340,7 @@ def test_other_networks_are_named(model, message):
         (lambda s: s.update({"layer1.0.bn1.running_var": (9,)}), r"running_var has shape \(9,\) instead of \(8,\)"),
         (lambda s: s.update({"conv1.bias": (9,)}), r"conv1.bias has shape \(9,\) instead of \(8,\)"),
         (lambda s: s.update({"bn1.running_mean": ()}), "bn1"),
+        (lambda s: s.update(dict.fromkeys([n for n in s if n.startswith("bn1.")], ())), "bn1.* is a single number"),
         (lambda s: s.update({f"n{i}.weight": (1,) for i in range(5000)}), "tensors"),
         (lambda s: s.update({"a" * 300: (1,)}), "a name that is too long"),
         (lambda s: [s.pop(n) for n in list(s) if "bn" in n or "downsample.1" in n], "has neither batch norm nor bias"),

@@ -25,6 +25,7 @@ from lowmem_resnet20.errors import PictureError, UsageError, WeightsError
 from lowmem_resnet20.model.importing import import_weights
 from lowmem_resnet20.model.picture import read_picture
 from lowmem_resnet20.model.plain import PlainNetwork
+from lowmem_resnet20.model.sources import open_source
 from lowmem_resnet20.network.architecture import RESNET20, Architecture
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
@@ -514,6 +515,32 @@ def test_a_file_cut_short_or_changed_is_refused(tmp_path, pictures, form):
         path.write_bytes(each)
         with pytest.raises(WeightsError):
             import_weights(path, tmp_path / "w", pictures)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [1e30, 1e200])
+def test_absurd_numbers_are_refused_in_a_line(tmp_path, pictures, factor):
+    parameters = random_weights(SMALL).parameters
+    np.savez(tmp_path / "f.npz", **{name: array.astype(np.float64) * factor for name, array in parameters.items()})
+    with pytest.raises(WeightsError, match="not finite"):
+        import_weights(tmp_path / "f.npz", tmp_path / "w", pictures)
+    assert not (tmp_path / "w").exists()
+
+
+def test_only_what_has_a_place_is_made_double_precision(tmp_path, monkeypatch):
+    """Bytes would take eight times their place, and zeros of them nothing in the file."""
+    np.savez_compressed(tmp_path / "f.npz", **random_weights(SMALL).parameters, more=np.zeros((9, 9, 99, 99), np.uint8))
+    monkeypatch.setattr("lowmem_resnet20.model.sources._numbers", lambda *_: pytest.fail("nothing has been arranged"))
+    with pytest.raises(WeightsError, match="more"):
+        open_source(tmp_path / "f.npz")
+
+
+def test_a_member_of_an_npz_that_is_no_array(tmp_path, pictures):
+    np.savez(tmp_path / "f.npz", **random_weights(SMALL).parameters)
+    with zipfile.ZipFile(tmp_path / "f.npz", "a") as file:
+        file.writestr("README", b"not an array")
+    with pytest.raises(WeightsError, match="README"):
+        import_weights(tmp_path / "f.npz", tmp_path / "w", pictures)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,8 @@ def _kind(path: Path, module: str, parts: Mapping[str, Shape]) -> str:
         part = next(iter(parts))
         raise WeightsError(f"{path} has {module}.{part} of shape {parts[part]}, which this network does not", FITS)
     for part, shape in parts.items():
+        if not shape:
+            raise WeightsError(f"{path}: {module}.{part} is a single number, which this network does not have", FITS)
         if shape != size and not (part == "weight" and kind != "norm"):
             raise WeightsError(f"{path}: {module}.{part} has shape {shape} instead of {size}")
     return kind

@@ -25,6 +25,7 @@ class Layer:
     norm: str = ""
 
 
+@np.errstate(all="ignore")  # absurd numbers, or a variance 0 without an eps: who saves what comes out looks
 def fold(
     tensors: Mapping[str, np.ndarray],
     layers: Mapping[str, Layer],
@@ -55,10 +56,9 @@ def _folded(tensors: Mapping[str, np.ndarray], layer: Layer, epsilon: float) -> 
     if not layer.norm:
         return weight, bias
     mean, variance = (tensors[f"{layer.norm}.{part}"] for part in ("running_mean", "running_var"))
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a variance 0 without an eps; who saves it looks
-        factor = tensors.get(f"{layer.norm}.weight", np.ones(len(mean))) / np.sqrt(variance + epsilon)
-        shift = tensors.get(f"{layer.norm}.bias", np.zeros(len(mean)))
-        return weight * factor[:, None, None, None], shift + (bias - mean) * factor
+    factor = tensors.get(f"{layer.norm}.weight", np.ones(len(mean))) / np.sqrt(variance + epsilon)
+    shift = tensors.get(f"{layer.norm}.bias", np.zeros(len(mean)))
+    return weight * factor[:, None, None, None], shift + (bias - mean) * factor
 
 
 def _padding(inputs: int, outputs: int) -> np.ndarray:

@@ -43,6 +43,7 @@ class PlainNetwork:
         return forward.forward(self.weights, pixels, convolve=convolve if torch else forward.convolve)
 
 
+@np.errstate(over="ignore")  # who saves the bounds looks
 def calibrate(
     weights: Weights,
     batches: Iterable[np.ndarray],

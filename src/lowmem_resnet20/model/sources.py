@@ -63,7 +63,8 @@ def open_source(path: Path) -> Source:
         return Source(graph.arrangement, graph.tensors, mean=graph.mean, std=graph.std, side=graph.side)
     if kind is Kind.NPZ:
         arrays = _arrays(path, content)
-        return Source(arrange(path, {name: array.shape for name, array in arrays.items()}), arrays)
+        arrangement = arrange(path, {name: array.shape for name, array in arrays.items()})
+        return Source(arrangement, {name: _numbers(path, name, array) for name, array in arrays.items()})
     from .checkpoint import numbers, read_state_dict  # needs PyTorch
 
     state = read_state_dict(path, kind, content)
@@ -85,14 +86,18 @@ def _of_folder(path: Path) -> Source:
 def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+            found = {name: np.asarray(file[name]) for name in file.files}  # a member that is no array is bytes
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged files raise errors of many kinds
         raise WeightsError(f"{path} cannot be read as an npz file: {on_one_line(error)}") from None
-    for name, array in found.items():
-        if array.dtype.kind not in "fiu":
-            raise WeightsError(f"{path}: {name} is {array.dtype}, not numbers")
-        if not np.isfinite(array).all():
-            raise WeightsError(f"{path}: {name} has values that are not finite")
-    return {name: np.asarray(array, dtype=np.float64) for name, array in found.items()}
+    return found
+
+
+def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """Return an array that has its place, and so its size, in double precision, which may be eight times its bytes."""
+    if array.dtype.kind not in "fiu":
+        raise WeightsError(f"{path}: {name} is {array.dtype}, not numbers")
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{path}: {name} has values that are not finite")
+    return np.asarray(array, dtype=np.float64)
