@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -90,6 +91,13 @@ def test_names_that_are_none_and_a_folder_of_weights_alone(tmp_path):
     made_up = {"id2label": {str(i): f"LABEL_{i}" for i in range(10)}}
     for config in (made_up, {}, None):
         assert imported(hub(tmp_path, config, PREPROCESSOR)).classes[0] == "Airplane"
+
+
+def test_a_pipe_in_the_place_of_facts(tmp_path):
+    folder = hub(tmp_path, None)
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(WeightsError, match=r"config\.json is not a regular file"):
+        imported(folder)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def read_hub_folder(folder: Path) -> HubFolder:
 def _facts(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
+    if not path.is_file():  # a pipe would block
+        raise WeightsError(f"{path} is not a regular file")
     missing, large = WeightsError(f"there is no file {path}"), WeightsError(f"{path} is too large")
     try:
         facts = json.loads(read_bounded(path, _LARGEST_BYTES, missing, large))
