@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from safetensors.numpy import save as to_safetensors
 
 from lowmem_resnet20.errors import ExitCode
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
@@ -41,6 +42,13 @@ def test_what_is_no_weight_file_gives_no_card(run, tmp_path, monkeypatch):
     for source, told in (("card.json", "is not a weight file of this program"), ("none", "there is no weight file")):
         done = run("export_card", source, "out")
         assert done.code == ExitCode.WEIGHTS and told in done.err and not (tmp_path / "out").exists()
+
+
+def test_what_a_file_says_does_not_fill_the_terminal(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w").write_bytes(to_safetensors({}, metadata={"format": "\x1b[1m" * 100_000}))
+    done = run("export_card", "w", "out")
+    assert done.code == ExitCode.WEIGHTS and len(done.err) < 20_000 and "\x1b" not in done.err
 
 
 def test_a_card_that_is_read_is_not_written_over(run, tmp_path, monkeypatch, inputs):

@@ -67,6 +67,7 @@ NO_CARD = "is not a card of this program"
         ({"classes": {"a": 1, "b": 2, "c": 3}}, NO_CARD),
         ({"classes": ["a", "b"]}, "names 2 classes, and its network has 3"),
         ({"classes": ["a", "b", "a"]}, "has the class a twice"),
+        ({"classes": ["a", "a"] * 9}, "names 18 classes, and its network has 3"),
         ({"classes": ["a", "b", "c" * 65]}, "cannot be a name"),
         ({"classes": ["a", "b", "\x1b[31mc"]}, "cannot be a name"),
         ({"classes": ["a", "b", "\u202ec"]}, "cannot be a name"),

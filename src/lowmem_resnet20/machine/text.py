@@ -7,9 +7,13 @@ from typing import Any
 
 from ..errors import PROGRAM
 
+#: Letters of an error that are shown: what a stranger's file calls its parts is in it, and may be as long as the file.
+LONGEST_MESSAGE = 10_000
+
 
 def labelled(label: str, message: str, hint: str) -> str:
     """Return what stderr has of an error or a warning: its line, and that of the hint where there is one."""
+    message = message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + " .."
     return f"{PROGRAM}: {label} {one_line(message)}" + (f"\nhint: {one_line(hint)}" if hint else "")
 
 

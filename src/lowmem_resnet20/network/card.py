@@ -103,9 +103,10 @@ def check_described(network: Described, source: str) -> None:
     largest = max(max(abs(m), abs(1 - m)) / s for m, s in zip(network.mean, network.std, strict=True))
     if largest > LARGEST_PIXEL:
         raise WeightsError(f"{source}: pixels that are normalised by its mean and std exceed {LARGEST_PIXEL:.0f}")
-    check_names(network.classes, source)
+    # First: to look for repeated names takes the square of their number.
     if len(network.classes) != architecture.classes:
         raise WeightsError(f"{source} names {len(network.classes)} classes, and its network has {architecture.classes}")
+    check_names(network.classes, source)
     if network.name != "":
         check_names([network.name], source)
 
