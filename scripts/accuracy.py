@@ -4,9 +4,8 @@
     scripts/accuracy.py PICTURES [--sets 1 2 3 4] [--engine openfhe] [--weights FILE] [--count N] [--encrypted I ...]
                         [--record]
 
-PICTURES: npz files with ``x`` uint8 (n, 3, 32, 32) and ``y``, or with JPEG files (``bytes``, ``offsets``, ``y``), or
-folders of pictures in sub-folders named by the network's classes.  Sets are the native evaluator's where it has them,
-else OpenFHE's.  Each is simulated as by the word ``simulate``, exactly and with normal noise of the measured size added
+PICTURES: pictures with their classes, as the word ``simulate`` takes them.  Sets are the native evaluator's where it
+has them, else OpenFHE's.  Each is simulated as by that word, exactly and with normal noise of the measured size added
 at each refresh.  Printed: accuracy, how many pictures' numbers the client would refuse (a value left its range: they
 count as wrong), worst and mean difference of a logit of the others, how many classes differ from plain and which
 pictures, the confusion matrix.
@@ -184,7 +183,7 @@ def main() -> None:
         parser.error("--record is for the program's own weights")
     console, origin, taken = Console(width=120), Origin.here(IN_THE_CLEAR), stamp()
     weights = load_weights(args.weights)
-    sets = [parameter_set(number, args.engine) for number in args.sets]
+    sets = [parameter_set(number, args.engine, weights.architecture) for number in args.sets]
     for path in args.pictures:
         pictures = labelled_pictures(path, weights, args.count)
         plain = plain_logits(weights, pictures.x)

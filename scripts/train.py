@@ -38,7 +38,8 @@ from rich.progress import track
 
 from lowmem_resnet20.errors import LowmemError
 from lowmem_resnet20.model.folding import EPSILON
-from lowmem_resnet20.model.plain import PlainNetwork, calibrate
+from lowmem_resnet20.model.plain import calibrate
+from lowmem_resnet20.model.simulation import plain_logits
 from lowmem_resnet20.model.trained import Activation, ResNet, fold, relu
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, Architecture
 from lowmem_resnet20.network.card import check_names
@@ -373,9 +374,8 @@ def export_state(run: Run, path: Path, pictures: TrainingSet) -> None:
 
 def evaluate(weights: Weights, folder: Path) -> None:
     """Print the accuracy of the folded network on every set of test pictures."""
-    network = PlainNetwork(weights)
     for name, (pictures, labels) in test_pictures(folder, weights.architecture, weights.classes):
-        found = np.concatenate([network.logits(batch.numpy() / 255).argmax(1) for batch in pictures.split(50)])
+        found = plain_logits(weights, pictures.numpy() / 255).argmax(1)
         right = int((found == labels.numpy()).sum())
         print(f"{name}: {right} of {len(labels)} right, {100 * right / len(labels):.2f}%")
 

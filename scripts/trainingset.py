@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from lowmem_resnet20.errors import PictureError
+from lowmem_resnet20.model.description import CIFAR_MEAN, CIFAR_STD
 from lowmem_resnet20.model.labelled import class_folders, read_pictures
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES, RESNET20, Architecture
 from lowmem_resnet20.network.card import numbered_classes
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 Pictures = tuple[torch.Tensor, torch.Tensor]  # uint8 (n, colours, width, width), labels (n,)
 #: The folders that torchvision unpacks its sets into, and its names for them.
 TORCHVISION = {"cifar-10-batches-py": "CIFAR10", "cifar-100-python": "CIFAR100"}
@@ -112,8 +112,8 @@ class TrainingSet:
     labels: torch.Tensor
     exact: torch.Tensor
     classes: tuple[str, ...] = CIFAR10_CLASSES
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: tuple[float, ...] = CIFAR_MEAN
+    std: tuple[float, ...] = CIFAR_STD
 
     @property
     def has_jpeg(self) -> bool:
@@ -235,8 +235,8 @@ def augment(
     generator: torch.Generator,
     cutout: int,
     flip: bool = True,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    mean: Sequence[float] = CIFAR_MEAN,
+    std: Sequence[float] = CIFAR_STD,
 ) -> torch.Tensor:
     """uint8 (n, colours, w, w) -> normalised float: random crop of a reflecting border of an eighth of the width, flip,
     one square erased."""
@@ -259,7 +259,9 @@ def augment(
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def normalise(pictures: torch.Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> torch.Tensor:
+def normalise(
+    pictures: torch.Tensor, mean: Sequence[float] = CIFAR_MEAN, std: Sequence[float] = CIFAR_STD
+) -> torch.Tensor:
     """0..255 -> what the network takes."""
     shift, factor = (torch.tensor(v, device=pictures.device).view(-1, 1, 1) for v in (mean, std))
     return (pictures.float() / 255 - shift) / factor

@@ -1,4 +1,4 @@
-"""Classify a picture that the server never sees: ResNet20 under RNS-CKKS with a low memory footprint.
+"""Classify a picture that the server never sees: a ResNet under RNS-CKKS with a low memory footprint.
 
     import lowmem_resnet20 as lr
 

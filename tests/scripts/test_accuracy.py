@@ -43,7 +43,12 @@ def miniature(monkeypatch):
     """The script on the miniature; its widest bounds and a set of each kind, the native one with a deviation."""
     native = replace(INSECURE_NATIVE_SET, refresh_deviation=1e-3)
     sets = {(1, ""): INSECURE_SET, (6, ""): native, (6, "openfhe"): INSECURE_FUNCTIONAL_SET}
-    monkeypatch.setattr(accuracy, "parameter_set", lambda *key: sets[key])
+
+    def set_of(number, engine, architecture):
+        assert architecture == ARCHITECTURE
+        return sets[number, engine]
+
+    monkeypatch.setattr(accuracy, "parameter_set", set_of)
     monkeypatch.setattr(accuracy, "load_weights", lambda path: narrowed(3) if path == Path("narrow") else WEIGHTS)
     return lambda *words: monkeypatch.setattr(sys, "argv", ["accuracy.py", *map(str, words)])
 

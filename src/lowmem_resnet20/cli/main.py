@@ -56,7 +56,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND [WORD ...]",
-        description="Classify a picture that the server never sees: ResNet20 under CKKS.  Words come in any order.",
+        description="Classify a picture that the server never sees: a ResNet under CKKS.  Words come in any order.",
         epilog=words.epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -89,15 +89,14 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
 
 def _without_a_word(printer: Printer) -> None:
     """Classify the first of the program's pictures in set 6: with the keys in keys/exp6, or with some for this run."""
-    from ..native.keys.keyplan import key_bytes, key_plan, longest
+    from ..files.sizes import native_folder_bytes
     from ..network.parameters import parameter_set
 
     request = words.parse(_FIRST.split())
     there = key_folder(request).exists()
     with private_folder(f"{PROGRAM}-") as temporary:
         if not there:
-            set_ = parameter_set(request.set_number)
-            count = sum(key_bytes(set_, towers) for towers in longest(key_plan(set_)).values())
+            count = native_folder_bytes(parameter_set(request.set_number))
             made = f"making some for this run alone: {count / 1e9:.1f} GB in {temporary}, some {_KEY_SECONDS} s"
             printer.say(f"there are no keys in {key_folder(request)}: {made}")
             request = replace(request, keys=temporary)

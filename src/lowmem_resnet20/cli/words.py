@@ -147,7 +147,7 @@ def _number(text: str) -> int:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
-        raise UsageError(f"{text!r} is not a whole number from 1 to 999999999")
+        raise UsageError(f"{text!r} is not a whole number from 1 to 999999999", "such as 100")
     return int(text)
 
 
@@ -176,12 +176,6 @@ def _job(text: str) -> str:
     if not re.fullmatch(r"[0-9]{1,9}-[0-9a-f]{24}", text):
         raise UsageError(f"{text!r} is not the name of a job", "a service names it, such as 6-0123456789abcdef01234567")
     return text
-
-
-def _pictures(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
-        raise UsageError(f"{text!r} is not a number of pictures from 1 to 999999999", "without a_day there is no limit")
-    return int(text)
 
 
 def _colours(text: str) -> tuple[float, ...]:
@@ -263,9 +257,7 @@ OPTIONS = {
             "listen", "where to listen (default 127.0.0.1, for serve port 8642)", Value("HOST:PORT", "listen", _text)
         ),
         Option("store", "where the service keeps keys and jobs (default service)", Value("DIR", "store", _path)),
-        Option(
-            "a_day", "pictures that the client may send a day (default: any number)", Value("N", "a_day", _pictures)
-        ),
+        Option("a_day", "pictures that the client may send a day (default: any number)", Value("N", "a_day", _count)),
         Option("anyway", "evaluate though there seems to be too little memory"),
         Option("clients", "what so many take, each with a picture an hour", Value("COUNT", "clients", _count)),
         Option(

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import WeightsError, on_one_line
-from ..machine.files import read_bounded
-from .sourcefile import ZIP_MAGIC
+from .sourcefile import ZIP_MAGIC, read_regular
 
 #: Logits agree that differ by no more than this part of the largest: float32 leaves a thousandth of that.
 AGREEMENT = 1e-3
@@ -26,10 +25,8 @@ def read_logits(path: Path, count: int, classes: int) -> np.ndarray:
 
     Errors: WeightsError saying what was found; EnvironmentFault.
     """
-    missing, large = WeightsError(f"there is no file {path}"), WeightsError(f"{path} is too large for logits")
-    if path.exists() and not path.is_file():  # a pipe would block
-        raise WeightsError(f"{path} is not a regular file")
-    content = read_bounded(path, _LARGEST_BYTES, missing, large)
+    large = WeightsError(f"{path} is too large for logits")
+    content = read_regular(path, _LARGEST_BYTES, large)
     try:
         found = np.asarray(_parsed(content, large), dtype=np.float64)
     except MemoryError:

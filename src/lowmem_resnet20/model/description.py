@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError, WeightsError
-from ..machine.files import read_bounded
 from ..network.architecture import CIFAR10_CLASSES, Architecture
 from ..network.card import check_names, numbered_classes
 from .arrangement import CLASSES
 from .labelled import Pictures
+from .sourcefile import read_regular
 from .sources import Source
 
 #: Normalisation of the public CIFAR-10 checkpoints, for weights that bring none.
@@ -23,11 +23,9 @@ _LARGEST_CLASSES_FILE = 1 << 16
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """Return the names of classes in a text file, a line each, in UTF-8.  Errors: WeightsError; EnvironmentFault."""
-    missing, large = WeightsError(f"there is no file {path}"), WeightsError(f"{path} is too large for names of classes")
-    if path.exists() and not path.is_file():  # a pipe would block
-        raise WeightsError(f"{path} is not a regular file")
+    too_large = WeightsError(f"{path} is too large for names of classes")
     try:
-        text = read_bounded(path, _LARGEST_CLASSES_FILE, missing, large).decode("utf-8-sig")
+        text = read_regular(path, _LARGEST_CLASSES_FILE, too_large).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise WeightsError(f"{path} is not text in UTF-8", "give a name a line") from None
     names = tuple(line.strip() for line in text.rstrip().splitlines())

@@ -17,11 +17,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import WeightsError, on_one_line
-from ..machine.files import read_bounded
 from ..network.architecture import Architecture
 from .arrangement import Arrangement, arrange
 from .folding import fold
-from .sourcefile import LARGEST_BYTES
+from .sourcefile import LARGEST_BYTES, read_regular
 
 _REFUSED = "the graph must be that of a ResNet of He et al. for CIFAR-10, up to its logits"
 _EXTERNAL_HINT = "keep the data in a file of its own right beside the graph, or in the graph: onnx.save(model, FILE)"
@@ -345,8 +344,8 @@ class _Reader:
             raise WeightsError(
                 f"{self.path} keeps {tensor.name} in {name!r}, which is no file beside it", _EXTERNAL_HINT
             )
-        missing, large = WeightsError(f"there is no file {file}"), WeightsError(f"{file} is too large")
-        content = self.files.get(file) or read_bounded(file, LARGEST_BYTES, missing, large)
+        too_large = WeightsError(f"{file} is too large")
+        content = self.files.get(file) or read_regular(file, LARGEST_BYTES, too_large)
         self.files[file] = content
         start = int(facts.get("offset", 0))
         length = int(facts.get("length", len(content) - start))

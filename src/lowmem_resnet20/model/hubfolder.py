@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
-from ..machine.files import read_bounded
+from .sourcefile import read_regular
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.onnx")
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -71,11 +71,8 @@ def read_hub_folder(folder: Path) -> HubFolder:
 def _facts(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
-    if not path.is_file():  # a pipe would block
-        raise WeightsError(f"{path} is not a regular file")
-    missing, large = WeightsError(f"there is no file {path}"), WeightsError(f"{path} is too large")
     try:
-        facts = json.loads(read_bounded(path, _LARGEST_BYTES, missing, large))
+        facts = json.loads(read_regular(path, _LARGEST_BYTES, WeightsError(f"{path} is too large")))
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):

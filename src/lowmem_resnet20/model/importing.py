@@ -19,8 +19,8 @@ from .description import given_names, normalisation, or_usual_names, side_of
 from .disagreement import disagreement
 from .folding import EPSILON
 from .labelled import Pictures, read_pictures
-from .plain import PlainNetwork, calibrate
-from .simulation import Score
+from .plain import calibrate
+from .simulation import Score, plain_logits
 from .simulators import simulate
 from .sources import open_source
 
@@ -137,7 +137,7 @@ def import_weights(
     if found.arrangement.doubt and answers is None and shown.y is None:
         raise WeightsError(f"{source}: {found.arrangement.doubt}, and there is nothing to compare with", _COMPARE_HINT)
     weights = calibrate(weights, _batches(shown.x))
-    plain = np.concatenate([PlainNetwork(weights).logits(batch) for batch in _batches(shown.x)])
+    plain = plain_logits(weights, shown.x)
     if answers is not None and not agree(plain, answers):
         raise disagreement(source, found, weights, shown.x, plain, answers)
     report = ImportReport(
@@ -158,7 +158,7 @@ def import_weights(
             f"{source}: {found.arrangement.doubt}, and {right} of {of} pictures are right", _COMPARE_HINT
         )
     save_weights(Path(out), weights)
-    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, plain, progress, processes))})
+    return replace(report, right={**report.right, **dict(_as_sets(weights, shown, progress, processes))})
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
@@ -174,21 +174,22 @@ def _useful(pixels: Iterable[np.ndarray]) -> int:
 
 
 def _as_sets(
-    weights: Weights, pictures: Pictures, plain: np.ndarray, progress: Progress, processes: int
+    weights: Weights, pictures: Pictures, progress: Progress, processes: int
 ) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield on how many labelled pictures each set would be right; numbers that a client refuses never are."""
     if pictures.y is None:
         return
     most = max(MOST_SIMULATED * _USUAL_BLOCKS // max(_USUAL_BLOCKS, weights.architecture.blocks_per_stage), _AT_A_TIME)
-    chosen = np.unique(np.linspace(0, len(pictures.x) - 1, most).astype(int))  # evenly, for they may be sorted by class
-    if len(chosen) < len(pictures.x):
-        yield "plain, same pictures", (int((plain.argmax(1) == pictures.y)[chosen].sum()), len(chosen))
+    chosen = pictures.some(most)
+    plain, of = plain_logits(weights, chosen.x), len(chosen.pixels)
+    if of < len(pictures.pixels):
+        yield "plain, same pictures", (int((plain.argmax(1) == chosen.y).sum()), of)
     for number in SIMULATED_SETS:
         try:
             set_ = parameter_set(number, architecture=weights.architecture)
         except PlanError:
             continue  # no ring of that set holds it
-        logits = simulate(set_, weights, pictures.x[chosen], set_.refresh_deviation, processes, progress)
-        right = Score.of(weights, logits, plain[chosen], pictures.y[chosen]).right
+        logits = simulate(set_, weights, chosen.x, set_.refresh_deviation, processes, progress)
+        right = Score.of(weights, logits, plain, chosen.y).right
         assert right is not None
-        yield f"set {number}", (right, len(chosen))
+        yield f"set {number}", (right, of)

@@ -39,7 +39,7 @@ class Kind(Enum):
 
 def read_source(path: Path) -> tuple[Kind, bytes]:
     """Return the kind of a file and its content.  Errors: WeightsError saying what it is instead; EnvironmentFault."""
-    content = _read(path)
+    content = read_regular(path, LARGEST_BYTES, WeightsError(f"{path} is too large for this network's weights"))
     if not content:
         raise WeightsError(f"{path} is empty", _AGAIN)
     if content.startswith(ZIP_MAGIC):
@@ -59,11 +59,11 @@ def read_source(path: Path) -> tuple[Kind, bytes]:
     raise WeightsError(f"{path} is of no kind that can be imported", _HINT)
 
 
-def _read(path: Path) -> bytes:
+def read_regular(path: Path, most_bytes: int, too_large: WeightsError) -> bytes:
+    """Return the content of a regular file, of at most so many bytes.  Errors: WeightsError; EnvironmentFault."""
     if path.exists() and not path.is_file():  # a pipe would block
         raise WeightsError(f"{path} is not a regular file")
-    missing = WeightsError(f"there is no file {path}")
-    return read_bounded(path, LARGEST_BYTES, missing, WeightsError(f"{path} is too large for this network's weights"))
+    return read_bounded(path, most_bytes, WeightsError(f"there is no file {path}"), too_large)
 
 
 def _kind_of_zip(path: Path, content: bytes) -> Kind:

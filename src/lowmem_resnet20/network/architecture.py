@@ -1,11 +1,10 @@
-"""The network's table: which layers ResNet20 has, in which order, with which shapes.
+"""The network's table: which layers a ResNet has, in which order, with which shapes.
 
 Everything that needs to know the network reads it here: the PyTorch model, the weight file's
-names and shapes, and the encrypted network with its plan of levels and rotation keys.  Geometry is an
-argument throughout, so that tests run the same code on a miniature.
+names and shapes, and the encrypted network with its plan of levels and rotation keys.
 
-Source: He et al., "Deep Residual Learning for Image Recognition" (2016), section 4.2, n = 3; shortcuts
-that change shape are 1x1 stride-2 convolutions (option B).
+Source: He et al., "Deep Residual Learning for Image Recognition" (2016), section 4.2, where a stage has n blocks;
+shortcuts that change shape are 1x1 stride-2 convolutions (option B).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ResNet20 layer by layer, on any evaluator.
+"""The network layer by layer, on any evaluator.
 
 Between layers a ciphertext holds all channels of a layer, of one picture or of several (see :mod:`.packing`); a group
 of pictures may need more than one, which go through a part of the network one after the other.  Every ReLU is preceded

@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files.envelope import LONGEST_FACTS, MAGIC
+from ..files.sizes import picture_bytes
 from ..machine.files import read_bounded
-from ..network.parameters import PICTURE_LEVELS, ParameterSet
+from ..network.parameters import ParameterSet
 
 _LONGEST_FILE = 1 << 16
-#: What OpenFHE adds to a ciphertext's coefficients.
+#: Room for what a file has more of than is foreseen.
 _OVERHEAD_BYTES = 1 << 16
 
 
@@ -24,7 +24,7 @@ class Limits:
     key_folders: those uploaded, or on their way;
     together: jobs of the same keys that one process evaluates;
     free_bytes: what stays free of the disk;
-    kept_days: how long a job that is over is kept, and an upload that stands still.
+    kept_days: how long a job that is over is kept, an upload that stands still, and keys of a client that was removed.
     """
 
     waiting_jobs: int = 1000
@@ -53,9 +53,7 @@ def read_limits(path: Path) -> Limits:
 
 def ciphertext_bytes(set_: ParameterSet) -> int:
     """Return what no file of an encrypted picture, or group of pictures, exceeds."""
-    towers = set_.reserve_levels + PICTURE_LEVELS + 1
-    each = 2 * towers * set_.ring_dimension * 8 + _OVERHEAD_BYTES
-    return len(MAGIC) + LONGEST_FACTS + set_.ciphertexts(1) * each
+    return picture_bytes(set_) + _OVERHEAD_BYTES
 
 
 def evaluation_bytes(set_: ParameterSet) -> int:
