@@ -31,7 +31,7 @@ from lowmem_resnet20.native.ring.chain import Chain, read_chain_file
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.parameters import PICTURE_LEVELS, ParameterSet
-from lowmem_resnet20.network.resnet20 import Network, NoObserver, pack_pictures
+from lowmem_resnet20.network.resnet20 import Network, NoObserver, group_logits, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.openfhe.ciphertexts import payload_of
@@ -203,18 +203,23 @@ def test_precision_by_layer(kept, tmp_path):
 # --- keys -------------------------------------------------------------------------------------------------
 
 
-def test_one_folder_serves_another_network_that_needs_the_same_keys(time, tmp_path):
-    """One of twice the blocks; ciphertexts belong to their own."""
-    set_ = replace(time.set, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
+@pytest.mark.parametrize(
+    "changed", [{"blocks_per_stage": 2}, {"classes": 100, "input_channels": 1}], ids=["deeper", "100 classes, grey"]
+)
+def test_one_folder_serves_another_network_that_needs_the_same_keys(time, tmp_path, changed):
+    """Also of more classes than a channel of the last stage has slots; ciphertexts belong to their own."""
+    set_ = replace(time.set, architecture=replace(ARCHITECTURE, **changed))
     weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
-    pixels = PICTURES[0]
+    pixels = PICTURES[0][: set_.architecture.input_channels]
     identity = parties.encrypt_picture(time.keys, set_, pixels, weights, job.ciphertext, "picture")
     [outcome] = parties.evaluate(time.keys, set_, [job], weights, SilentProgress())
     assert outcome.error is None
     found = parties.decrypt_logits(time.keys, set_, job.output, weights, identity)
     network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
-    slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
-    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
+    slots = Clear(pack_pictures(set_.architecture, weights.normalise(pixels)[None]), PICTURE_LEVELS)
+    [exact] = group_logits(set_, network.run(slots).values)
+    assert exact.shape == (set_.architecture.classes,)
+    assert np.abs(found - exact).max() < 1e-2
     [outcome] = parties.evaluate(time.keys, time.set, [job], WEIGHTS, SilentProgress())
     assert outcome.error is not None and "is of other weights" in outcome.error.message
 
