@@ -344,7 +344,8 @@ def calibrated(
     sources = (pictures.clean, pictures.jpeg) if pictures.has_jpeg else (pictures.clean,)
     batches = (source[batch].numpy() / 255 for source in sources for batch in chosen.split(250))
     means = pictures.classes, pictures.mean, pictures.std
-    return calibrate(Weights(shape, *means, 0.0, "", fold(state, shape), {}, EPSILON), batches)
+    weights, _ = calibrate(Weights(shape, *means, 0.0, "", fold(state, shape), {}, EPSILON), batches)
+    return weights
 
 
 def unit_bounds(weights: Weights) -> Weights:

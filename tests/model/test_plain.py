@@ -103,10 +103,11 @@ def test_bounds_are_the_largest_inputs_of_each_relu_and_the_largest_logit_is_the
     random = np.random.default_rng(1)
     batches = [np.stack([random_picture(ARCHITECTURE, random) for _ in range(2)]) for _ in range(2)]
     weights = random_weights()
-    calibrated = plain.calibrate(weights, batches)
+    calibrated, found = plain.calibrate(weights, batches)
     bounds = calibrated.bounds
     logits = [forward(weights, picture)["fc"] for batch in batches for picture in batch]
     assert calibrated.largest_logit == pytest.approx(np.abs(logits).max())
+    assert np.abs(found - logits).max() < 1e-9
     for name in ARCHITECTURE.relu_channels():
         largest = np.max([np.abs(forward(weights, p)[name]).max((1, 2)) for b in batches for p in b], axis=0)
         assert np.abs(bounds[name] - largest).max() < 1e-5 * largest.max()

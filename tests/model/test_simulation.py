@@ -15,7 +15,7 @@ import pytest
 from lowmem_resnet20.errors import EnvironmentFault, LowmemError, ServerError
 from lowmem_resnet20.machine import child
 from lowmem_resnet20.model import simulators
-from lowmem_resnet20.model.simulation import Score, out_of_range, plain_logits
+from lowmem_resnet20.model.simulation import Score, foresee_all, plain_logits
 from lowmem_resnet20.model.simulators import simulate
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.ranges import foresee
@@ -151,7 +151,9 @@ def test_pictures_out_of_range_are_those_that_a_client_warns_of(set_):
     weights = narrowed(1.7)
     weights = replace(weights, bounds=weights.bounds | {"conv1": WEIGHTS.bounds["conv1"] * np.float32(0.85)})
     foreseen = [not foresee(weights, set_.refresh, x).in_range for x in X]
-    assert out_of_range(weights, set_, X).tolist() == foreseen
+    plain, outside = foresee_all(weights, set_, X)
+    assert outside.tolist() == foreseen
+    assert np.array_equal(plain, plain_logits(weights, X))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -37,7 +37,7 @@ def test_folded_equals_trained(architecture):
     random = np.random.default_rng(0)
     pixels = np.stack([random_picture(architecture, random) for _ in range(4)])
     parameters, names = fold(model.state_dict(), architecture), numbered_classes(architecture.classes)
-    weights = calibrate(Weights(architecture, names, MEAN, STD, 0.0, "", parameters, {}), [pixels])
+    weights, _ = calibrate(Weights(architecture, names, MEAN, STD, 0.0, "", parameters, {}), [pixels])
     with torch.no_grad():
         expected = model.double()(torch.from_numpy(weights.normalise(pixels))).numpy()
     assert np.abs(PlainNetwork(weights).logits(pixels) - expected).max() < 1e-4 * np.abs(expected).max()

@@ -11,8 +11,6 @@ from .output import Printer
 from .words import Request
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..model.simulation import Score
 
 _RANGE_HINT = "calibrate the weights on more pictures like these: import_weights SOURCE OUT pictures PATH"
@@ -21,7 +19,7 @@ _RANGE_HINT = "calibrate the weights on more pictures like these: import_weights
 def simulate(request: Request, printer: Printer) -> None:
     """Simulate, and say how many classes are right and which change.  It needs no keys."""
     from ..model.labelled import read_pictures
-    from ..model.simulation import Score, out_of_range, plain_logits
+    from ..model.simulation import Score, count_right, foresee_all
     from ..model.simulators import simulate
     from ..native.kernels.threads import available_processors
     from ..network.parameters import parameter_set
@@ -30,8 +28,8 @@ def simulate(request: Request, printer: Printer) -> None:
     weights = weights_given(request.weights)
     set_ = parameter_set(request.set_number, request.engine, weights.architecture)
     pictures = read_pictures(request.pictures, weights.architecture, weights.classes)
-    plain = plain_logits(weights, pictures.x)
-    outside = int(out_of_range(weights, set_, pictures.x).sum())
+    plain, leaving = foresee_all(weights, set_, pictures.x)
+    outside = int(leaving.sum())
     seconds: dict[str, float] = {}
     with make_progress(request.verbose, printer.stderr) as progress, timed(seconds, "simulate"):
         noise, processes = set_.refresh_deviation, available_processors()
@@ -40,16 +38,13 @@ def simulate(request: Request, printer: Printer) -> None:
         message = f"of {outside} of {len(plain)} pictures values leave the ranges that the set can take"
         printer.warning(message, _RANGE_HINT)
     facts = {"pictures": len(plain), "out_of_range": outside, "seconds": seconds["simulate"]}
-    score, plain_right = Score.of(weights, logits, plain, pictures.y), _right(plain, pictures.y)
+    score = Score.of(weights, logits, plain, pictures.y)
+    plain_right = None if pictures.y is None else count_right(plain, pictures.y)
     if request.json:
         head = {"set": set_.number, "engine": set_.engine, "plain_right": plain_right}
         printer.json(head | facts | _as_json(score, weights.classes))
     else:
         _print(printer, facts, plain_right, score, weights.classes)
-
-
-def _right(logits: np.ndarray, labels: np.ndarray | None) -> int | None:
-    return None if labels is None else int((logits.argmax(1) == labels).sum())
 
 
 def _as_json(score: Score, classes: tuple[str, ...]) -> dict[str, Any]:

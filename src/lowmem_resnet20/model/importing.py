@@ -20,7 +20,7 @@ from .disagreement import disagreement
 from .folding import EPSILON
 from .labelled import Pictures, read_pictures
 from .plain import calibrate
-from .simulation import Score, plain_logits
+from .simulation import Score, count_right, plain_logits
 from .simulators import simulate
 from .sources import open_source
 
@@ -136,8 +136,7 @@ def import_weights(
     answers = None if logits is None else read_logits(Path(logits), len(shown.x), architecture.classes)
     if found.arrangement.doubt and answers is None and shown.y is None:
         raise WeightsError(f"{source}: {found.arrangement.doubt}, and there is nothing to compare with", _COMPARE_HINT)
-    weights = calibrate(weights, _batches(shown.x))
-    plain = plain_logits(weights, shown.x)
+    weights, plain = calibrate(weights, _batches(shown.x))
     if answers is not None and not agree(plain, answers):
         raise disagreement(source, found, weights, shown.x, plain, answers)
     report = ImportReport(
@@ -150,7 +149,7 @@ def import_weights(
         classes=told_by,
         normalisation=normalised_by,
         difference=None if answers is None else difference(plain, answers),
-        right={} if shown.y is None else {"plain": (int((plain.argmax(1) == shown.y).sum()), len(plain))},
+        right={} if shown.y is None else {"plain": (count_right(plain, shown.y), len(plain))},
     )
     if found.arrangement.doubt and report.rarely_right and answers is None:
         right, of = report.right["plain"]
@@ -183,7 +182,8 @@ def _as_sets(
     chosen = pictures.some(most)
     plain, of = plain_logits(weights, chosen.x), len(chosen.pixels)
     if of < len(pictures.pixels):
-        yield "plain, same pictures", (int((plain.argmax(1) == chosen.y).sum()), of)
+        assert chosen.y is not None
+        yield "plain, same pictures", (count_right(plain, chosen.y), of)
     for number in SIMULATED_SETS:
         try:
             set_ = parameter_set(number, architecture=weights.architecture)

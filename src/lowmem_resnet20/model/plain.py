@@ -44,24 +44,22 @@ class PlainNetwork:
 
 
 @np.errstate(over="ignore")  # who saves the bounds looks
-def calibrate(
-    weights: Weights,
-    batches: Iterable[np.ndarray],
-) -> Weights:
+def calibrate(weights: Weights, batches: Iterable[np.ndarray]) -> tuple[Weights, np.ndarray]:
     """Return weights whose bounds are the largest absolute input of each ReLU, by channel, over batches of pictures,
-    and whose largest logit is theirs, whatever they were before.
+    and whose largest logit is theirs, whatever they were before; and the logits (n, classes) of all pictures.
 
     batches: (n, colours, width, width) in [0, 1] each.
     """
     channels = weights.architecture.relu_channels()
     zeros = {name: np.zeros(count, np.float32) for name, count in channels.items()}
     network = PlainNetwork(weights)
-    bounds, largest_logit = dict(zeros), 0.0
+    bounds, found = dict(zeros), []
     for pixels in batches:
         layers = network.layers(pixels)
-        largest_logit = float(np.maximum(largest_logit, np.abs(layers["fc"]).max()))
+        found.append(layers["fc"])
         for name, values in layers.items():
             if name in bounds:
                 largest = np.abs(values).max((0, 2, 3)).astype(np.float32)
                 bounds[name] = np.maximum(bounds[name], largest)
-    return replace(weights, bounds=bounds, largest_logit=largest_logit)
+    logits = np.concatenate(found)
+    return replace(weights, bounds=bounds, largest_logit=float(np.abs(logits).max())), logits

@@ -53,11 +53,17 @@ def plain_logits(weights: Weights, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([network.logits(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
 
 
-def out_of_range(weights: Weights, set_: ParameterSet, pixels: np.ndarray) -> np.ndarray:
-    """(n,) tell of which pictures (n, colours, width, width) a value leaves the range that the set can take: those that
-    a client warns of."""
-    network, found = PlainNetwork(weights), []
+def foresee_all(weights: Weights, set_: ParameterSet, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute (n, classes) of pictures as :func:`plain_logits`, and (n,) of which of them a value leaves the range that
+    the set can take: those that a client warns of."""
+    network, logits, outside = PlainNetwork(weights), [], []
     for i in range(0, len(pixels), _BATCH):
-        reached = reach(weights, set_.refresh, network.layers(pixels[i : i + _BATCH]))
-        found.append(np.max(list(reached.values()), axis=0) > 1)
-    return np.concatenate(found)
+        values = network.layers(pixels[i : i + _BATCH])
+        logits.append(values["fc"])
+        outside.append(np.max(list(reach(weights, set_.refresh, values).values()), axis=0) > 1)
+    return np.concatenate(logits), np.concatenate(outside)
+
+
+def count_right(logits: np.ndarray, labels: np.ndarray) -> int:
+    """Return of how many pictures the greatest logit, (n, classes), is that of their class, (n,)."""
+    return int((logits.argmax(1) == labels).sum())
