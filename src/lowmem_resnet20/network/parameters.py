@@ -72,7 +72,11 @@ class ParameterSet:
 
     def __post_init__(self) -> None:
         if self.architecture.largest_layer > self.full_slots:
-            raise PlanError(self._too_large(self.architecture))
+            slots = f"{self.architecture.largest_layer:,} slots, a ring holds {self.full_slots:,}"
+            width, channels = self.architecture.width, "/".join(map(str, self.architecture.channels))
+            raise PlanError(
+                f"this is a {self.architecture.title} with {width}x{width} pictures and channels {channels}: {slots}"
+            )
         if self.pictures.bit_count() != 1 or self.ciphertexts(len(self.architecture.channels)) > 1:
             raise PlanError(f"{self.pictures} pictures do not make a group that ends in one ciphertext")
         if self.multiplicative_depth + 1 <= self.digit_towers * (self.large_digits - 1):
@@ -86,16 +90,9 @@ class ParameterSet:
                 f"log2 QP = {self.log2_qp} exceeds {limit}, the limit for 128 bits at N = 2^{self.log2_ring}"
             )
 
-    def _too_large(self, architecture: Architecture) -> str:
-        slots = f"{architecture.largest_layer:,} slots, a ring holds {self.full_slots:,}"
-        width, channels = architecture.width, "/".join(map(str, architecture.channels))
-        return f"this is a {architecture.title} with {width}x{width} pictures and channels {channels}: {slots}"
-
     def serving(self, architecture: Architecture) -> ParameterSet:
         """Return this set for networks of another architecture, with as many pictures in a group as its last stage
         holds.  Errors: PlanError where the ring does not hold its layers."""
-        if architecture.largest_layer > self.full_slots:
-            raise PlanError(self._too_large(architecture))
         room = self.full_slots // architecture.stage_slots(len(architecture.channels))
         return replace(self, architecture=architecture, pictures=min(self.pictures, room))
 
