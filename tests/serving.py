@@ -146,6 +146,16 @@ class FakeWorker:
         return line
 
 
+class Clock:
+    """The monotonic clock of one machine."""
+
+    def __init__(self) -> None:
+        self.seconds = 1e5
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 class Served:
     """A service in this process, and a client that has its token."""
 

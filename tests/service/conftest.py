@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from serving import FakeWorker, serving
+from serving import Clock, FakeWorker, serving
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

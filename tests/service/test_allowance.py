@@ -17,19 +17,6 @@ DAY = 86400
 BEN = Client("ben", b"", 10)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 5e6
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def queue(tmp_path):
     queue = Queue(tmp_path / "jobs.sqlite", NUMBER)

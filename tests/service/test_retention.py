@@ -10,25 +10,10 @@ import pytest
 
 from lowmem_resnet20.service.retention import Retention
 from lowmem_resnet20.service.runner import Runner
-from serving import FakeWorker, Served, ciphertext, manifest_of, name_of
+from serving import Clock, FakeWorker, Served, ciphertext, manifest_of, name_of
 
 DAY = 86400.0
 KEPT = 30 * DAY
-
-
-class Clock:
-    """The monotonic clock of one machine."""
-
-    def __init__(self) -> None:
-        self.seconds = 1e5
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def retention(folder: Path, clock: Clock) -> Retention:
