@@ -79,7 +79,7 @@ def _run(argv: Sequence[str], printer: Printer) -> None:
     elif given.version:
         printer.text(f"{PROGRAM} {__version__}\n")
     elif unknown:
-        raise words.unknown(unknown[0])
+        raise words.unknown(unknown[0], words.beside(given.words))
     elif not given.words:
         _without_a_word(printer)
     else:

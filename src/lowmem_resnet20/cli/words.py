@@ -425,7 +425,7 @@ def parse(words: Sequence[str]) -> Request:
         for value in values:
             if value.field == "output" and rest and rest[0].endswith("/"):
                 fields["into_folder"] = True
-            fields[value.field] = _take(word, value, rest)
+            fields[value.field] = _take(word, value, rest, beside(seen))
     command = _command(seen)
     if "server" in fields and fields.get("verbose", 0) > 1:
         raise UsageError("a service keeps no checkpoints, which verbose 2 needs", "verbose 1 shows the times of layers")
@@ -449,27 +449,34 @@ def epilog() -> str:
     return "\n\n".join(f"{title}:\n{_columns(rows)}" for title, rows in sections.items())
 
 
-def unknown(word: str, after: str = "") -> UsageError:
-    """Return the error for a word that is not in the table, with the spelling that was meant, if it can be told.
+def beside(words: Sequence[str]) -> list[str]:
+    """Return the words that may stand beside those: beside a command no other, and those options that it takes."""
+    command = next((COMMANDS[word] for word in words if word in COMMANDS), None)
+    return [name for name in OPTIONS if name in command.options] if command else [*OPTIONS, *COMMANDS]
+
+
+def unknown(word: str, among: Sequence[str], after: str = "") -> UsageError:
+    """Return the error for a word that is not in the table, with the one ``among`` those that can be meant, if it can
+    be told.
 
     after: the word before it, with all that it takes.
     """
     name, equals, value = word.partition("=")
     first, *more = word.split() or [""]
     suffix = Path(word).suffix.lower()
-    if equals and _close(name):
-        hint = f"did you mean: {_assigned(_close(name)[0], value)}?"
-    elif more and _close(first):
-        hint = f"without quotes around all of it: {' '.join([_close(first)[0], *more])}"
+    if equals and _close(name, among):
+        hint = f"did you mean: {_assigned(_close(name, among)[0], value)}?"
+    elif more and _close(first, among):
+        hint = f"without quotes around all of it: {' '.join([_close(first, among)[0], *more])}"
     elif word.startswith("-") and (suffix or os.path.lexists(word)):
         hint = f"a file of that name is written ./{word}"
-    elif suffix in _PICTURE_SUFFIXES:
+    elif suffix in _PICTURE_SUFFIXES and "input" in among:
         hint = f"did you mean: input {word}?"
     elif suffix == ".ct":
         hint = "a ciphertext stands right after the command and its N, or after output"
-    elif _close(word):
-        hint = f"did you mean {_close(word)[0]}?"
-    elif "://" in word:
+    elif _close(word, among):
+        hint = f"did you mean {_close(word, among)[0]}?"
+    elif "://" in word and "server" in among:
         hint = f"did you mean: server {word}?"
     elif after and not _values(after):  # what stands there may be secret
         return UsageError(f"{after} takes no value", f"{after}: {(OPTIONS.get(after) or COMMANDS[after]).help}")
@@ -490,19 +497,20 @@ def _values(word: str) -> tuple[Value, ...]:
     return COMMANDS[word].values if word in COMMANDS else _OPTION_VALUES.get(word, ())
 
 
-def _close(word: str) -> list[str]:
-    """Return the known word that is most like this one, or begins like it, or means the same, if any does."""
+def _close(word: str, among: Sequence[str]) -> list[str]:
+    """Return the word ``among`` those that is most like this one, or begins like it, or means the same, if any does."""
     fewest = 1 if word.startswith("-") else _FEWEST_LETTERS
     word = word.lstrip("-").replace("-", "_").lower() if word != "-V" else "version"
-    if word in _SYNONYMS:
-        return [_SYNONYMS[word]]
-    begins = [known for known in (*OPTIONS, *COMMANDS) if len(word) >= fewest and known.startswith(word)]
-    return begins[:1] or difflib.get_close_matches(word, [*COMMANDS, *OPTIONS], n=1, cutoff=_LIKENESS)
+    meant = _SYNONYMS.get(word, "")
+    if meant in among or meant.partition(" ")[0] in among or meant.startswith("-"):
+        return [meant]
+    begins = [known for known in among if len(word) >= fewest and known.startswith(word)]
+    return begins[:1] or difflib.get_close_matches(word, among, n=1, cutoff=_LIKENESS)
 
 
 def _check_word(word: str, seen: Sequence[str]) -> None:
     if word not in COMMANDS and word not in OPTIONS:
-        raise unknown(word, *seen[-1:])
+        raise unknown(word, beside(seen), *seen[-1:])
     if word in seen:
         raise UsageError(f"{word} is given twice")
     first = next((s for s in seen if s in COMMANDS), None)
@@ -512,22 +520,22 @@ def _check_word(word: str, seen: Sequence[str]) -> None:
         raise UsageError(f"two commands: {first} and {word}", f"give one at a time{hint}")
 
 
-def _take(word: str, value: Value, rest: list[str]) -> Any:
-    """Take the value of ``word``, or its values, off the front of ``rest``."""
+def _take(word: str, value: Value, rest: list[str], among: Sequence[str]) -> Any:
+    """Take the value of ``word``, or its values, off the front of ``rest``, up to one of the words ``among`` those."""
     taken = [_take_one(word, value, rest)]
     while value.many and rest and rest[0] not in COMMANDS and rest[0] not in OPTIONS:
-        if _mistaken(rest[0]):
-            raise unknown(rest[0])
+        if _mistaken(rest[0], among):
+            raise unknown(rest[0], among)
         taken.append(_take_one(word, value, rest))
     return tuple(taken) if value.many else taken[0]
 
 
-def _mistaken(text: str) -> bool:
-    """Return whether ``text`` is rather a misspelt word than one more file."""
+def _mistaken(text: str, among: Sequence[str]) -> bool:
+    """Return whether ``text`` is rather a word ``among`` those, misspelt, than one more file."""
     if os.path.lexists(text):
         return False
     name, equals, _ = text.partition("=")
-    return bool(_close(name)) if equals else not Path(text).suffix and bool(_close(text))
+    return bool(_close(name, among)) if equals else not Path(text).suffix and bool(_close(text, among))
 
 
 def _take_one(word: str, value: Value, rest: list[str]) -> Any:
