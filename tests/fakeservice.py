@@ -261,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(status, {"job": name, "state": "waiting"})
         name = self.path.split("/")[3]
         if name not in service.jobs:
-            return self._answer(404, {"error": f"there is no job {name} here", "hint": ""})
+            return self._answer(404, {"error": "there is no such job here", "hint": ""})
         if self.path.endswith("/events"):
             return self._events(service, name)
         if not self.path.endswith("/result"):

@@ -62,7 +62,7 @@ def test_for_programs(run, service, left):
     done = run("cancel", UNKNOWN, left[1], "server", service.url, "json")
     assert done.code == ExitCode.SERVER
     unknown, cancelled = [json.loads(line) for line in done.out.splitlines()]
-    message = f"the service refuses: there is no job {UNKNOWN} here"
+    message = f"{UNKNOWN}: the service refuses: there is no such job here"
     assert unknown == {"set": 6, "input": UNKNOWN, "error": message, "exit_code": 8}
     assert cancelled == {"set": 6, "job": left[1], "state": "cancelled"}
     assert done.err == f"{ERROR}{message}\n"

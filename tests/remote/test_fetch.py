@@ -84,13 +84,26 @@ def test_several_results(run, client, service, left, inputs):
 def test_of_several_one_that_is_unknown_stops_no_other(run, client, service, left):
     done = run("fetch", UNKNOWN, left[0], "server", service.url)
     assert done.code == ExitCode.SERVER and done.out.endswith(RESULT)
-    assert done.err == f"{ERROR}the service refuses: there is no job {UNKNOWN} here\n"
+    assert done.err == f"{ERROR}{UNKNOWN}: the service refuses: there is no such job here\n"
+
+
+def test_several_that_fail_in_the_same_words_are_each_named(run, client, service, left):
+    service.error = {"message": "the server process was killed (signal 9)", "hint": "", "exit_code": 8}
+    service.jobs[left[0]]["state"] = "failed"
+    other = f"{UNKNOWN[:-1]}8"
+    done = run("fetch", UNKNOWN, other, left[0], "server", service.url)
+    lines = [f"{job}: the service refuses: there is no such job here" for job in (UNKNOWN, other)]
+    lines.append(f"{left[0]}: the server process was killed (signal 9)")
+    assert (done.code, done.out) == (ExitCode.SERVER, "")
+    assert done.err == "".join(f"{ERROR}{line}\n" for line in lines)
+    done = run("cancel", UNKNOWN, other, "server", service.url)
+    assert done.err == "".join(f"{ERROR}{line}\n" for line in lines[:2])
 
 
 def test_an_unknown_job(run, client, service):
     done = run("fetch", UNKNOWN, "server", service.url)
     assert (done.code, done.out) == (ExitCode.SERVER, "")
-    assert done.err == f"{ERROR}the service refuses: there is no job {UNKNOWN} here\n"
+    assert done.err == f"{ERROR}{UNKNOWN}: the service refuses: there is no such job here\n"
 
 
 def test_a_job_that_failed(run, client, service, left):

@@ -32,4 +32,4 @@ def _cancelled(jobs: RemoteJobs, name: str) -> dict[str, Any]:
     except ServiceRefused as error:
         if not error.of_this_alone:
             raise
-        return {"job": name} | JobState.failed(error).failure(name)
+        return {"job": name} | JobState.failed(error).failure_of(name)

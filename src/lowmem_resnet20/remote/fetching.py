@@ -40,4 +40,4 @@ def _fetched(jobs: RemoteJobs, name: str, output: Path) -> dict[str, Any]:
         if not error.of_this_alone:
             raise
         state = JobState.failed(error)
-    return {"job": name, "output": output} | state.failure(name)
+    return {"job": name, "output": output} | state.failure_of(name)

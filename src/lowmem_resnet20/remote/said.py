@@ -113,6 +113,13 @@ class JobState:
         message = self.error.replace(THE_CIPHERTEXT, called)
         return {"error": message, "hint": self.hint, "exit_code": self.exit_code} if self.error else {}
 
+    def failure_of(self, job: str) -> dict[str, Any]:
+        """Return the same of a job that the reader knows by its name, which is told whatever the service says."""
+        failure = self.failure(job)
+        if failure and job not in failure["error"]:
+            failure["error"] = f"{job}: {failure['error']}"
+        return failure
+
     @classmethod
     def failed(cls, error: LowmemError) -> JobState:
         """Return the state of a job that came to this here."""
