@@ -20,7 +20,15 @@ import pytest
 
 from lowmem_resnet20.errors import EnvironmentFault, KeyFolderError, UsageError
 from lowmem_resnet20.machine import files
-from lowmem_resnet20.machine.files import atomic_path, atomic_write, beside, new_folder, os_fault, sha256
+from lowmem_resnet20.machine.files import (
+    atomic_path,
+    atomic_write,
+    beside,
+    make_folder,
+    new_folder,
+    os_fault,
+    sha256,
+)
 
 
 def mode(path: Path) -> int:
@@ -348,6 +356,21 @@ def test_a_link_is_written_through(tmp_path):
         atomic_write(link, content)
         assert link.is_symlink() and target.read_bytes() == content
     assert names(tmp_path / "here") == ["link"] and names(tmp_path / "there") == ["file"]
+
+
+def test_a_folder_is_made_where_a_link_leads(tmp_path):
+    """That of an output, and that in which a key folder is to lie."""
+    link, target = tmp_path / "link", tmp_path / "other" / "disk"
+    link.symlink_to("other/disk")
+    make_folder(link)
+    assert target.is_dir()
+    target.rmdir()
+    with new_folder(link / "keys" / "exp1"):
+        pass
+    assert link.is_symlink() and names(target / "keys") == ["exp1"]
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        make_folder(tmp_path / "round")
 
 
 def test_links_in_a_circle(tmp_path):

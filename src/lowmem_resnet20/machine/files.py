@@ -93,7 +93,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     with os_errors("write", target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _sweep(target.parent, _is_temporary_folder)
         if os.path.lexists(target):
             raise exists_already(target)
@@ -124,10 +124,13 @@ def written_file(path: Path) -> Path:
     return _linked(path)
 
 
-def make_folder(path: Path, *, parents: bool = True) -> None:
-    """Make a folder if it is missing, and those it lies in.  Errors: EnvironmentFault."""
+def make_folder(path: Path, *, parents: bool = True, mode: int = 0o777) -> None:
+    """Make a folder if it is missing, and those it lies in; where one is a link, what is linked to.
+
+    Errors: EnvironmentFault.
+    """
     with os_errors("write", path):
-        path.mkdir(parents=parents, exist_ok=True)
+        Path(os.path.realpath(path)).mkdir(mode, parents=parents, exist_ok=True)
 
 
 def beside(path: Path, ending: str) -> Path:

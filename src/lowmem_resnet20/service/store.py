@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import EnvironmentFault
 from ..files.resume import unfinished_folder
-from ..machine.files import flush_to_disk, os_errors
+from ..machine.files import flush_to_disk, make_folder, os_errors
 from ..machine.locks import FolderLock
 from .clients import FIRST
 from .refusals import disk_full
@@ -52,7 +52,7 @@ class Store:
         Errors: EnvironmentFault, also where another service uses the folder.
         """
         with os_errors("use", self.folder):
-            self._real.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._real, mode=0o700)
             if not self._lock.take():
                 raise EnvironmentFault(
                     f"another service uses {self.folder}", "stop that one, or name another folder: store DIR"
