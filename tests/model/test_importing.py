@@ -156,6 +156,19 @@ def test_every_precision_is_read_or_named(tmp_path, pictures, dtype):
         assert (load_weights(tmp_path / "w").parameters["fc.bias"] == expected).all()
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_every_precision_of_safetensors_is_read_or_named(tmp_path, pictures, dtype):
+    """Its reader lacks some that its writer has, and no file is damaged for it."""
+    state = state_dict()
+    state["fc.bias"] = torch.zeros(10 * torch.empty(0, dtype=dtype).element_size(), dtype=torch.uint8).view(dtype)
+    save_file(state, tmp_path / "s.safetensors")
+    try:
+        import_weights(tmp_path / "s.safetensors", tmp_path / "w", pictures)
+    except WeightsError as error:
+        assert error.message.endswith("which cannot be read") and "another precision" in error.hint
+        assert dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
 def test_weights_of_few_bits_are_what_they_stand_for(tmp_path, pictures, dtype):
     rounded = {name: tensor.to(dtype).to(torch.float32) for name, tensor in state_dict().items()}

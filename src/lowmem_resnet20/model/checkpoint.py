@@ -68,15 +68,22 @@ def _load(path: Path, kind: Kind, content: bytes) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if kind is Kind.SAFETENSORS:
-                return parse_safetensors(content)
+                return _parsed(path, content)
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, WeightsError):
         raise
     except Exception as error:
         asked = _ALLOCATING.search(str(error))
         if asked and int(asked[1]) <= LARGEST_BYTES:  # as a sound file may
             raise MemoryError from error
         raise _refusal(path, error) from None
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, torch.Tensor]:
+    try:
+        return parse_safetensors(content)
+    except KeyError as error:  # of a precision, such as F4
+        raise WeightsError(f"{path} has numbers of {error}, which cannot be read", _PRECISION_HINT) from None
 
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
