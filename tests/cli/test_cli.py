@@ -1180,6 +1180,16 @@ def test_a_closed_pipe_is_no_error():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("words", ["serve 6 store s", "generate_keys 6"])
+def test_a_working_directory_that_has_been_removed(tmp_path, words):
+    program = "import os, sys; os.rmdir(os.getcwd()); from lowmem_resnet20.cli.main import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "")
+    assert "lowmem-resnet20: error: the working directory has been removed\nhint: cd to another" in done.stderr
+
+
 def test_a_full_disk_under_stdout():
     with open("/dev/full", "w") as full:
         done = subprocess.run(

@@ -104,6 +104,14 @@ def test_settings_of_numba_for_other_programs_are_not_heeded(run, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+def test_the_working_directory_may_be_gone(run):
+    """As where Ray's workers of a cluster made for the run are; numba asks for it."""
+    gone = "import os\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\n"
+    asking = PROGRAM.replace("twice(21))", "(os.getcwd(), twice(21)))", 1)
+    back = "from lowmem_resnet20.machine.files import working_directory_is_gone\nprint(working_directory_is_gone())"
+    assert run(f"{gone}{asking}{back}") == f"{COMPILED}True\n"
+
+
 @pytest.mark.parametrize("module", ["kernels.intrinsics", "kernels.residues", "kernels.compilation", "readiness"])
 def test_whichever_module_imports_numba_first(run, tmp_path, module):
     (tmp_path / "here").mkdir()

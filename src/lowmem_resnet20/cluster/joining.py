@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import PROGRAM, EnvironmentFault, UsageError, on_one_line
-from ..machine.files import private_folder
+from ..machine.files import private_folder, standing_in
 from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
 
@@ -129,16 +129,8 @@ def _of_this_machine_alone() -> Iterator[dict[str, object]]:
 @contextmanager
 def _in_an_empty_folder() -> Iterator[None]:
     """Stand where there are no modules: Ray has the cluster look for some where the program that joins stands."""
-    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with tempfile.TemporaryDirectory() as empty:
-            os.chdir(empty)
-            try:
-                yield
-            finally:
-                os.fchdir(before)
-    finally:
-        os.close(before)
+    with tempfile.TemporaryDirectory() as empty, standing_in(empty):
+        yield
 
 
 @contextmanager

@@ -207,6 +207,8 @@ def hiding_hint(path: Path, otherwise: str) -> str:
 def os_fault(error: OSError, action: str, path: str | os.PathLike[str]) -> EnvironmentFault:
     """Return the one-line error for an OSError met when about to ``action`` ("read", "write") ``path``."""
     number = error.errno or 0  # below zero it is getaddrinfo's
+    if number == errno.ENOENT and not error.filename and working_directory_is_gone():
+        return EnvironmentFault("the working directory has been removed", "cd to another, and give the command there")
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     hint = _HINTS.get(number, "") if action in _WRITING or number in _OF_THE_DISK else ""
     return EnvironmentFault(f"cannot {action} {path}: {reason}", hint)
@@ -352,6 +354,29 @@ def exists_already(target: Path) -> KeyFolderError:
         f"{target} exists already",
         "nothing is overwritten: use what is there, remove it yourself, or name another folder with: keys DIR",
     )
+
+
+@contextmanager
+def standing_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Have the working directory be another inside this context; the one before may be none any more, or unreadable."""
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.fchdir(before)
+    finally:
+        os.close(before)
+
+
+def working_directory_is_gone() -> bool:
+    """Return whether the working directory has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 @contextmanager

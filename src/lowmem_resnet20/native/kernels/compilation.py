@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
+from ...machine.files import standing_in, working_directory_is_gone
 from ...machine.variables import AVX2, VECTORS, misunderstood, only_avx2
 from .kernelcache import KeptKernel, KernelFolder
 
@@ -80,10 +82,13 @@ def is_compiled() -> bool:
 
 
 def compile_once(exercise: Callable[[], None]) -> None:
-    """Call ``exercise``, which calls every kernel, unless a process has done so before; others wait meanwhile."""
+    """Call ``exercise``, which calls every kernel, unless a process has done so before; others wait meanwhile.
+
+    numba asks where the process stands, which may be nowhere: a folder that has been removed, as Ray's workers do.
+    """
     if is_compiled():
         return
-    with KEPT.alone():
+    with KEPT.alone(), standing_in("/") if working_directory_is_gone() else nullcontext():
         if not is_compiled():
             exercise()
             if not KEPT.trouble:
