@@ -213,6 +213,18 @@ def test_a_cluster_that_this_machine_is_none_of(kept, nodes, tmp_path):
     assert caught.value.hint.endswith(f"ray start --address={made.address}")
 
 
+def test_a_cluster_of_another_user(kept, nodes, tmp_path):
+    """Its sockets are its starter's alone, or lie in a folder that is."""
+    made, _ = nodes
+    more = (
+        "import os\nopen_to = os.access\nos.access = lambda path, mode: 'sockets' not in path and open_to(path, mode)"
+    )
+    with pytest.raises(EnvironmentFault) as caught:
+        run(request(kept, kept.jobs(tmp_path, [0]), made.address), more=more)
+    assert caught.value.message.startswith(f"the Ray cluster at {made.address} is not open to this user, ")
+    assert caught.value.hint.endswith("ray local")
+
+
 def test_interrupted(kept, nodes, tmp_path):
     """Ctrl-C ends the run and its workers, and leaves nothing half written."""
     made, _ = nodes

@@ -110,9 +110,15 @@ def _ask_head(address: str) -> None:
         raise EnvironmentFault(f"cannot join the Ray cluster at {where}: it wants another token", _TOKEN) from error
     except RpcError as error:
         raise EnvironmentFault(f"what answers at {where} is no head of a Ray cluster", _NO_HEAD) from error
-    if not find_node_ids() & {node.hex() for node in nodes}:
+    own = find_node_ids()
+    here = [facts for node, facts in nodes.items() if node.hex() in own]
+    if not here:
         message = f"this machine is none of those of the Ray cluster at {where}"
         raise EnvironmentFault(message, f"start Ray here, too: ray start --address={found}")
+    for path in (path for facts in here for path in (facts.raylet_socket_name, facts.object_store_socket_name)):
+        if not os.access(path, os.W_OK):  # Ray would have the system end this process
+            message = f"the Ray cluster at {where} is not open to this user, who may not write to {path}"
+            raise EnvironmentFault(message, f"start Ray as this user, or have a cluster made for the run: ray {LOCAL}")
 
 
 @contextmanager
