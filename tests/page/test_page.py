@@ -15,6 +15,7 @@ import pytest
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
 from lowmem_resnet20.network.forward import forward
 from miniature import random_picture
+from processes import until
 from serving import Process
 
 pytest.importorskip("websocket")
@@ -201,6 +202,23 @@ def test_one_that_was_stopped_is_tried_again_or_the_page_says_why_not(page, fold
     page.evaluate("window.fetch = window.asked")
     page.evaluate("document.querySelector('#again').click()")
     wait_for_answer(page, "0.png")
+
+
+def test_stop_cancels_the_job_at_a_service(browser, folder, tmp_path):
+    with Process(tmp_path / "store") as service, service.client() as operator:
+        words = ["server", service.told["url"], "token", service.told["token_file"]]
+        with openpage.open_page(folder, 6, *words) as program:
+            tab = browser()
+            tab.open(program.address)
+            tab.wait("!document.querySelector('#files').disabled")
+            tab.drop("#drop", folder / "0.png")
+            until(lambda: operator.get("/v1/jobs").json()["jobs"], 300)
+            assert tab.evaluate("document.querySelector('#remove').innerText") == "Stop"
+            tab.evaluate("document.querySelector('#remove').click()")
+            tab.wait("!document.querySelector('#again').hidden")
+            assert [job["state"] for job in operator.get("/v1/jobs").json()["jobs"]] == ["cancelled"]
+            assert tab.complaints == []
+            tab.close()
 
 
 def test_one_that_is_too_large_is_told_without_being_sent(page, folder, tmp_path):
