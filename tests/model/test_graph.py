@@ -201,6 +201,12 @@ def with_attribute(kind, place, **attributes):
         ),
         (lambda m: m.graph.output.add(), "1 inputs and 2 outputs"),
         (lambda m: setattr(m.graph.initializer[0], "raw_data", b"\0" * 7), "is damaged"),
+        (
+            lambda m: m.graph.initializer[0].CopyFrom(
+                numpy_helper.from_array(np.zeros((10, 32), np.complex64), m.graph.initializer[0].name)
+            ),
+            "whose .* is complex64",
+        ),
         (lambda m: m.graph.node.reverse(), "not in its place"),
     ],
 )

@@ -294,7 +294,7 @@ class _Reader:
         if array.dtype.kind in "iu":
             return array
         try:
-            array = array.astype(np.float64)
+            array = array.astype(np.float64, casting="same_kind")
         except (ValueError, TypeError):
             raise self._refused(node, f"whose {name} is {array.dtype}") from None
         if not np.isfinite(array).all():
