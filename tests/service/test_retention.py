@@ -113,6 +113,7 @@ def statuses(served: Served, job: str, upload: str) -> tuple[int, int]:
 
 def test_a_clock_set_right_removes_no_result_and_no_keys(served, filled, monkeypatch):
     """As on a machine without a battery, which learns what day it is when the service has run for a while."""
+    assert served.service.retention._monotonic is time.monotonic  # which nobody can set
     clean_up(served)
     now = time.time()
     for years in (50, -50):
