@@ -32,6 +32,7 @@ from lowmem_resnet20.cli import words
 from lowmem_resnet20.cli.main import main
 from lowmem_resnet20.cli.output import vector
 from lowmem_resnet20.errors import CiphertextError, ExitCode, KeyFolderError, UsageError
+from lowmem_resnet20.machine.interrupt import ENDING_SIGNALS
 from lowmem_resnet20.machine.text import one_line
 from lowmem_resnet20.model.classification import Classification
 from lowmem_resnet20.network.architecture import CIFAR10_CLASSES
@@ -897,6 +898,17 @@ def test_errors_below(run, faked, server, monkeypatch, error, code, message, hin
     assert first == f"lowmem-resnet20: error: {message}"
     assert second.startswith("hint: ")
     assert hint in second
+
+
+def test_a_system_that_has_not_one_thread_more(run, capsys, monkeypatch):
+    """Neither for the client nor for the server, both of which start with one; nothing stays blocked."""
+    monkeypatch.setattr("threading.Thread.start", failing(RuntimeError("can't start new thread")))
+    message, hint = "no more threads can be started", "are there too many processes, by ulimit -u too?"
+    done = run("test")
+    assert (done.code, done.err) == (7, f"lowmem-resnet20: error: {message}\nhint: {hint}\n")
+    assert worker.main() == 7
+    assert json.loads(capsys.readouterr().out) == {"error": message, "hint": hint, "exit_code": 7}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(ENDING_SIGNALS)
 
 
 def test_debugging_shows_where(run, faked, monkeypatch):
