@@ -23,6 +23,6 @@ def until(holds: Callable[[], object], seconds: float = 60, pause: float = 0.01)
         time.sleep(pause)
 
 
-def ends(pid: int, seconds: float = 10) -> None:
+def ends(pid: int, seconds: float = 60) -> None:
     """Wait for a process to end."""
     until(lambda: not is_running(pid), seconds)

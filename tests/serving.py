@@ -296,7 +296,7 @@ class Process:
 
     def end(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(300)
 
     def __enter__(self):
         return self

@@ -16,6 +16,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -247,8 +248,9 @@ def test_json(run, faked, server):
 def test_the_servers_cost_is_measured(run, faked, server):
     """Its time from start to end; its memory as it says itself, however much this process has had."""
     server(f"{WORKS}; sleep 0.5")
+    started = time.monotonic()
     line = json.loads(run("load_keys", "1", "json").out)
-    assert 0.5 < line["seconds"]["evaluate"] < 20
+    assert 0.5 < line["seconds"]["evaluate"] < time.monotonic() - started
     assert line["peak_bytes"]["server"] == 1000 < line["peak_bytes"]["client"]
 
 

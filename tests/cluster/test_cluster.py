@@ -97,7 +97,7 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
     assert [number for number, line in enumerate(done.pictures) if "error" in line] == [3]
     failed = done.pictures.pop(3)
     assert failed["error"] == f"{bad} is truncated or altered" and failed["exit_code"] == ExitCode.CIPHERTEXT
-    assert all(line["seconds"] > 0.1 and line["peak_bytes"] > 1 << 26 for line in done.pictures)
+    assert all(line["seconds"] > 0 and line["peak_bytes"] > 1 << 26 for line in done.pictures)
     assert done.peak_bytes == max(line["peak_bytes"] for line in done.pictures)
     for number, pixels in enumerate(pictures(COUNT)):
         assert number >= LOCAL or same_as_local(kept, tmp_path / f"{number}.ct", number)
@@ -226,8 +226,8 @@ def test_interrupted(kept, nodes, tmp_path):
         assert started.poll() is None, started.communicate()
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
-    assert started.wait(10) == ExitCode.INTERRUPTED
-    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 15, PAUSE)
+    assert started.wait(300) == ExitCode.INTERRUPTED
+    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 60, PAUSE)
     assert not list(tmp_path.glob("*.ct"))
 
 
