@@ -1163,6 +1163,20 @@ def test_the_module_and_its_exit_code(tmp_path):
     assert done.stderr == "lowmem-resnet20: error: unknown word 'lod_keys'\nhint: did you mean load_keys?\n"
 
 
+def test_a_package_that_fails_while_it_is_loaded(tmp_path):
+    """For want of nothing that is an ImportError: of a variable that is its own, or because it fits no other."""
+    (tmp_path / "broken" / "numpy").mkdir(parents=True)
+    (tmp_path / "broken" / "numpy" / "__init__.py").write_text("raise ValueError('fits no other')")
+    for variables, said in (
+        ({"NUMPY_MADVISE_HUGEPAGE": "x"}, "invalid literal for int() with base 10: 'x'"),
+        ({"PYTHONPATH": str(tmp_path / "broken")}, "fits no other"),
+    ):
+        done = python("-m", "lowmem_resnet20", "test", cwd=tmp_path, env=os.environ | variables)
+        message, hint = done.stderr.splitlines()
+        assert message == f"lowmem-resnet20: error: the package numpy cannot be loaded: {said}"
+        assert (done.returncode, done.stdout) == (7, "") and hint.startswith("hint: does a variable")
+
+
 def test_help_and_mistakes_import_nothing_heavy():
     script = (
         "import sys\nfrom lowmem_resnet20.cli.main import main\n"
