@@ -15,8 +15,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], object], seconds: float = 60, pause: float = 0.01) -> None:
-    """Wait, at most so many seconds, asking after each pause."""
+def until(holds: Callable[[], object], seconds: float = 600, pause: float = 0.01) -> None:
+    """Wait, at most so many seconds, asking after each pause.  A busy machine may have to compile the kernels first."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, holds

@@ -136,10 +136,10 @@ def test_a_child_whose_parent_has_ended_ends(monkeypatch):
 
 
 def test_a_child_ends_with_its_parent(package):
-    (package / "told.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    (package / "told.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(3600)")
     program = (
         "import subprocess, time; from lowmem_resnet20.machine import child\n"
-        "subprocess.Popen(child.command('told')); time.sleep(60)"
+        "subprocess.Popen(child.command('told')); time.sleep(3600)"
     )
     environment = os.environ | {"PYTHONPATH": str(package.parent)}
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as process:
@@ -150,7 +150,7 @@ def test_a_child_ends_with_its_parent(package):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_child_is_ended_by_signals_that_its_parent_blocks(package, monkeypatch, number):
-    (package / "told.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    (package / "told.py").write_text("import time; print('here', flush=True); time.sleep(3600)")
     monkeypatch.setattr(child, "_FOLDER", str(package.parent))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
     try:
@@ -158,7 +158,7 @@ def test_a_child_is_ended_by_signals_that_its_parent_blocks(package, monkeypatch
         with subprocess.Popen(child.command("told"), stdout=pipe, stderr=pipe) as process:
             process.stdout.readline()
             process.send_signal(number)
-            assert process.wait(20) == -number
+            assert process.wait(300) == -number
             assert process.stderr.read() == b""
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -148,7 +148,7 @@ class Client(threading.Thread):
         while True:
             try:
                 headers = {"Authorization": f"Bearer {self.token}"}
-                with httpx.Client(base_url=self.url, headers=headers, timeout=60) as client:
+                with httpx.Client(base_url=self.url, headers=headers, timeout=600) as client:
                     return ask(client)
             except httpx.TransportError:
                 assert time.monotonic() < deadline
