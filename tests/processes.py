@@ -15,14 +15,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], object], seconds: float = 60, pause: float = 0.01) -> None:
-    """Wait, at most so many seconds, asking after each pause."""
+def until(holds: Callable[[], object], seconds: float = 600, pause: float = 0.01) -> None:
+    """Wait, at most so many seconds, asking after each pause.  A busy machine may have to compile the kernels first."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, holds
         time.sleep(pause)
 
 
-def ends(pid: int, seconds: float = 10) -> None:
+def ends(pid: int, seconds: float = 60) -> None:
     """Wait for a process to end."""
     until(lambda: not is_running(pid), seconds)

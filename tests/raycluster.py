@@ -151,7 +151,7 @@ def processes(title: str) -> set[int]:
     return {pid for pid in found - {os.getpid()} if is_ours(pid) or has_token(pid)}
 
 
-def kill_one(title: str, seconds: float = 60) -> int:
+def kill_one(title: str, seconds: float = 600) -> int:
     """Wait for a process of that title, let it work for a moment, and kill it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

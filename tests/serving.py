@@ -167,7 +167,7 @@ class Served:
     def as_client(self, name: str, a_day: int | None = None) -> Iterator[Served]:
         """The same service as a new client finds it."""
         headers = {"Authorization": f"Bearer {self.service.clients.add(name, a_day)}"}
-        with httpx.Client(base_url=self.client.base_url, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=self.client.base_url, headers=headers, timeout=600) as client:
             yield Served(self.service, client, self.written)
 
     def log(self) -> list[dict[str, Any]]:
@@ -202,7 +202,7 @@ class Served:
         return wait_for(self.client, job, *states)
 
 
-def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+def wait_for(client: httpx.Client, job: str, *states: str, seconds: float = 600) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = client.get(f"/v1/jobs/{job}").json()
@@ -234,7 +234,7 @@ def serving(folder: Path, start: Any = FakeWorker, verbose: int = 1, **limits: i
     try:
         with (
             telling_of_libraries(service.log),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=600) as client,
         ):
             yield Served(service, client, written)
     finally:
@@ -287,7 +287,7 @@ class Process:
 
     def client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.Client(base_url=self.told["url"], headers=headers, timeout=60)
+        return httpx.Client(base_url=self.told["url"], headers=headers, timeout=600)
 
     def workers(self) -> list[int]:
         """Process ids of those it has started."""
@@ -296,7 +296,7 @@ class Process:
 
     def end(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(300)
 
     def __enter__(self):
         return self

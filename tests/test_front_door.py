@@ -280,7 +280,7 @@ def test_closing_a_server_gives_its_keys_and_threads_back(one):
     assert native_threads() == before + available_processors() - 1
     assert any("rotation-" in path for path in mapped(one.folder))
     server.close()
-    until(lambda: native_threads() == before, 10, 0.01)
+    until(lambda: native_threads() == before)
     assert mapped(one.folder) == []
     server.close()
     with pytest.raises(ValueError, match="closed"):

@@ -59,7 +59,7 @@ def nodes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nodes")
     with cluster(folder, 2) as made:
         yield made, folder
-    until(lambda: not processes("ray::") | processes(str(Path(sys.executable).parent)), 15, PAUSE)
+    until(lambda: not processes("ray::") | processes(str(Path(sys.executable).parent)), pause=PAUSE)
 
 
 def sent(folder: Path) -> list[list[str]]:
@@ -97,7 +97,7 @@ def test_all_are_answered_though_a_worker_dies(kept, nodes, tmp_path):
     assert [number for number, line in enumerate(done.pictures) if "error" in line] == [3]
     failed = done.pictures.pop(3)
     assert failed["error"] == f"{bad} is truncated or altered" and failed["exit_code"] == ExitCode.CIPHERTEXT
-    assert all(line["seconds"] > 0.1 and line["peak_bytes"] > 1 << 26 for line in done.pictures)
+    assert all(line["seconds"] > 0 and line["peak_bytes"] > 1 << 26 for line in done.pictures)
     assert done.peak_bytes == max(line["peak_bytes"] for line in done.pictures)
     for number, pixels in enumerate(pictures(COUNT)):
         assert number >= LOCAL or same_as_local(kept, tmp_path / f"{number}.ct", number)
@@ -238,8 +238,8 @@ def test_interrupted(kept, nodes, tmp_path):
         assert started.poll() is None, started.communicate()
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
-    assert started.wait(10) == ExitCode.INTERRUPTED
-    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), 15, PAUSE)
+    assert started.wait(300) == ExitCode.INTERRUPTED
+    until(lambda: not processes("ray::Worker") | processes("ray::Keeper"), pause=PAUSE)
     assert not list(tmp_path.glob("*.ct"))
 
 
@@ -265,7 +265,7 @@ def test_a_service_has_the_cluster_evaluate(kept, nodes, tmp_path):
             result = asked.get(f"/v1/jobs/{job}/result").content
             assert number >= LOCAL or result == (kept.folder / "local" / f"{number}.ct").read_bytes()
     assert len(seen) >= 2
-    until(lambda: not processes("ray::Worker"), 15, PAUSE)
+    until(lambda: not processes("ray::Worker"), pause=PAUSE)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2:1", "nowhere"])
@@ -291,7 +291,7 @@ def test_a_cluster_made_for_the_run(kept, tmp_path, monkeypatch):
         assert list(Path(temporary).iterdir()) == []
     assert not [line for line in done.pictures if "error" in line]
     assert same_as_local(kept, tmp_path / "0.ct", 0)
-    until(lambda: not processes("ray::") - before, 15, PAUSE)
+    until(lambda: not processes("ray::") - before, pause=PAUSE)
 
 
 def test_a_temporary_folder_whose_name_is_too_long(kept, tmp_path, monkeypatch):

@@ -78,3 +78,14 @@ def test_auto_is_the_cluster_of_this_machine_whatever_the_environment_says():
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_a_machine_that_starts_no_thread_is_no_other_ray():
+    """Ray's own errors have the type of Python's."""
+    for said, message in (
+        ("can't start new thread", "no more threads can be started"),
+        ("Version mismatch", "cannot make a Ray cluster: Version mismatch"),
+    ):
+        code = f"def init(*_, **words):\n    raise RuntimeError({said!r})\nimport ray\nray.init = init\n{CHECK}"
+        done = subprocess.run([sys.executable, "-c", code, "local"], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[0] == message, done.stderr

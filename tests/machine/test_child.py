@@ -116,6 +116,18 @@ def test_the_installed_command_runs_nothing_of_an_empty_entry_in_pythonpath(tmp_
     assert done.returncode in (4, 7) and "Traceback" not in done.stderr
 
 
+def test_a_child_that_fails_ends_with_a_line(package):
+    """As all the program does; here because a package cannot be loaded, of which its parent needs nothing."""
+    (package.parent / "numpy.py").write_text("raise ValueError('fits no other')")
+    (package / "told.py").write_text("import numpy")
+    asks = f"import sys; sys.path[:0] = [{str(package.parent)!r}]\nimport subprocess\n"
+    asks += "from lowmem_resnet20.machine import child\nsys.exit(subprocess.run(child.command('told')).returncode)"
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False)
+    message, hint = done.stderr.splitlines()
+    assert message == "lowmem-resnet20: error: the package numpy cannot be loaded: fits no other"
+    assert (done.returncode, done.stdout) == (7, "") and hint.startswith("hint: ")
+
+
 def test_a_child_whose_parent_has_ended_ends(monkeypatch):
     """The parent's id is the one that was passed on: read in the child, it would be that of whoever inherits it."""
     monkeypatch.setattr(os, "getpid", lambda: 1 << 30)
@@ -124,10 +136,10 @@ def test_a_child_whose_parent_has_ended_ends(monkeypatch):
 
 
 def test_a_child_ends_with_its_parent(package):
-    (package / "told.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    (package / "told.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(3600)")
     program = (
         "import subprocess, time; from lowmem_resnet20.machine import child\n"
-        "subprocess.Popen(child.command('told')); time.sleep(60)"
+        "subprocess.Popen(child.command('told')); time.sleep(3600)"
     )
     environment = os.environ | {"PYTHONPATH": str(package.parent)}
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as process:
@@ -138,7 +150,7 @@ def test_a_child_ends_with_its_parent(package):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_child_is_ended_by_signals_that_its_parent_blocks(package, monkeypatch, number):
-    (package / "told.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    (package / "told.py").write_text("import time; print('here', flush=True); time.sleep(3600)")
     monkeypatch.setattr(child, "_FOLDER", str(package.parent))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
     try:
@@ -146,7 +158,7 @@ def test_a_child_is_ended_by_signals_that_its_parent_blocks(package, monkeypatch
         with subprocess.Popen(child.command("told"), stdout=pipe, stderr=pipe) as process:
             process.stdout.readline()
             process.send_signal(number)
-            assert process.wait(20) == -number
+            assert process.wait(300) == -number
             assert process.stderr.read() == b""
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -121,6 +121,15 @@ def test_whichever_module_imports_numba_first(run, tmp_path, module):
     assert run(program, NUMBA_OPT="0", NUMBA_DISABLE_JIT="1") == "_OptLevel(3) 0\n"
 
 
+def test_a_program_that_imports_numba_first_has_its_own_settings(run, tmp_path):
+    """And compiled kernels all the same, kept where they always are."""
+    evil = tmp_path / "evil"
+    later = "from numba import config\nprint(config.DISABLE_JIT)\n"
+    given = {"NUMBA_DISABLE_JIT": "1", "NUMBA_CACHE_DIR": str(evil), "NUMBA_BOUNDSCHECK": "1"}
+    assert run(f"import numba\n{PROGRAM}{later}", **given) == f"{COMPILED}1\n"
+    assert run() == LOADED and not evil.exists()
+
+
 def test_a_numba_that_reads_its_settings_elsewhere_is_refused(run):
     program = """
 import lowmem_resnet20.native

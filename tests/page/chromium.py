@@ -21,7 +21,8 @@ _FLAGS = (
     "--headless=new", "--no-first-run", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
 )  # fmt: skip
-_SECONDS = 60
+#: Longer than any wait but one without end: a busy machine may have to compile the kernels first.
+_SECONDS = 600
 _KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Escape": 27}
 #: Anything that Chromium says against what the page does.
 _COMPLAINTS = ("Log.entryAdded", "Runtime.exceptionThrown", "Audits.issueAdded")

@@ -146,7 +146,7 @@ def test_many_tabs_can_be_open(page, browser, program, folder):
     others = [browser() for _ in range(8)]
     for other in others:
         other.open(f"{program.origin}/")
-        other.wait("!document.querySelector('#files').disabled", 60)
+        other.wait("!document.querySelector('#files').disabled")
     assert others[0].evaluate("document.hidden") and not others[-1].evaluate("document.hidden")
     others[-1].choose("#files", folder / "0.png")
     wait_for_answer(others[-1], "0.png")

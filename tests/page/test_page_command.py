@@ -285,7 +285,7 @@ def test_ctrl_c_ends_it_with_its_worker_and_leaves_nothing(folder, tmp_path):
             workers = children(program.process.pid)
             assert workers and list(tmp_path.glob("lowmem-resnet20-*/*/1.ct"))
             program.process.send_signal(signal.SIGINT)
-            assert program.process.wait(30) == 130
+            assert program.process.wait(300) == 130
             assert program.process.stderr is not None and program.process.stderr.read() == ""
     assert list(tmp_path.glob("lowmem-resnet20-*")) == []
     for worker in workers:

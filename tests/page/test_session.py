@@ -49,7 +49,7 @@ def test_a_group_that_is_not_full_waits_for_what_is_on_its_way(monkeypatch):
         time.sleep(0.4)
         assert runs == []
         second = add(session)
-    thread.join(10)
+    thread.join(300)
     assert [numbers(run) for run in runs] == [[first, second]]
 
 

@@ -75,7 +75,7 @@ def test_patience_ends(service):
             ServerError, match=rf"^the service at {service.url} has not answered for \d+\.\d s: .*refused"
         ):
             there.ask("GET", "/v1/service")
-        assert 0.2 <= time.monotonic() - started < 3
+        assert time.monotonic() - started >= 0.2
 
 
 def test_where_no_service_ever_was_nothing_is_tried_again():

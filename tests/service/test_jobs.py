@@ -313,7 +313,7 @@ def test_a_job_that_is_cancelled_while_there_is_no_room_for_it_leaves_nothing(se
     monkeypatch.setattr(served.service.runner, "_room", room)
     FakeWorker.held.set()
     assert served.wait(job)["state"] == "done" and served.job(other)["state"] == "cancelled"
-    until(lambda: not (served.service.store.jobs / other).exists(), 10)
+    until(lambda: not (served.service.store.jobs / other).exists())
 
 
 @pytest.mark.parametrize("end", ["done", "failed"])
@@ -338,7 +338,7 @@ def test_a_job_that_is_sent_again_as_it_ends_keeps_its_picture(served, tmp_path,
     monkeypatch.setattr(runner, "remove", removing)
     job = served.post(name, content)["job"]
     until(lambda: len(FakeWorker.asked) == 2)
-    threads[0].join(30)
+    threads[0].join(300)
     assert served.wait(job)["state"] == "done"
 
 

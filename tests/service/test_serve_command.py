@@ -190,7 +190,7 @@ def test_its_words_are_plain_without_json(tmp_path):
         while not lines[-1].startswith("the token"):
             lines.append(process.stderr.readline())
         process.terminate()
-        assert process.wait(30) == 143 and process.stdout.read() == ""
+        assert process.wait(300) == 143 and process.stdout.read() == ""
     *warning, started, where, token = lines
     assert not warning or warning[0].startswith("lowmem-resnet20: warning: an evaluation takes")
     assert json.loads(started)["event"] == "service.started"

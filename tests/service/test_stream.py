@@ -164,6 +164,6 @@ def test_many_watch_at_once(served, tmp_path):
     time.sleep(0.3)
     FakeWorker.held.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert ends == dict.fromkeys(range(30), "done")
-    until(lambda: not served.service.feed._listeners and not served.service.feed._runs, 10)
+    until(lambda: not served.service.feed._listeners and not served.service.feed._runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from ..errors import ExitCode, Reported
 from ..machine.faults import explain, trace
@@ -12,8 +13,9 @@ from .output import Printer
 
 def run(work: Callable[[], None], printer: Printer) -> ExitCode:
     """Do ``work``, with what it prints flushed; returns the process's exit code.  Ctrl-C ends it at once, cleanly."""
-    with ends_at_once():
+    with ExitStack() as held:
         try:
+            held.enter_context(ends_at_once())  # for which the system may have no thread
             work()
             printer.results.finish()
         except BrokenPipeError:  # nobody reads the result any more, and nobody needs to hear it

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import PROGRAM, EnvironmentFault, UsageError, on_one_line
+from ..machine.faults import explain
 from ..machine.files import private_folder, standing_in
 from ..machine.hosts import host_and_port
 from ..machine.interrupt import ENDING_SIGNALS
@@ -58,6 +59,8 @@ def joined(address: str) -> Iterator[None]:
             with _in_an_empty_folder(), _unblocked_signals(), _silence():
                 ray.init(address, log_to_driver=False, logging_level="CRITICAL", **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            if isinstance(error, RuntimeError) and isinstance(fault := explain(error), EnvironmentFault):
+                raise fault from error  # this machine's, such as want of threads
             what = "cannot make a Ray cluster" if address == LOCAL else f"cannot join the Ray cluster at {address}"
             hint = "" if address == LOCAL else f"{_SAME}; {_TOKEN}"
             raise EnvironmentFault(f"{what}: {on_one_line(error)}", hint) from error

@@ -13,8 +13,10 @@ import signal
 import sys
 from pathlib import Path
 
+from .faults import explain, trace
 from .interrupt import ENDING_SIGNALS
 from .searchpath import trusted_path
+from .text import labelled
 
 _PACKAGE = __name__.partition(".")[0]
 _FOLDER = str(Path(__file__).absolute().parents[2])
@@ -39,10 +41,19 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def run(module: str, parent: int) -> None:
-    """Run, in the child, ``module`` as ``__main__``, until process ``parent`` ends at the latest."""
+    """Run, in the child, ``module`` as ``__main__``, until process ``parent`` ends at the latest.
+
+    An exception, such as of a package that cannot be loaded, is a line on stderr and an exit code.
+    """
     end_with_parent(parent)
     _receive_signals()
-    runpy.run_module(f"{_PACKAGE}.{module}", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(f"{_PACKAGE}.{module}", run_name="__main__", alter_sys=True)
+    except Exception as error:  # noqa: BLE001 - no traceback for the user
+        print(trace(error), end="", file=sys.stderr)
+        known = explain(error)
+        print(labelled("error:", known.message, known.hint), file=sys.stderr)
+        sys.exit(known.exit_code)
 
 
 def end_with_parent(parent: int) -> None:

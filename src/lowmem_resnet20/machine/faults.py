@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from ..errors import PROGRAM, EnvironmentFault, LowmemError
+from ..errors import PROGRAM, EnvironmentFault, LowmemError, on_one_line
 from .files import os_fault
 from .libraries import openfhe_fault
 
@@ -39,9 +39,19 @@ def explain(error: Exception) -> LowmemError:
         return _explain_import(error)
     if isinstance(error, OSError) and error.errno is not None:
         return os_fault(error, *(("use", error.filename) if error.filename else ("write", "the result")))
+    if package := _being_loaded(error):
+        message = f"the package {package} cannot be loaded: {on_one_line(error)}"
+        return EnvironmentFault(message, "does a variable of the environment ask it for this? else install it again")
     return LowmemError(
         f"unexpected {type(error).__name__}: {error}", f"set {DEBUG_VARIABLE}=1 to see where it comes from"
     )
+
+
+def _being_loaded(error: Exception) -> str:
+    """Return the package, not this one, whose import raised an error; empty if none did."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    package = str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+    return "" if package in ("__main__", __name__.partition(".")[0]) else package
 
 
 def _explain_import(error: ImportError) -> LowmemError:

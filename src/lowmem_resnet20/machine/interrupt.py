@@ -61,14 +61,16 @@ def ends_at_once() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     done = threading.Event()
     waiter = threading.Thread(target=_wait, args=(signals, done), name="interrupt", daemon=True)
-    waiter.start()
     try:
-        yield
+        waiter.start()
+        try:
+            yield
+        finally:
+            done.set()
+            assert waiter.ident is not None
+            signal.pthread_kill(waiter.ident, min(signals))
+            waiter.join()
     finally:
-        done.set()
-        assert waiter.ident is not None
-        signal.pthread_kill(waiter.ident, min(signals))
-        waiter.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from ..errors import EnvironmentFault, ExitCode, told
@@ -51,8 +52,9 @@ def here(request: Evaluation, progress: Progress) -> list[dict[str, Any]]:
 
 def main(where: Where = here) -> int:
     """Answer what standard input asks; the exit code tells whether the evaluation as a whole was done."""
-    with ends_at_once():
+    with ExitStack() as held:
         try:
+            held.enter_context(ends_at_once())  # for which the system may have no thread
             evaluate(_asked(), where)
         except Exception as error:  # noqa: BLE001 - whoever started this process tells the user
             wait_if_ending()

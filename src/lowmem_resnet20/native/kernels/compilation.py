@@ -71,7 +71,11 @@ KEPT = KernelFolder(f"native-{_fingerprint()}")
 
 def compiled(function: Callable) -> Any:
     """Decorator: compiled for the argument types of its first call, without Python's lock while it runs."""
-    dispatcher = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    asked, config.DISABLE_JIT = config.DISABLE_JIT, 0  # by whoever imported numba before this package did
+    try:
+        dispatcher = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    finally:
+        config.DISABLE_JIT = asked
     dispatcher._cache = KeptKernel(function, KEPT)
     return dispatcher
 
