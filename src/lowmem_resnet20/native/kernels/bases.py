@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled, register_bytes
-from .intrinsics import at_address, minimum, repeated, take, vectorised
+from .intrinsics import at_address, minimum, repeated, vectorised
+from .jobs import next_job, take
 from .memory import aligned
 from .residues import MOST_LARGE_TERMS, TERMS, modulus
 
@@ -85,7 +86,7 @@ def convert(counter, jobs, scratch, outs, sources, counts, factors, n, constants
                 for e in range(0, PIECE, step):
                     _convert(out + (start + e) * size, buffer + 4 * e, counts[polynomial], factors,
                              (polynomial * towers + t) * most, constants, t)  # fmt: skip
-        job = take(counter)
+        job = next_job(counter)
 
 
 # Constants --------------------------------------------------------------------------------------------------------

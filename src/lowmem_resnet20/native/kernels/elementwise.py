@@ -13,7 +13,8 @@ sums also stay that are parts of further sums."""
 from __future__ import annotations
 
 from .compilation import compiled, register_bytes
-from .intrinsics import Value, at_address, minimum, repeated, take, vectorised
+from .intrinsics import Value, at_address, minimum, repeated, vectorised
+from .jobs import next_job, take
 from .ntt import gather
 from .order import BLOCK, ROWS
 from .residues import MOST_LARGE_TERMS, TERMS, modulus
@@ -94,4 +95,4 @@ def sums(counter, jobs, scratch, outs, xs, ms, shifts, counts, n, permutations, 
                          shifts, i * terms, counts[i], constants, tower)  # fmt: skip
                 if permuted:
                     gather(out, buffer - source * size, permutations, row * n + block, BLOCK, constants)
-        job = take(counter)
+        job = next_job(counter)

@@ -268,14 +268,3 @@ def vectorised(body: Callable[..., None]) -> Any:
     definition.__name__, definition.__doc__ = body.__name__, body.__doc__
     vars(definition)["__signature__"] = signature  # what numba fits arguments to
     return intrinsic(definition)
-
-
-@intrinsic
-def take(_context: Any, counter: types.Type) -> Any:
-    """The counter's value, which grows by one: no two threads get the same.  counter: int64 (1,)."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-        address = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.atomic_rmw("add", address, ir.Constant(_INT64, 1), "seq_cst")
-
-    return types.int64(counter), generate

@@ -18,7 +18,7 @@ from . import bases, elementwise, ntt
 from .memory import address, aligned
 from .order import BLOCK, ROWS
 from .residues import MOST_LARGE_TERMS, constants
-from .threads import Workers
+from .workers import Workers
 
 #: The permutation that does nothing.
 UNPERMUTED: NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -149,8 +149,9 @@ class Polynomials:
         if factors is None:
             factors = self.forward.scales[:, 0]
         if len(jobs):
+            factors, held = np.ascontiguousarray(factors), (out, coefficients, minuend)
             self.workers.run(
-                ntt.to_evaluation, len(jobs), jobs, order, np.ascontiguousarray(factors), self.dimension, self.forward
+                ntt.to_evaluation, len(jobs), jobs, order, factors, self.dimension, self.forward, held=held
             )
 
     def to_coefficients(self, out: NDArray, x: NDArray, tables: ntt.Tables | None = None, first: int = 0) -> None:
@@ -164,7 +165,8 @@ class Polynomials:
         places[..., 0] = rows(out)[:, :: out.shape[1] // towers]
         places[..., 1], places[..., 2] = rows(x), first + np.arange(towers)
         tables = tables or self.inverse
-        self.workers.run(ntt.to_coefficients, polynomials * towers, places.reshape(-1, 3), self.dimension, tables)
+        jobs = places.reshape(-1, 3)
+        self.workers.run(ntt.to_coefficients, len(jobs), jobs, self.dimension, tables, held=(out, x))
 
     # Other primes ---------------------------------------------------------------------------------------------------
 
@@ -183,8 +185,10 @@ class Polynomials:
         for row, source in zip(addresses, sources, strict=True):
             row[: len(source)] = rows(source)
         counts = np.array([len(source) for source in sources])
-        jobs = len(out) * (self.dimension // bases.PIECE)
-        self.workers.run(bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants)
+        jobs, held = len(out) * (self.dimension // bases.PIECE), (out, sources)
+        self.workers.run(
+            bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants, held=held
+        )
 
     # Sums of products -----------------------------------------------------------------------------------------------
 
@@ -202,7 +206,7 @@ class Polynomials:
             rest = [[(out[i], one), *pairs[MOST_LARGE_TERMS:]] for i, pairs in enumerate(products)]
             self.sum_of_products(out, rest, permutation)
             return
-        self._sum(rows(out), products, permutation.reshape(-1, self.dimension))
+        self._sum(out, rows(out), products, permutation.reshape(-1, self.dimension))
 
     def sum_of_sums(
         self,
@@ -222,10 +226,15 @@ class Polynomials:
         towers, bytes_of_part = out.shape[1], BLOCK * out.itemsize
         nowhere = np.zeros((len(parts), towers), np.int64)
         places = [[(Factor(np.full(towers, part * bytes_of_part), 0, None), m) for part, m in row] for row in products]
-        self._sum(np.concatenate([nowhere, rows(out)]), [*parts, *places], permutations, len(parts))
+        self._sum(out, np.concatenate([nowhere, rows(out)]), [*parts, *places], permutations, len(parts))
 
     def _sum(
-        self, outs: NDArray[np.int64], products: Sequence[Products], permutations: NDArray[np.uint32], parts: int = 0
+        self,
+        out: NDArray,
+        outs: NDArray[np.int64],
+        products: Sequence[Products],
+        permutations: NDArray[np.uint32],
+        parts: int = 0,
     ) -> None:
         sums, towers = outs.shape
         addresses = np.zeros((2, towers, sums, max(map(len, products))), np.int64)
@@ -247,4 +256,5 @@ class Polynomials:
             permutations,
             parts,
             self.constants,
+            held=(out, products),
         )

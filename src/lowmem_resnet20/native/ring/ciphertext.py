@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError
-from ..kernels.memory import aligned, aligned_copy
+from ..kernels.memory import aligned
 from ..kernels.polynomials import Factor, Products
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
@@ -81,7 +81,7 @@ class NativeArithmetic:
             raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
         if 2 * towers > x.residues.shape[1]:
             return replace(x, towers=towers)
-        return replace(x, residues=aligned_copy(x.residues[:, :towers]), towers=towers)  # lets the rest's memory go
+        return self._linear([replace(x, towers=towers)], [(1, 0)], x.scale)  # lets the rest's memory go
 
     # Sums and products with what is known ----------------------------------------------------------------------------
 
@@ -163,6 +163,7 @@ class NativeArithmetic:
 
     def forget_plaintexts(self) -> None:
         """Give it back, and the memory between operations: other transforms follow."""
+        self.ring.workers.wait()
         self._encoder.forget()
         self._switcher.forget()
 
@@ -200,11 +201,9 @@ class NativeArithmetic:
 
     def _with_first(self, x: Ciphertext, added: Factor) -> Ciphertext:
         """``x`` with its first polynomial more by ``added``."""
-        residues = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32)
-        residues[1] = x.residues[1, : x.towers]
-        mod_q = self.ring.mod_q
+        residues, mod_q = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32), self.ring.mod_q
         one = mod_q.whole(1, x.towers)
-        mod_q.sum_of_products(residues[:1], [[(x.residues[0], one), (mod_q.ones, added)]])
+        mod_q.sum_of_products(residues, [[(x.residues[0], one), (mod_q.ones, added)], [(x.residues[1], one)]])
         return replace(x, residues=residues)
 
     def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.uint32]:

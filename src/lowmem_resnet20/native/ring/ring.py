@@ -23,7 +23,8 @@ from ..kernels.memory import aligned
 from ..kernels.order import check_dimension, memory_order, permutation
 from ..kernels.polynomials import UNPERMUTED, Factor, Polynomials
 from ..kernels.residues import LARGE_RANGE, MOST_LARGE_TERMS, SMALL_LIMIT
-from ..kernels.threads import Workers, available_processors
+from ..kernels.threads import available_processors
+from ..kernels.workers import Workers
 from .chain import Chain
 
 
@@ -115,7 +116,8 @@ class Ring:
         return result
 
     def to_openfhe(self, residues: NDArray) -> NDArray[np.uint64]:
-        """The reverse."""
+        """The reverse, once they are computed."""
+        self.workers.wait()
         return residues[..., self.order].astype(np.uint64)
 
     def rotation(self, step: int) -> int:
