@@ -90,6 +90,10 @@ class Polynomials:
         roots = tuple(pow(root, power, p) for root, p in zip(self.roots, self.primes, strict=True))
         return replace(self, dimension=dimension, roots=roots)
 
+    def modulo(self, tower: int) -> Polynomials:
+        """The same modulo one of the primes alone."""
+        return replace(self, primes=self.primes[tower : tower + 1], roots=self.roots[tower : tower + 1])
+
     def inverse_times(self, scales: Sequence[int]) -> ntt.Tables:
         """Tables of the inverse that multiplies by a scale modulo each of the first primes."""
         return ntt.with_scales(self.inverse, self.primes, scales)
@@ -197,8 +201,8 @@ class Polynomials:
     ) -> None:
         """out[i] = the sum of products[i], canonical, permuted.
 
-        Operands are canonical and have out's towers at least; second ones may be :class:`Factor` with a shift.  Without
-        permutation, out may be among them.
+        Operands are canonical and have out's towers at least; second ones may be :class:`Factor` with a shift, first
+        ones, modulo small primes, any integers below 2^30.  Without permutation, out may be among them.
         """
         if self.dtype is np.uint64 and max(map(len, products)) > MOST_LARGE_TERMS:
             self.sum_of_products(out, [pairs[:MOST_LARGE_TERMS] for pairs in products])

@@ -5,7 +5,8 @@ does it and with the same residues:
 
 1. ModUp: each digit of the polynomial, modulo all of QP, back in evaluation form;
 2. inner products of the digits with a key's halves b and a, modulo QP, under the key's automorphism;
-3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`..kernels.bases`).
+3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`..kernels.bases`);
+   where the result is rescaled, that is part of it.
 
 The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one
 ciphertext share step 1; sums of results can share step 3 (:class:`Extended`)."""
@@ -162,12 +163,37 @@ class KeySwitcher:
         ring.mod_q.to_evaluation(out, out, minuend=small, factors=ring.lowering.inverse_p)
         return out
 
+    def mod_down_and_rescale(self, x: Extended) -> NDArray[np.uint32]:
+        """(2, towers - 1, N): what :meth:`rescale` gives of what :meth:`mod_down` does, by one transform a tower.
+
+        With c = [acc]_P, r = (acc - c) / P modulo the last prime q, in coefficient form, and h = (q - 1) / 2: rescaling
+        subtracts r centred, which is s - h, s = r + h modulo q, and (acc - (c + P s - P h)) / (P q) is the result.
+        c in halves, s and 1 are the sources of a conversion."""
+        ring, last = self.ring, x.towers - 1
+        rescaling = ring.rescaling(x.towers)
+        sources = self.room("sources", 2, 2 * len(ring.p) + 2)
+        halves, s, one = sources[:, :-2], sources[:, -2:-1], sources[:, -1]
+        one[...] = 1
+        ring.mod_p.to_coefficients(halves, x.large, ring.lowering.inverse)
+        ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
+        products = [[*zip(factors(source[:, None]), rescaling.to_last, strict=True)] for source in sources]
+        rescaling.last.sum_of_products(s, products)
+        out = aligned(2, last, ring.dimension, dtype=np.uint32)
+        ring.mod_q.convert(out, [*sources], np.repeat(rescaling.to_q, 2, axis=0))
+        ring.mod_q.to_evaluation(out, out, minuend=x.small[:, :last], factors=rescaling.inverses)
+        return out
+
     # Put together -----------------------------------------------------------------------------------------------------
 
-    def switch(self, x: NDArray[np.uint32], key: SwitchingKey, added: Sequence[Factor | NDArray]) -> NDArray[np.uint32]:
-        """(2, towers, N) that decrypts under the new secret to what x (towers, N) times the old one did, and ``added``
-        (0, 1 or 2 of (towers, N)), all under the key's automorphism."""
-        return self.mod_down(self.inner_products(self.mod_up(x), key, self.extended("products", len(x)), added))
+    def switched(self, x: NDArray[np.uint32], key: SwitchingKey, added: Sequence[Factor | NDArray]) -> Extended:
+        """What, lowered, decrypts under the new secret to what x (towers, N) times the old one did, and ``added`` (0, 1
+        or 2 of (towers, N)), all under the key's automorphism.  Valid until the next call."""
+        return self.inner_products(self.mod_up(x), key, self.extended("products", len(x)), added)
+
+    def add_to(self, x: Extended, added: NDArray[np.uint32]) -> None:
+        """P times ``added``, (2, >= towers, N) modulo Q, added in place: lowered, ``x`` is more by ``added``."""
+        one, p = self.ring.mod_q.whole(1, x.towers), self.ring.lowering.p
+        self.ring.mod_q.sum_of_products(x.small, [[(x.small[i], one), (added[i], p)] for i in range(2)])
 
     def rescale(self, x: NDArray[np.uint32], towers: int) -> NDArray[np.uint32]:
         """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred,
