@@ -123,8 +123,17 @@ def minimum(a: Value, b: Value) -> Value:
 
 def upper_halves(even: Value, odd: Value) -> Value:
     """The upper 32 bits of lanes of 64: those of ``even`` in lanes 0, 2, 4 .., those of ``odd`` in lanes 1, 3, 5 .."""
+    return _halves(even, odd, 1)
+
+
+def lower_halves(even: Value, odd: Value) -> Value:
+    """The lower 32 bits of lanes of 64 in the same way."""
+    return _halves(even, odd, 0)
+
+
+def _halves(even: Value, odd: Value, upper: int) -> Value:
     lanes = 2 * even.lanes
-    chosen = [lane + 1 if lane % 2 == 0 else lane + lanes for lane in range(lanes)]
+    chosen = [lane + upper if lane % 2 == 0 else lane - 1 + upper + lanes for lane in range(lanes)]
     indices = ir.Constant(ir.VectorType(_INT32, lanes), chosen)
     builder = even.builder
     return Value(builder, builder.shuffle_vector(even.halves().value, odd.halves().value, indices))

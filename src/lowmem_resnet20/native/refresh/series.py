@@ -118,7 +118,8 @@ def _evaluate(
             pairs.append((_evaluate(ev, powers, part, towers + 1, scale / ev.scale(power)), power))
         return ev.sum_of_products(pairs, linear, constant, rescaled=rescaled)
     assert linear, "a constant is no series"
-    total = ev.add_constant(ev.combination(*zip(*linear, strict=True), scale), constant)
+    handles, constants = zip(*linear, strict=True)
+    total = ev.add_constant(ev.combination(handles, constants, scale), constant)
     return ev.rescale(total) if rescaled else total
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import PlanError
 from ..kernels.memory import aligned
-from ..kernels.polynomials import Factor, Operand, Products
+from ..kernels.polynomials import Factor, Operand, Operands, Products, group
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .kept import KeepingEncoder
@@ -219,8 +219,7 @@ class NativeArithmetic:
     def _sum(self, xs: Sequence[Ciphertext], factors: Sequence[Factor], towers: int, scale: float) -> Ciphertext:
         """sum_j xs[j] factors[j]."""
         residues = aligned(2, towers, self.ring_dimension, dtype=np.uint32)
-        products = [[(x.residues[i], factor) for x, factor in zip(xs, factors, strict=True)] for i in range(2)]
-        self.ring.mod_q.sum_of_products(residues, products)
+        self.ring.mod_q.sum_of_products(residues, [[(m, x.residues) for m, x in zip(factors, xs, strict=True)]])
         return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
     def _linear(self, xs: Sequence[Ciphertext], constants: Sequence[tuple[int, int]], scale: float) -> Ciphertext:
@@ -231,7 +230,8 @@ class NativeArithmetic:
         """``x`` with its first polynomial more by ``added``."""
         residues, mod_q = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32), self.ring.mod_q
         one = mod_q.whole(1, x.towers)
-        mod_q.sum_of_products(residues, [[(x.residues[0], one), (mod_q.ones, added)], [(x.residues[1], one)]])
+        first: Products = [(one, x.residues[:1]), (added, group(mod_q.ones))]
+        mod_q.sum_of_products(residues, [first, [(one, x.residues[1:])]])
         return replace(x, residues=residues)
 
     def _tensor(
@@ -245,15 +245,16 @@ class NativeArithmetic:
         """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1, and all that is linear at ``scale``."""
         out = self._switcher.room("tensor", 3, towers)
         places = [[(0, 0)], [(0, 1), (1, 0)], [(1, 1)]]
-        products: list[list[tuple[Operand, Operand]]] = [
-            [(x.residues[i], y.residues[j]) for x, y in pairs for i, j in sums] for sums in places
+        products: list[list[tuple[Operand, Operands]]] = [
+            [(x.residues[i], y.residues[j : j + 1]) for x, y in pairs for i, j in sums] for sums in places
         ]
         for z, c in linear:
             factor = self._constant(_rounded(c, scale / z.scale), towers)
             for i in range(2):
-                products[i].append((z.residues[i], factor))
+                products[i].append((factor, z.residues[i : i + 1]))
         if constant:
-            products[0].append((self.ring.mod_q.ones, self._constant(_rounded(constant, scale), towers)))
+            added = self._constant(_rounded(constant, scale), towers)
+            products[0].append((added, group(self.ring.mod_q.ones)))
         self.ring.mod_q.sum_of_products(out, products)
         return out
 
@@ -269,10 +270,8 @@ class NativeArithmetic:
         for i, js in places.items():
             vectors = [transform.vectors[i, j] for j in js]
             plaintexts = self._encoder.encode(vectors, [scale] * len(js), x.towers, extended=True)
-            for half in range(2):
-                parts = [2 * j + half for j in js]
-                small.append([*zip(parts, plaintexts.factors, strict=True)])
-                large.append([*zip(parts, plaintexts.large_factors, strict=True)])
+            small.append([*zip(plaintexts.factors, js, strict=True)])
+            large.append([*zip(plaintexts.large_factors, js, strict=True)])
         babies, large_babies, permutations = self._babies(x, transform.babies)
         out = switcher.extended("inner sums", x.towers, len(places))
         ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
@@ -281,28 +280,27 @@ class NativeArithmetic:
         return {i: Extended(out.small[pair], out.large[pair]) for i, pair in zip(places, pairs, strict=True)}
 
     def _babies(self, x: Ciphertext, steps: Sequence[int]) -> tuple[list[Products], list[Products], NDArray[np.uint32]]:
-        """P times the rotations of ``x``, both halves of each: what is to be summed modulo Q and modulo P, and under
-        which permutation."""
+        """P times the rotations of ``x``: what is to be summed modulo Q and modulo P, and under which permutation."""
         switcher, raised = self._switcher, None
         small, large = list[Products](), list[Products]()
         indices = [self.ring.rotation(step) for step in steps]
         for index in indices:
             if index == 1:
-                small += switcher.times_p([x.polynomial(0), x.polynomial(1)])
-                large += [(), ()]
+                small.append(switcher.times_p([x.polynomial(0), x.polynomial(1)]))
+                large.append([])
             else:
                 raised = raised or switcher.mod_up(x.polynomial(1))
-                halves = switcher.products(raised, self._key(index), switcher.times_p([x.polynomial(0)]))
-                small += halves[0]
-                large += halves[1]
-        return small, large, np.stack([self.ring.automorphism(index) for index in indices for _ in range(2)])
+                added = switcher.times_p([x.polynomial(0)])
+                modulo_q, modulo_p = switcher.products(raised, self._key(index), added)
+                small.append(modulo_q)
+                large.append(modulo_p)
+        return small, large, np.stack([self.ring.automorphism(index) for index in indices])
 
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""
         one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, len(self.ring.p))
-        both = range(2)
-        self.ring.mod_q.sum_of_products(total.small, [[(x.small[i], one) for x in (total, other)] for i in both])
-        self.ring.mod_p.sum_of_products(total.large, [[(x.large[i], large_one) for x in (total, other)] for i in both])
+        self.ring.mod_q.sum_of_products(total.small, [[(one, x.small) for x in (total, other)]])
+        self.ring.mod_p.sum_of_products(total.large, [[(large_one, x.large) for x in (total, other)]])
 
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,

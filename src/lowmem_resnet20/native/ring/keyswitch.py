@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from math import prod
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from ...errors import PlanError
 from ..kernels.memory import aligned
-from ..kernels.polynomials import Factor, Products, factors, rows
+from ..kernels.polynomials import Factor, Group, Polynomials, Products, factors, group, groups, rows
 from .ring import Ring
 
 _BOTH = slice(0, 2)
@@ -123,34 +122,36 @@ class KeySwitcher:
         """Step 2, into ``out``.  added: to each half, of up to two, P times a polynomial (towers, N) modulo Q."""
         return self._inner_products(raised, key, out, self.times_p(added), [])
 
-    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> list[Products]:
-        """P times each, modulo Q."""
-        return [[(x, self.ring.lowering.p)] for x in polynomials]
+    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> Products:
+        """P times each of up to two, modulo Q; of one that is missing, 0."""
+        return [(self.ring.lowering.p, _pair(self.ring.mod_q, polynomials))] if polynomials else []
 
     def extended_inner_products(self, raised: Raised, key: SwitchingKey, out: Extended, first: Extended) -> Extended:
         """The same with the first polynomial of ``first``, modulo QP already, added as it is."""
-        ring = self.ring
-        one, large_one = ring.mod_q.whole(1, raised.towers), ring.mod_p.whole(1, len(ring.p))
-        return self._inner_products(raised, key, out, [[(first.small[0], one)]], [[(first.large[0], large_one)]])
+        mod_q, mod_p = self.ring.mod_q, self.ring.mod_p
+        added = [(mod_q.whole(1, raised.towers), _pair(mod_q, [first.small[0]]))]
+        added_large = [(mod_p.whole(1, len(self.ring.p)), _pair(mod_p, [first.large[0]]))]
+        return self._inner_products(raised, key, out, added, added_large)
 
     def _inner_products(
-        self, raised: Raised, key: SwitchingKey, out: Extended, added: list[Products], added_large: list[Products]
+        self, raised: Raised, key: SwitchingKey, out: Extended, added: Products, added_large: Products
     ) -> Extended:
         permutation = self.ring.permutation(key.automorphism)
         small, large = self.products(raised, key, added, added_large)
-        self.ring.mod_q.sum_of_products(out.small, small, permutation)
-        self.ring.mod_p.sum_of_products(out.large, large, permutation)
+        self.ring.mod_q.sum_of_products(out.small, [small], permutation)
+        self.ring.mod_p.sum_of_products(out.large, [large], permutation)
         return out
 
     def products(
-        self, raised: Raised, key: SwitchingKey, added: Sequence[Products] = (), added_large: Sequence[Products] = ()
-    ) -> tuple[list[Products], list[Products]]:
-        """Of step 2 what is to be summed for each half, modulo Q and modulo P, before the automorphism."""
+        self, raised: Raised, key: SwitchingKey, added: Products = (), added_large: Products = ()
+    ) -> tuple[Products, Products]:
+        """Of step 2 what is to be summed for both halves, modulo Q and modulo P, before the automorphism."""
         digits, towers = key.small.shape[1:3]
         if digits < len(raised.small) or towers < raised.towers:
             raise PlanError(f"a key of {towers} towers is used at {raised.towers}")
-        small = _inner(raised.small, key.small, added)
-        return small, _inner(factors(raised.large), key.special, added_large)
+        # As many of the key's digits as there are.
+        small = [*zip(raised.small, groups(key.small), strict=False), *added]
+        return small, [*zip(factors(raised.large), groups(key.special), strict=False), *added_large]
 
     def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.uint32]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
@@ -176,8 +177,8 @@ class KeySwitcher:
         one[...] = 1
         ring.mod_p.to_coefficients(halves, x.large, ring.lowering.inverse)
         ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
-        products = [[*zip(factors(source[:, None]), rescaling.to_last, strict=True)] for source in sources]
-        rescaling.last.sum_of_products(s, products)
+        terms = [*zip(rescaling.to_last, groups(sources[:, :, None]), strict=True)]
+        rescaling.last.sum_of_products(s, [terms])
         out = aligned(2, last, ring.dimension, dtype=np.uint32)
         ring.mod_q.convert(out, [*sources], np.repeat(rescaling.to_q, 2, axis=0))
         ring.mod_q.to_evaluation(out, out, minuend=x.small[:, :last], factors=rescaling.inverses)
@@ -193,7 +194,7 @@ class KeySwitcher:
     def add_to(self, x: Extended, added: NDArray[np.uint32]) -> None:
         """P times ``added``, (2, >= towers, N) modulo Q, added in place: lowered, ``x`` is more by ``added``."""
         one, p = self.ring.mod_q.whole(1, x.towers), self.ring.lowering.p
-        self.ring.mod_q.sum_of_products(x.small, [[(x.small[i], one), (added[i], p)] for i in range(2)])
+        self.ring.mod_q.sum_of_products(x.small, [[(one, x.small), (p, added)]])
 
     def rescale(self, x: NDArray[np.uint32], towers: int) -> NDArray[np.uint32]:
         """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred,
@@ -220,7 +221,6 @@ class KeySwitcher:
         return y
 
 
-def _inner(digits: Sequence[Factor], key: NDArray, added: Sequence[Products]) -> list[Products]:
-    """Of each half of a key its products with as many digits as there are, and what is added to it."""
-    halves = [[*zip(digits, factors(half), strict=False)] for half in key]
-    return [[*half, *more] for half, more in zip_longest(halves, added, fillvalue=())]
+def _pair(polynomials: Polynomials, given: Sequence[Factor | NDArray]) -> Group:
+    """Two polynomials, of which missing ones are 0."""
+    return group(*given, *[polynomials.zeros] * (2 - len(given)))
