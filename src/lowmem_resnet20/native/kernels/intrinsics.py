@@ -182,11 +182,11 @@ class Array:
         stored.align = self.bits // 8
 
     def prefetch(self, offset: Value) -> None:
-        """Have the cache line of an element brought into the second cache, to be read; any address will do."""
+        """Have the cache line of an element brought into the first cache, to be read; any address will do."""
         pointer = self.builder.bitcast(self._at(offset), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
         prefetch = self.builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-        self.builder.call(prefetch, [pointer, *(ir.Constant(_INT32, number) for number in (0, 2, 1))])
+        self.builder.call(prefetch, [pointer, *(ir.Constant(_INT32, number) for number in (0, 3, 1))])
 
     def scalar(self, offset: Value) -> Value:
         """One element."""
