@@ -61,7 +61,7 @@ PARTS = {
 #: The native arithmetic's operations that move ciphertexts.
 MOVING = (
     "rescale", "add", "add_constant", "add_vector", "multiply_integer", "combination", "weighted_sum",
-    "sum_of_products", "rotate", "conjugate", "transform", "raise_modulus",
+    "sum_of_products", "rotate", "add_rotated", "add_conjugate", "transform", "raise_modulus",
 )  # fmt: skip
 
 
@@ -105,9 +105,9 @@ class Stopwatch:
     def _counted(self, function: Callable, arithmetic: Any) -> Callable:
         """An operation inside another moves what the outer one is counted for."""
 
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **words: Any) -> Any:
             outermost, self._moving = not self._moving, True
-            result = function(*args)
+            result = function(*args, **words)
             if outermost:
                 self._moving = False
                 kind = self._kinds[-1] if self._kinds else ""
@@ -127,7 +127,7 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
     key = 2 * -(-towers // ring.digit_towers) * (5 * towers + 8 * len(ring.p)) * n
     if operation == "rotate":
         return moved + key * len({step for step in args[1] if step % (n // 2)})
-    if operation in ("conjugate", "sum_of_products"):
+    if operation in ("add_rotated", "add_conjugate", "sum_of_products"):
         return moved + key
     if operation == "transform":
         steps = [step for step in (*args[1].babies, *args[1].giants) if step]

@@ -66,9 +66,9 @@ class Compared:
 
     def decrypted(self, native: Ciphertext) -> np.ndarray:
         """Complex slots.  OpenFHE shows real ones, so both parts are made real first, by conjugation."""
-        pair = [native, self.native.conjugate(native)]
         real, imaginary = (
-            self._real(self.native.combination(pair, factors, native.scale)) for factors in ([1, 1], [-1j, 1j])
+            self._real(self.native.add_conjugate(self.native.combination([native], [factor], native.scale)))
+            for factor in (1, -1j)
         )
         return (real + 1j * imaginary) / 2
 

@@ -41,7 +41,7 @@ def digest(threads: int) -> str:
     residues = np.stack([random.integers(0, prime, (2, n), np.uint32) for prime in small.q], axis=1)
     x, vector = Ciphertext(residues, 5, 2.0**28, n // 2), random.uniform(-1, 1, n // 2)
     transform = SlotTransform((0, 1), (0, 2), {(0, 0): vector, (0, 1): vector, (1, 1): 1j * vector})
-    results = [*native.rotate(x, [1, 2]), native.conjugate(x), native.rescale(native.sum_of_products([(x,
+    results = [*native.rotate(x, [1, 2]), native.add_conjugate(x), native.rescale(native.sum_of_products([(x,
                               x), (x, x)])), native.transform(x, transform, 2.0**56),
                               native.weighted_sum([x] * 9, lambda _: vector, 2.0**56),
                               native.add_constant(native.add_vector(native.combination([x, x], [1, -1j],

@@ -12,7 +12,7 @@ from lowmem_resnet20.native.kernels import bases, ntt
 from lowmem_resnet20.native.kernels.elementwise import MOST_PARTS
 from lowmem_resnet20.native.kernels.memory import CACHE_LINE, aligned, aligned_copy
 from lowmem_resnet20.native.kernels.order import ROWS, check_dimension
-from lowmem_resnet20.native.kernels.polynomials import INTEGERS, Factor, factors
+from lowmem_resnet20.native.kernels.polynomials import INTEGERS, Factor, factors, group
 from lowmem_resnet20.native.kernels.residues import SMALL_LIMIT
 from lowmem_resnet20.native.ring.ring import Ring
 
@@ -232,7 +232,8 @@ def spread(n, shift):
 @pytest.mark.parametrize("shift", [0, 2, 4])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("automorphism", [1, 5])
-def test_sums_of_products(kind, shift, large, automorphism):
+@pytest.mark.parametrize("together", [1, 2])
+def test_sums_of_products(kind, shift, large, automorphism, together):
     ring_ = ring(bits=29)
     polynomials, n = side(ring_, large), ring_.dimension
     counts = [3, 8, 9, 40]
@@ -241,21 +242,26 @@ def test_sums_of_products(kind, shift, large, automorphism):
     ms = [residues(kind, moduli, n >> shift, 10 + seed) for seed in range(3)]
     kept_x = [stored(x, polynomials.dtype) for x in xs]
     kept_m = factors(np.stack([stored(m, polynomials.dtype) for m in ms]), shift)
-    products = [[(kept_x[j % 3], kept_m[j % 3]) for j in range(count)] for count in counts]
+    products = [
+        [(kept_m[j % 3], group(*(kept_x[(j + k) % 3] for k in range(together)))) for j in range(count)]
+        for count in counts
+    ]
     if large and automorphism != 1:
         products, counts = products[:3], counts[:3]  # as many digits as there can be
-    out = aligned(len(counts), len(moduli), n, dtype=polynomials.dtype)
+    out = aligned(len(counts) * together, len(moduli), n, dtype=polynomials.dtype)
     polynomials.sum_of_products(out, products, ring_.permutation(automorphism))
     place = ring_.automorphism(automorphism)
     for i, count in enumerate(counts):
-        for t, modulus in enumerate(moduli):
-            expected = sum(xs[j % 3][t] * ms[j % 3][t][spread(n, shift)] for j in range(count)) % modulus
-            assert (integers(out[i, t]) == expected[place]).all()
+        for k in range(together):
+            for t, modulus in enumerate(moduli):
+                terms = (xs[(j + k) % 3][t] * ms[j % 3][t][spread(n, shift)] for j in range(count))
+                assert (integers(out[i * together + k, t]) == (sum(terms) % modulus)[place]).all()
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_sums_of_sums(kind, large):
+@pytest.mark.parametrize("together", [1, 2])
+def test_sums_of_sums(kind, large, together):
     """Of as many parts as there may be, each under another automorphism; one has no products."""
     ring_, shift = ring(bits=29), 2
     polynomials, n, count = side(ring_, large), ring_.dimension, MOST_PARTS
@@ -265,31 +271,36 @@ def test_sums_of_sums(kind, large):
     kept_x, kept_m = ([stored(x, polynomials.dtype) for x in each] for each in (xs, ms))
     kept_outer = factors(np.stack([stored(m, polynomials.dtype) for m in outer]), shift)
     terms = [i % 4 for i in range(count)]
-    parts = [[(kept_x[(i + j) % 3], kept_m[j]) for j in range(terms[i])] for i in range(count)]
+    parts = [
+        [(kept_m[j], group(*(kept_x[(i + j + k) % 3] for k in range(together)))) for j in range(terms[i])]
+        for i in range(count)
+    ]
     indices = [pow(5, i, 2 * n) for i in range(count)]
     places = [range(0, count, 2), range(1, count, 2), [3, 3, 3]]
-    out = aligned(len(places), len(moduli), n, dtype=polynomials.dtype)
+    out = aligned(len(places) * together, len(moduli), n, dtype=polynomials.dtype)
     permutations = np.stack([ring_.automorphism(index) for index in indices])
-    products = [[(i, kept_outer[i % 3]) for i in row] for row in places]
+    products = [[(kept_outer[i % 3], i) for i in row] for row in places]
     polynomials.sum_of_sums(out, parts, permutations, products)
     for t, modulus in enumerate(moduli):
-        sums = [
-            sum((xs[(i + j) % 3][t] * ms[j][t] for j in range(terms[i])), np.zeros(n, object)) for i in range(count)
-        ]
-        moved = [total[ring_.automorphism(index)] for total, index in zip(sums, indices, strict=True)]
-        for k, row in enumerate(places):
-            expected = sum(moved[i] * outer[i % 3][t][spread(n, shift)] for i in row) % modulus
-            assert (integers(out[k, t]) == expected).all()
+        for k in range(together):
+            sums = [
+                sum((xs[(i + j + k) % 3][t] * ms[j][t] for j in range(terms[i])), np.zeros(n, object))
+                for i in range(count)
+            ]
+            moved = [total[ring_.automorphism(index)] for total, index in zip(sums, indices, strict=True)]
+            for i, row in enumerate(places):
+                expected = sum(moved[part] * outer[part % 3][t][spread(n, shift)] for part in row) % modulus
+                assert (integers(out[i * together + k, t]) == expected).all()
 
 
 def test_more_parts_than_can_be_kept_are_refused():
     ring_ = ring()
     polynomials, out = ring_.mod_p, aligned(1, 3, 1024, dtype=np.uint64)
     permutations = np.stack([ring_.automorphism(1)] * (MOST_PARTS + 1))
-    with pytest.raises(ValueError, match="31 parts, are too many"):
-        polynomials.sum_of_sums(out, [[]] * (MOST_PARTS + 1), permutations, [[(0, polynomials.ones)]])
+    with pytest.raises(ValueError, match="16 parts, are too many"):
+        polynomials.sum_of_sums(out, [[]] * (MOST_PARTS + 1), permutations, [[(polynomials.ones, 0)]])
     with pytest.raises(ValueError, match="16 products"):
-        polynomials.sum_of_sums(out, [[]], permutations[:1], [[(0, polynomials.ones)] * 16])
+        polynomials.sum_of_sums(out, [[]], permutations[:1], [[(polynomials.ones, 0)] * 16])
 
 
 def test_sums_of_many_terms():
@@ -298,7 +309,7 @@ def test_sums_of_many_terms():
     for polynomials in both(ring_):
         x = stored(residues("largest", polynomials.primes, 1024), polynomials.dtype)
         out = aligned(1, len(polynomials.primes), 1024, dtype=polynomials.dtype)
-        polynomials.sum_of_products(out, [[(x, x)] * count])
+        polynomials.sum_of_products(out, [[(x, x[None])] * count])
         assert (out == count).all()
 
 
@@ -307,7 +318,7 @@ def test_a_sum_may_take_the_place_of_a_term():
     for polynomials in both(ring_):
         values = residues("random", polynomials.primes, 1024)
         x = stored(values, polynomials.dtype)
-        polynomials.sum_of_products(x[None], [[(x, polynomials.whole(3, len(x))), (polynomials.ones, x)]])
+        polynomials.sum_of_products(x[None], [[(polynomials.whole(3, len(x)), x[None]), (x, group(polynomials.ones))]])
         assert (integers(x) == 4 * values % np.array(polynomials.primes, object)[:, None]).all()
 
 
@@ -321,7 +332,7 @@ def test_constants_differ_by_half_and_towers_may_lie_anywhere():
         kept = [stored(row, polynomials.dtype) for row in x]
         scattered = Factor(np.array([row.ctypes.data for row in kept]), 0, kept)
         out = aligned(1, towers, n, dtype=polynomials.dtype)
-        polynomials.sum_of_products(out, [[(scattered, polynomials.constant(values))]])
+        polynomials.sum_of_products(out, [[(polynomials.constant(values), group(scattered))]])
         half = np.arange(n) * 2 // n
         for t, modulus in enumerate(moduli):
             assert (integers(out[0, t]) == x[t] * values[t][half] % modulus).all()

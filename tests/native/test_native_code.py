@@ -13,7 +13,7 @@ from pathlib import Path
 import llvmlite.binding
 import pytest
 
-from lowmem_resnet20.native.kernels import compilation, threads
+from lowmem_resnet20.native.kernels import compilation
 
 HERE = Path(__file__).parent
 
@@ -219,14 +219,6 @@ def test_vectors_that_there_are_not():
     assert python(code, LOWMEM_RESNET20_VECTORS="avx2").stdout == f"None {[asks]}\n"
     means = "LOWMEM_RESNET20_VECTORS of the environment is not avx2, and not heeded: 'sse'"
     assert python(code, LOWMEM_RESNET20_VECTORS="sse").stdout == f'None ["{means}"]\n'
-
-
-def test_a_failing_job_on_another_thread_is_raised():
-    def kernel(counter, jobs, scratch):
-        raise MemoryError("none left")
-
-    with pytest.raises(MemoryError, match="none left"):
-        threads.Workers(2, 8).run(kernel, 2)
 
 
 def test_the_wing_imports_neither_openfhe_nor_what_knows_secrets():

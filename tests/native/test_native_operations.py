@@ -150,7 +150,7 @@ def test_constants_and_complex_vectors(both, values):
     assert np.abs(both.decrypted(native.add_constant(x, -1.5 + 1j)) - (a - 1.5 + 1j)).max() < NOISE
     turned = native.rescale(native.weighted_sum([x], lambda _: complex_, x.scale * native.moduli[10]))
     assert np.abs(both.decrypted(turned) - complex_ * a).max() < NOISE
-    assert np.abs(both.decrypted(native.conjugate(turned)) - np.conj(complex_ * a)).max() < NOISE
+    assert np.abs(both.decrypted(native.add_conjugate(turned)) - 2 * (complex_ * a).real).max() < NOISE
 
 
 def test_transforms_hoisted_twice(both, values):
@@ -163,6 +163,32 @@ def test_transforms_hoisted_twice(both, values):
     result = native.transform(x, SlotTransform(babies, giants, vectors), x.scale * native.moduli[7])
     assert (result.towers, result.scale) == (8, x.scale * native.moduli[7])
     assert np.abs(both.decrypted(native.rescale(result)) - expected).max() < NOISE
+
+
+@pytest.mark.parametrize("towers", [2, 5, DEPTH + 1])
+def test_what_a_key_switch_does_besides_is_what_steps_of_their_own_do(both, values, towers):
+    """Residue for residue: it adds, and it rescales."""
+    native = both.native
+    x, y = (native.drop(both.imported(both.encrypt(values())), towers) for _ in range(2))
+    z = native.drop(both.imported(both.encrypt(values())), towers - 1)
+    transform = SlotTransform((0, 1), (0, 8), {(0, 0): values(), (0, 1): values(), (1, 1): values()})
+    pairs, linear, scale = [(x, y), (x, x)], [(x, 0.5 - 2j), (y, 3)], x.scale * y.scale
+    sums = native.add(native.sum_of_products(pairs), native.combination([x, y], [c for _, c in linear], scale))
+    steps = [
+        (native.add_constant(sums, 1 - 2j), lambda **how: native.sum_of_products(pairs, linear, 1 - 2j, **how)),
+        (native.add(y, native.rotate(x, [2])[0]), lambda **how: native.add_rotated(y, x, 2, **how)),
+        (native.add_conjugate(x), lambda **how: native.add_conjugate(x, **how)),
+        (native.transform(x, transform, scale), lambda **how: native.transform(x, transform, scale, **how)),
+    ]
+    for expected, operation in steps:
+        for rescaled, result in ((expected, operation()), (native.rescale(expected), operation(rescaled=True))):
+            assert (result.towers, result.scale, result.slots) == (rescaled.towers, rescaled.scale, rescaled.slots)
+            assert (both.native_residues(result) == both.native_residues(rescaled)).all()
+    assert native.sum_of_products(pairs, [(z, 1)]).towers == native.add_rotated(z, x, 2).towers == towers - 1
+    with pytest.raises(PlanError, match="a rotation by no step"):
+        native.add_rotated(x, y, both.chain.dimension // 2)
+    with pytest.raises(PlanError, match="no tower is left"):
+        native.add_conjugate(native.drop(x, 1), rescaled=True)
 
 
 def secret_residues(both, prime):

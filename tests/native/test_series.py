@@ -20,7 +20,7 @@ def test_value_levels_and_scale(basis, value, degree):
     coefficients = random.normal(size=degree + 1) + 1j * random.normal(size=degree + 1)
     ev = clear_arithmetic(RING, TOWERS)
     z = random.uniform(-1, 1, RING // 2)
-    result = ev.rescale(evaluate(ev, basis, ev.encrypt(z, TOWERS), coefficients, ev.scale_at(2)))
+    result = evaluate(ev, basis, ev.encrypt(z, TOWERS), coefficients, ev.scale_at(2))
     assert worst(result.values - value(z, coefficients)) < 1e-8
     assert result.towers == TOWERS - series.levels(degree)
     assert result.scale == pytest.approx(ev.scale_at(2), rel=1e-14)

@@ -17,6 +17,7 @@ from ..network.parameters import ParameterSet
 from .evaluator import NativeEvaluator
 from .kernels.compilation import complaints
 from .kernels.order import ORDER
+from .kernels.workers import AHEAD
 from .keys.keyplan import key_plan, refresh_plan
 from .keys.keys import MappedKeys, NativeKey, key_path
 from .keys.openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
@@ -69,6 +70,7 @@ class NativeEngine:
         make_ready(compiling)
         self._stage: MappedKeys | None = None
         self.arithmetic = _arithmetic(self.chain, folder / CHAIN)
+        self.arithmetic.ring.workers.ahead = AHEAD
         self.evaluator = NativeEvaluator(set_, self.arithmetic, self._enter_stage)
 
     def read(self, payload: bytes, path: Path) -> Ciphertext:
@@ -115,10 +117,10 @@ class NativeEngine:
 
     def _leave_stage(self) -> None:
         """Let go of the stage's keys, and of a refresh's plaintexts."""
+        self.arithmetic.forget_plaintexts()
         if self._stage is not None:
             self._stage.release()
         self._stage, self.arithmetic.keys = None, {}
-        self.arithmetic.forget_plaintexts()
         return_freed_memory()
 
     def _keys(self, stage: int) -> MappedKeys:

@@ -50,7 +50,7 @@ def _exercise() -> None:
     residues[...] = 0
     x = Ciphertext(residues, 2, 1.0, n // 2)
     native.rotate(x, [1])
-    native.conjugate(x)
+    native.add_conjugate(x)
     native.rescale(native.sum_of_products([(x, x)]))
     native.transform(x, SlotTransform((0, 1), (0, 1), {(i, j): vector for i in (0, 1) for j in (0, 1)}), 1.0)
     native.weighted_sum([x], lambda _: vector, 1.0)

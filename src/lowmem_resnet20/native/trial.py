@@ -24,6 +24,7 @@ from .evaluator import NativeEvaluator
 from .kernels.compilation import is_compiled
 from .kernels.memory import aligned
 from .kernels.threads import available_processors
+from .kernels.workers import AHEAD
 from .keys.keyplan import key_plan, refresh_plan
 from .readiness import make_ready
 from .refresh.refresh import Refresh, prepare
@@ -125,6 +126,7 @@ class Trial(PlanningEvaluator):
         self.seconds = 0.0
         self._times: dict[tuple, list[float]] = {}
         self._arithmetic = NativeArithmetic(trial_chain(set_), {})
+        self._arithmetic.ring.workers.ahead = AHEAD
         self._native = NativeEvaluator(set_, self._arithmetic, self._refresh)
 
     def enter_stage(self, stage: int) -> None:
@@ -169,6 +171,7 @@ class Trial(PlanningEvaluator):
             numbers = [self._ciphertext(x) for x in xs]
             started = time.monotonic()
             operation(*numbers)
+            self._arithmetic.ring.workers.wait()
             times.append(time.monotonic() - started)
         self.seconds += times[-1]
 

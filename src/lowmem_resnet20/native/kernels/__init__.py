@@ -3,8 +3,10 @@
 From the bottom up:
 
     memory            arrays that start on cache lines
-    threads           how many processors the work may use, and work shared out among them
+    threads           how many processors the work may use
     compilation       where compiled code is kept, and what it is compiled for
+    jobs              jobs that threads take one by one, and whether all are done
+    workers           calls of kernels, shared out among threads
     intrinsics        vectors of integers that fill a register, traced into LLVM: all that is generated
     residues          arithmetic modulo one prime: below 2^30 in uint32, of 60 bits in uint64; sums of products
     order             the order of residues in memory

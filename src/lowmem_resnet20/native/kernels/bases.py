@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled, register_bytes
-from .intrinsics import at_address, minimum, repeated, take, vectorised
+from .intrinsics import at_address, minimum, repeated, vectorised
+from .jobs import next_job, take
 from .memory import aligned
 from .residues import MOST_LARGE_TERMS, TERMS, modulus
 
@@ -31,7 +32,8 @@ SCRATCH_ELEMENTS = PIECE * MOST_LARGE_TERMS
 #: Vectors that one call converts, so that additions overlap.
 _UNROLLED = 4
 _SMALL_STEP, _LARGE_STEP = (_UNROLLED * 8 * register_bytes() // bits for bits in (32, 64))
-_HALF = 30
+#: What halves of residues count, as powers of two.
+HALVES = 0, 30
 
 
 @vectorised
@@ -85,7 +87,7 @@ def convert(counter, jobs, scratch, outs, sources, counts, factors, n, constants
                 for e in range(0, PIECE, step):
                     _convert(out + (start + e) * size, buffer + 4 * e, counts[polynomial], factors,
                              (polynomial * towers + t) * most, constants, t)  # fmt: skip
-        job = take(counter)
+        job = next_job(counter)
 
 
 # Constants --------------------------------------------------------------------------------------------------------
@@ -101,16 +103,25 @@ def cofactor_inverses(sources: Sequence[int]) -> list[int]:
     return [pow(c, -1, source) for c, source in zip(_cofactors(sources), sources, strict=True)]
 
 
-def factors(groups: Sequence[Sequence[int]], targets: Sequence[int], dtype: Any, *, halves: bool = False) -> NDArray:
+def factors(
+    groups: Sequence[Sequence[int]],
+    targets: Sequence[int],
+    dtype: Any,
+    *,
+    halves: bool = False,
+    further: Sequence[int] = (),
+) -> NDArray:
     """(groups, targets, sources) c_i of the conversions from each group's primes, the rest zero; halves: of sources
-    that come so, each lower one before its upper one.  Modulo small primes times 2^32, which sums are divided by."""
-    most = max(map(len, groups)) * (2 if halves else 1)
+    that come so, each lower one before its upper one; further: those of sources that come after them.  Modulo small
+    primes times 2^32, which sums are divided by."""
+    most = max(map(len, groups)) * (2 if halves else 1) + len(further)
     table = aligned(len(groups), len(targets), most, dtype=dtype)
     table[...] = 0
     for group, sources in zip(table, groups, strict=True):
         cofactors = _cofactors(sources)
         if halves:
-            cofactors = [c << shift for c in cofactors for shift in (0, _HALF)]
+            cofactors = [c << shift for c in cofactors for shift in HALVES]
+        cofactors += further
         for row, target in zip(group, targets, strict=True):
             row[: len(cofactors)] = [(c << 32 if dtype == np.uint32 else c) % target for c in cofactors]
     return table

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled
-from .intrinsics import take
+from .jobs import next_job, take
 
 #: Scaled coefficients stay below, as in OpenFHE.
 LIMIT = float(1 << 62)
 
 
 @compiled
-def slots_to_coefficients(counter, jobs, scratch, out, fit, real, imaginary, roots, reversed_order, scales):
+def slots_to_coefficients(counter, jobs, scratch, out, real, imaginary, roots, reversed_order, scales):
     """Rounded coefficients of vectors of n slots.
 
     real, imaginary: (vectors, n); roots: (2, n) of the layers of n, n/2, .. 2 slots one after the other, real parts
-    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: int64 (vectors, D), every D / 2n-th is written;
-    fit: uint8 (vectors,), whether all absolute values are below LIMIT: else out is undefined."""
+    and imaginary ones; reversed_order: (n,); scales: (vectors,); out: int64 (vectors, D), every D / 2n-th is written.
+    Scaled coefficients must be below LIMIT."""
     n = len(reversed_order)
     re, im, step = scratch[:n], scratch[n : 2 * n], out.shape[1] // (2 * n)
     job = take(counter)
@@ -42,14 +42,11 @@ def slots_to_coefficients(counter, jobs, scratch, out, fit, real, imaginary, roo
                     c, s = roots[0, root + j], roots[1, root + j]
                     re[b], im[b] = u * c - v * s, u * s + v * c
             length, root = half, root + half
-        below = True
         for i in range(n):
             at = reversed_order[i]
             a, b = _rounded(re[at] / n * scales[job]), _rounded(im[at] / n * scales[job])
-            below = below and abs(a) < LIMIT and abs(b) < LIMIT  # not NaN
             out[job, i * step], out[job, (n + i) * step] = np.int64(a), np.int64(b)
-        fit[job] = below
-        job = take(counter)
+        job = next_job(counter)
 
 
 @compiled

@@ -123,8 +123,17 @@ def minimum(a: Value, b: Value) -> Value:
 
 def upper_halves(even: Value, odd: Value) -> Value:
     """The upper 32 bits of lanes of 64: those of ``even`` in lanes 0, 2, 4 .., those of ``odd`` in lanes 1, 3, 5 .."""
+    return _halves(even, odd, 1)
+
+
+def lower_halves(even: Value, odd: Value) -> Value:
+    """The lower 32 bits of lanes of 64 in the same way."""
+    return _halves(even, odd, 0)
+
+
+def _halves(even: Value, odd: Value, upper: int) -> Value:
     lanes = 2 * even.lanes
-    chosen = [lane + 1 if lane % 2 == 0 else lane + lanes for lane in range(lanes)]
+    chosen = [lane + upper if lane % 2 == 0 else lane - 1 + upper + lanes for lane in range(lanes)]
     indices = ir.Constant(ir.VectorType(_INT32, lanes), chosen)
     builder = even.builder
     return Value(builder, builder.shuffle_vector(even.halves().value, odd.halves().value, indices))
@@ -173,11 +182,11 @@ class Array:
         stored.align = self.bits // 8
 
     def prefetch(self, offset: Value) -> None:
-        """Have the cache line of an element brought into the second cache, to be read; any address will do."""
+        """Have the cache line of an element brought into the first cache, to be read; any address will do."""
         pointer = self.builder.bitcast(self._at(offset), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
         prefetch = self.builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-        self.builder.call(prefetch, [pointer, *(ir.Constant(_INT32, number) for number in (0, 2, 1))])
+        self.builder.call(prefetch, [pointer, *(ir.Constant(_INT32, number) for number in (0, 3, 1))])
 
     def scalar(self, offset: Value) -> Value:
         """One element."""
@@ -268,14 +277,3 @@ def vectorised(body: Callable[..., None]) -> Any:
     definition.__name__, definition.__doc__ = body.__name__, body.__doc__
     vars(definition)["__signature__"] = signature  # what numba fits arguments to
     return intrinsic(definition)
-
-
-@intrinsic
-def take(_context: Any, counter: types.Type) -> Any:
-    """The counter's value, which grows by one: no two threads get the same.  counter: int64 (1,)."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-        address = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.atomic_rmw("add", address, ir.Constant(_INT64, 1), "seq_cst")
-
-    return types.int64(counter), generate

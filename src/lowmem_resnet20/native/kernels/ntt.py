@@ -34,7 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compilation import compiled
-from .intrinsics import Array, Value, at_address, either, repeated, select, take, transpose, vectorised
+from .intrinsics import Array, Value, at_address, either, repeated, select, transpose, vectorised
+from .jobs import next_job, take
 from .memory import aligned, aligned_copy
 from .order import BLOCK, ROWS, bit_reversed
 from .residues import constants, modulus, with_quotient
@@ -312,7 +313,7 @@ def to_evaluation(counter, jobs, scratch, places, order, factors, n, t):
             gather(out, y, order, 0, n, t.constants)
         if minuend:
             _subtract(out, minuend, n, factors, t.constants, i)
-        job = take(counter)
+        job = next_job(counter)
 
 
 @compiled
@@ -341,7 +342,7 @@ def to_coefficients(counter, jobs, scratch, places, n, t):
         _last_pass(parts, x, x, n, t.roots, r0, 1, t.scales, t.constants, i)
         if size == 8:
             _halve(out, x, n)
-        job = take(counter)
+        job = next_job(counter)
 
 
 def scratch_elements(n: int) -> int:

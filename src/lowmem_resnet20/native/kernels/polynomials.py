@@ -18,7 +18,7 @@ from . import bases, elementwise, ntt
 from .memory import address, aligned
 from .order import BLOCK, ROWS
 from .residues import MOST_LARGE_TERMS, constants
-from .threads import Workers
+from .workers import Workers
 
 #: The permutation that does nothing.
 UNPERMUTED: NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -35,8 +35,18 @@ class Factor(NamedTuple):
     held: Any
 
 
+class Group(NamedTuple):
+    """One or two polynomials that a factor multiplies at once, wherever their towers lie.  rows: int64 (polynomials,
+    towers), addresses; held: what they are in."""
+
+    rows: NDArray[np.int64]
+    held: Any
+
+
 Operand = NDArray[Any] | Factor
-Products = Sequence[tuple[Operand, Operand]]
+Operands = NDArray[Any] | Group
+#: Each a factor, (towers, N), and a group, (polynomials, towers, N): a sum of them is a group.
+Products = Sequence[tuple[Operand, Operands]]
 
 
 def rows(array: NDArray) -> NDArray[np.int64]:
@@ -55,8 +65,24 @@ def factors(polynomials: NDArray, shift: int = 0) -> list[Factor]:
     return [Factor(towers, shift, polynomials) for towers in rows(polynomials)]
 
 
+def groups(polynomials: NDArray) -> list[Group]:
+    """Of an array (polynomials, groups, towers, N)."""
+    return [Group(towers, polynomials) for towers in rows(polynomials).swapaxes(0, 1)]
+
+
+def group(*polynomials: Operand) -> Group:
+    """Polynomials, as far as all have towers; of factors those of which all is kept."""
+    parts = [_factor(polynomial) for polynomial in polynomials]
+    towers = min(len(part.rows) for part in parts)
+    return Group(np.stack([part.rows[:towers] for part in parts]), parts)
+
+
 def _factor(operand: Operand) -> Factor:
     return operand if isinstance(operand, Factor) else Factor(rows(operand), 0, operand)
+
+
+def _group(operand: Operands) -> Group:
+    return operand if isinstance(operand, Group) else Group(rows(operand), operand)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +116,10 @@ class Polynomials:
         roots = tuple(pow(root, power, p) for root, p in zip(self.roots, self.primes, strict=True))
         return replace(self, dimension=dimension, roots=roots)
 
+    def modulo(self, tower: int) -> Polynomials:
+        """The same modulo one of the primes alone."""
+        return replace(self, primes=self.primes[tower : tower + 1], roots=self.roots[tower : tower + 1])
+
     def inverse_times(self, scales: Sequence[int]) -> ntt.Tables:
         """Tables of the inverse that multiplies by a scale modulo each of the first primes."""
         return ntt.with_scales(self.inverse, self.primes, scales)
@@ -114,9 +144,17 @@ class Polynomials:
 
     @cached_property
     def ones(self) -> Factor:
-        """The constant 1 as a first operand."""
+        """The constant 1, all of it kept."""
+        return self._filled(1)
+
+    @cached_property
+    def zeros(self) -> Factor:
+        """The constant 0, all of it kept."""
+        return self._filled(0)
+
+    def _filled(self, value: int) -> Factor:
         row = aligned(self.dimension, dtype=self.dtype)
-        row[...] = 1
+        row[...] = value
         return Factor(np.repeat(rows(row[None]), len(self.primes)), 0, row)
 
     # Transforms -----------------------------------------------------------------------------------------------------
@@ -149,8 +187,9 @@ class Polynomials:
         if factors is None:
             factors = self.forward.scales[:, 0]
         if len(jobs):
+            factors, held = np.ascontiguousarray(factors), (out, coefficients, minuend)
             self.workers.run(
-                ntt.to_evaluation, len(jobs), jobs, order, np.ascontiguousarray(factors), self.dimension, self.forward
+                ntt.to_evaluation, len(jobs), jobs, order, factors, self.dimension, self.forward, held=held
             )
 
     def to_coefficients(self, out: NDArray, x: NDArray, tables: ntt.Tables | None = None, first: int = 0) -> None:
@@ -164,7 +203,8 @@ class Polynomials:
         places[..., 0] = rows(out)[:, :: out.shape[1] // towers]
         places[..., 1], places[..., 2] = rows(x), first + np.arange(towers)
         tables = tables or self.inverse
-        self.workers.run(ntt.to_coefficients, polynomials * towers, places.reshape(-1, 3), self.dimension, tables)
+        jobs = places.reshape(-1, 3)
+        self.workers.run(ntt.to_coefficients, len(jobs), jobs, self.dimension, tables, held=(out, x))
 
     # Other primes ---------------------------------------------------------------------------------------------------
 
@@ -183,35 +223,37 @@ class Polynomials:
         for row, source in zip(addresses, sources, strict=True):
             row[: len(source)] = rows(source)
         counts = np.array([len(source) for source in sources])
-        jobs = len(out) * (self.dimension // bases.PIECE)
-        self.workers.run(bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants)
+        jobs, held = len(out) * (self.dimension // bases.PIECE), (out, sources)
+        self.workers.run(
+            bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants, held=held
+        )
 
     # Sums of products -----------------------------------------------------------------------------------------------
 
     def sum_of_products(
         self, out: NDArray, products: Sequence[Products], permutation: NDArray[np.uint32] = UNPERMUTED
     ) -> None:
-        """out[i] = the sum of products[i], canonical, permuted.
+        """out = the sums, one group after the other, canonical, permuted.
 
-        Operands are canonical and have out's towers at least; second ones may be :class:`Factor` with a shift.  Without
-        permutation, out may be among them.
+        Factors and groups are canonical, of out's towers at least; factors may have a shift, groups modulo small primes
+        any integers below 2^30.  Without permutation, out may be among them.
         """
         if self.dtype is np.uint64 and max(map(len, products)) > MOST_LARGE_TERMS:
-            self.sum_of_products(out, [pairs[:MOST_LARGE_TERMS] for pairs in products])
-            one = self.whole(1, out.shape[1])
-            rest = [[(out[i], one), *pairs[MOST_LARGE_TERMS:]] for i, pairs in enumerate(products)]
+            self.sum_of_products(out, [terms[:MOST_LARGE_TERMS] for terms in products])
+            one, done = self.whole(1, out.shape[1]), out.reshape(len(products), -1, *out.shape[1:])
+            rest = [[(one, sums), *terms[MOST_LARGE_TERMS:]] for sums, terms in zip(done, products, strict=True)]
             self.sum_of_products(out, rest, permutation)
             return
-        self._sum(rows(out), products, permutation.reshape(-1, self.dimension))
+        self._sum(out, _sums(out, len(products)), products, permutation.reshape(-1, self.dimension))
 
     def sum_of_sums(
         self,
         out: NDArray,
         parts: Sequence[Products],
         permutations: NDArray[np.uint32],
-        products: Sequence[Sequence[tuple[int, Operand]]],
+        products: Sequence[Sequence[tuple[Operand, int]]],
     ) -> None:
-        """out[i] = the sum of products[i], canonical, of a part, by number, and an operand each.
+        """The same of factors and parts, by number.
 
         A part is the sum of its own products, under its row of ``permutations``; it never goes to memory.  Errors:
         ValueError for more than MOST_PARTS parts, or, modulo special primes, MOST_LARGE_TERMS products.
@@ -219,32 +261,50 @@ class Polynomials:
         longest = max(map(len, (*parts, *products)))
         if len(parts) > elementwise.MOST_PARTS or (self.dtype is np.uint64 and longest > MOST_LARGE_TERMS):
             raise ValueError(f"{longest} products, and {len(parts)} parts, are too many to sum")
-        towers, bytes_of_part = out.shape[1], BLOCK * out.itemsize
-        nowhere = np.zeros((len(parts), towers), np.int64)
-        places = [[(Factor(np.full(towers, part * bytes_of_part), 0, None), m) for part, m in row] for row in products]
-        self._sum(np.concatenate([nowhere, rows(out)]), [*parts, *places], permutations, len(parts))
+        outs = _sums(out, len(products))
+        together, towers = outs.shape[1:]
+        places = np.arange(len(parts) * together).reshape(-1, together, 1) * (BLOCK * out.itemsize)
+        kept = [Group(np.repeat(place, towers, axis=1), None) for place in places]
+        of_parts = [[(factor, kept[part]) for factor, part in row] for row in products]
+        nowhere = np.zeros((len(parts), together, towers), np.int64)
+        self._sum(out, np.concatenate([nowhere, outs]), [*parts, *of_parts], permutations, len(parts))
 
     def _sum(
-        self, outs: NDArray[np.int64], products: Sequence[Products], permutations: NDArray[np.uint32], parts: int = 0
+        self,
+        out: NDArray,
+        outs: NDArray[np.int64],
+        products: Sequence[Products],
+        permutations: NDArray[np.uint32],
+        parts: int = 0,
     ) -> None:
-        sums, towers = outs.shape
-        addresses = np.zeros((2, towers, sums, max(map(len, products))), np.int64)
-        shifts = np.zeros(addresses.shape[2:], np.int64)
-        for i, pairs in enumerate(products):
-            for j, pair in enumerate(pairs):
-                for side, operand in zip(addresses, map(_factor, pair), strict=True):
-                    side[:, i, j] = operand.rows[:towers]
-                    shifts[i, j] = operand.shift
-        counts = np.array([len(pairs) for pairs in products])
+        """outs: (sums, polynomials of a group, towers)."""
+        sums, together, towers = outs.shape
+        terms = max(map(len, products))
+        xs, ms = np.zeros((towers, sums, terms, together), np.int64), np.zeros((towers, sums, terms), np.int64)
+        shifts = np.zeros((sums, terms), np.int64)
+        for i, row in enumerate(products):
+            for j, (operand, operands) in enumerate(row):
+                factor, x = _factor(operand), _group(operands)
+                ms[:, i, j], shifts[i, j] = factor.rows[:towers], factor.shift
+                xs[:, i, j] = x.rows[:, :towers].T
+        counts = np.array([len(row) for row in products])
         self.workers.run(
             elementwise.sums,
             towers * (self.dimension // elementwise.PIECE),
-            np.ascontiguousarray(outs.T),
-            *addresses,
+            np.ascontiguousarray(outs.transpose(2, 0, 1)),
+            xs,
+            ms,
             shifts,
             counts,
             self.dimension,
             permutations,
             parts,
             self.constants,
+            held=(out, products),
         )
+
+
+def _sums(out: NDArray, sums: int) -> NDArray[np.int64]:
+    """(sums, polynomials of each, towers) addresses of results."""
+    addresses = rows(out)
+    return addresses.reshape(sums, -1, addresses.shape[1])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .intrinsics import Accumulator, Array, Value, minimum, upper_halves
+from .intrinsics import Accumulator, Array, Value, lower_halves, minimum, upper_halves
 from .memory import aligned
 
 #: Primes of Q lie below, special primes between the others.
@@ -32,6 +32,9 @@ MOST_LARGE_TERMS = 15
 _HALF = 30
 _LOW_HALF = (1 << _HALF) - 1
 _LOW_WORD = (1 << 32) - 1
+
+#: A factor taken apart for the products of sums.
+Shared = tuple[Value, Value]
 
 
 class Small(NamedTuple):
@@ -95,13 +98,18 @@ class SmallModulus(_Modulus):
     def sum(self) -> SmallSum:
         return SmallSum(self)
 
+    def shared(self, m: Value) -> Shared:
+        """A factor of several products in sums: its even lanes and its odd ones."""
+        return m.even(), m.odd()
+
     def reduced(self, even: Value, odd: Value) -> Value:
         """2^-32 times sums below 2 p 2^32 in lanes of 64 bits, in (0, 3p).
 
-        With m = sum p^-1 modulo 2^32, sum - m p is a multiple of 2^32 in (-p 2^32, 2 p 2^32)."""
-        inverse, p = (self._at(i).extended().spread(even.lanes) for i in (1, 0))
-        rest = [x - ((x & _LOW_WORD) * inverse & _LOW_WORD) * p for x in (even, odd)]
-        return upper_halves(*rest) + self.p
+        With m = sum p^-1 modulo 2^32, sum - m p is a multiple of 2^32 in (-p 2^32, 2 p 2^32): the lower words are
+        equal, and the upper ones are subtracted."""
+        m = lower_halves(even, odd) * self._at(1).spread(2 * even.lanes)
+        p = self._at(0).extended().spread(even.lanes)
+        return upper_halves(even, odd) - upper_halves(m.even() * p, m.odd() * p) + self.p
 
     def of_integers(self, v: Value) -> Value:
         """Of integers below 2^62 in absolute value, in lanes of 64 bits, residues in [0, 4p).
@@ -122,15 +130,15 @@ class SmallModulus(_Modulus):
 class SmallSum:
     """sum_j x_j m_j of residues in lanes of 32 bits, exact in lanes of 64.
 
-    Factors x lie below 2^30, m below p; of any number of terms each TERMS = 8 are settled: 8 2^30 p = 2 p 2^32 is what
-    they add at most, and what was there is below that before."""
+    Factors x lie below 2^30, m below p: TERMS = 8 products add at most 8 2^30 p = 2 p 2^32, to what is below that.  So
+    sums of more are settled after each 8, and shorter ones need not be."""
 
     def __init__(self, modulus: SmallModulus) -> None:
         self.modulus = modulus
         self._cells = [Accumulator(modulus._constants.constant(0, 64)) for _ in range(2)]
 
-    def add(self, x: Value, m: Value) -> None:
-        self._add(x, m.even(), m.odd())
+    def add(self, x: Value, m: Shared) -> None:
+        self._add(x, m[0], m[1])
 
     def add_short(self, y: Array, at: Value, m: Value) -> None:
         """The product of y's vector at a place and the scalar m."""
@@ -196,6 +204,10 @@ class LargeModulus(_Modulus):
     def sum(self) -> LargeSum:
         return LargeSum(self)
 
+    def shared(self, m: Value) -> Shared:
+        """A factor of several products in sums: its halves of 30 bits."""
+        return m & _LOW_HALF, m >> _HALF
+
     def unit(self, parts: int) -> Large:
         """2^(30 parts) modulo p."""
         if parts == 0:
@@ -207,16 +219,17 @@ class LargeSum:
     """sum_j x_j m_j of residues below 2^60 in lanes of 64 bits, exact in three sums of products of 30-bit halves.
 
     low + 2^30 middle + 2^60 high.  TERMS = 8 products add at most 8 (2^30 - 1)^2 to low and high, and twice that, 2^64
-    - 2^35 + 16, to middle; settled, low and middle are below 2^30, but for the 2^34 that low carries to middle before
-    it is settled itself.  high takes what 15 products add, and 2^34 carries each time."""
+    - 2^35 + 16, to middle; settled, as sums of more must be after each 8, low and middle are below 2^30, but for the
+    2^34 that low carries to middle before it is settled itself.  high takes what 15 products add, and 2^34 carries each
+    time."""
 
     def __init__(self, modulus: LargeModulus) -> None:
         self.modulus = modulus
         self._cells = [Accumulator(modulus._constants.constant(0, 64)) for _ in range(3)]
 
-    def add(self, x: Value, m: Value) -> None:
+    def add(self, x: Value, m: Shared) -> None:
         x_low, x_high = x & _LOW_HALF, x >> _HALF
-        m_low, m_high = m & _LOW_HALF, m >> _HALF
+        m_low, m_high = m
         self._add(0, x_low * m_low)
         self._add(1, x_low * m_high + x_high * m_low)
         self._add(2, x_high * m_high)

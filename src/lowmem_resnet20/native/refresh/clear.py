@@ -114,39 +114,54 @@ class ClearArithmetic:
         total = sum((x.values * self._encoded(vector_of(j), scale / x.scale) for j, x in enumerate(xs)), _ZERO)
         return replace(xs[0], values=total, towers=towers, scale=scale)
 
-    def sum_of_products(self, pairs: Sequence[tuple[ClearText, ClearText]]) -> ClearText:
+    def sum_of_products(
+        self,
+        pairs: Sequence[tuple[ClearText, ClearText]],
+        linear: Sequence[tuple[ClearText, complex]] = (),
+        constant: complex = 0,
+        *,
+        rescaled: bool = False,
+    ) -> ClearText:
         scales = [x.scale * y.scale for x, y in pairs]
         if max(scales) > min(scales) * (1 + SCALE_TOLERANCE):
             raise PlanError(f"products of scales {scales} are added")
-        towers = min(min(x.towers, y.towers) for x, y in pairs)
+        towers, scale = min(x.towers for x in (*sum(pairs, ()), *(z for z, _ in linear))), scales[0]
         self._count("tensor", towers, len(pairs))
         self._switch("relinearise", RELINEARISATION, towers)
-        total = sum((x.values * y.values for x, y in pairs), _ZERO) + self.noise.switching() / scales[0]
-        return replace(pairs[0][0], values=total, towers=towers, scale=scales[0])
+        total = sum((x.values * y.values for x, y in pairs), _ZERO) + self.noise.switching() / scale
+        total += sum((z.values * _rounded(c, scale / z.scale) for z, c in linear), _rounded(constant, scale))
+        return self._finished(replace(pairs[0][0], values=total, towers=towers, scale=scale), rescaled)
 
     def rotate(self, x: ClearText, steps: Sequence[int]) -> list[ClearText]:
         if len(steps) > 1:
             self._count("raise digits", x.towers)
         return [self._rotated(x, step, "hoisted" if len(steps) > 1 else "rotate") for step in steps]
 
-    def conjugate(self, x: ClearText) -> ClearText:
-        self._switch("rotate", CONJUGATION, x.towers)
-        return replace(x, values=x.values.conj() + self.noise.switching() / x.scale)
+    def add_rotated(self, x: ClearText, y: ClearText, step: int, *, rescaled: bool = False) -> ClearText:
+        return self._finished(self.add(x, self._rotated(y, step, "rotate")), rescaled)
 
-    def transform(self, x: ClearText, transform: SlotTransform, scale: float) -> ClearText:
+    def add_conjugate(self, x: ClearText, *, rescaled: bool = False) -> ClearText:
+        self._switch("rotate", CONJUGATION, x.towers)
+        conjugate = replace(x, values=x.values.conj() + self.noise.switching() / x.scale)
+        return self._finished(self.add(x, conjugate), rescaled)
+
+    def transform(self, x: ClearText, transform: SlotTransform, scale: float, *, rescaled: bool = False) -> ClearText:
         self._count_transform(transform, x.towers)
         babies = [np.roll(x.values, -step) for step in transform.babies]
         inner = [np.zeros_like(x.values) for _ in transform.giants]
         for (i, j), vector in transform.vectors.items():
             inner[i] += self._encoded(vector, scale / x.scale) * babies[j]
         total = sum((np.roll(part, -giant) for part, giant in zip(inner, transform.giants, strict=True)), _ZERO)
-        return replace(x, values=total + self.noise.switching() / scale, scale=scale)
+        return self._finished(replace(x, values=total + self.noise.switching() / scale, scale=scale), rescaled)
 
     def raise_modulus(self, x: ClearText) -> ClearText:
         coefficients = coefficients_of_slots(x.values) * x.scale
         coefficients = coefficients + self.moduli[0] * self.noise.overflows(coefficients / self.moduli[0])
         self._count("raise modulus", len(self.moduli))
         return replace(x, values=slots_of_coefficients(coefficients) / x.scale, towers=len(self.moduli))
+
+    def _finished(self, x: ClearText, rescaled: bool) -> ClearText:
+        return self.rescale(x) if rescaled else x
 
     def _rotated(self, x: ClearText, step: int, name: str) -> ClearText:
         step %= self.ring_dimension // 2

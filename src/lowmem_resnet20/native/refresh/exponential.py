@@ -71,7 +71,7 @@ def exponential(ev: Arithmetic[X], x: X) -> X:
     """exp(2 pi i UNIT x) of real slots, |x| <= OVERFLOW / UNIT, at the chain's scale, as is the result.  LEVELS
     levels."""
     scale = ev.scale_at(ev.towers(x) - series.levels(DEGREE))
-    x = ev.rescale(series.evaluate(ev, series.Chebyshev(), x, coefficients(), scale))
+    x = series.evaluate(ev, series.Chebyshev(), x, coefficients(), scale)
     for _ in range(DOUBLINGS):
-        x = ev.rescale(ev.sum_of_products([(x, x)]))
+        x = ev.sum_of_products([(x, x)], rescaled=True)
     return x

@@ -85,28 +85,25 @@ class Refresh(Generic[X]):
         x = self._add_rotated(x, slots // 2)
         for transform in first:
             x = self._applied(x, transform, ev.scale_at(ev.towers(x) - 1))
-        x = self._apply(x, last, ev.scale_at(ev.towers(x) - 1))
+        x = self._applied(x, last, ev.scale_at(ev.towers(x) - 1), rescaled=False)
         while slots < ev.ring_dimension // 2:  # before rescaling, where key switches add no noise to speak of
             x = self._add_rotated(x, slots)
             slots *= 2
-        return ev.rescale(ev.add(x, ev.conjugate(x)))
+        return ev.add_conjugate(x, rescaled=True)
 
     def fourier(self, x: X, coefficients: Sequence[complex]) -> X:
         """2 Re(sum_j coefficients[j] x^j)."""
         ev = self.ev
         towers = ev.towers(x) - series.levels(len(coefficients) - 1)
-        x = series.evaluate(ev, series.Powers(), x, coefficients, ev.scale_at(towers))
-        return ev.rescale(ev.add(x, ev.conjugate(x)))
+        x = series.evaluate(ev, series.Powers(), x, coefficients, ev.scale_at(towers), rescaled=False)
+        return ev.add_conjugate(x, rescaled=True)
 
-    def _apply(self, x: X, transform: SlotTransform, scale: float) -> X:
-        """Not rescaled: when it is, it has ``scale``."""
+    def _applied(self, x: X, transform: SlotTransform, scale: float, *, rescaled: bool = True) -> X:
+        """At ``scale``, when it is rescaled."""
         scale *= self.ev.moduli[self.ev.towers(x) - 1]
         if self.plan.steps is Steps.HOISTED:
-            return self.ev.transform(x, transform, scale)
-        return apply_by_horner(self.ev, x, transform, scale)
-
-    def _applied(self, x: X, transform: SlotTransform, scale: float) -> X:
-        return self.ev.rescale(self._apply(x, transform, scale))
+            return self.ev.transform(x, transform, scale, rescaled=rescaled)
+        return apply_by_horner(self.ev, x, transform, scale, rescaled=rescaled)
 
     def _add_rotated(self, x: X, step: int) -> X:
-        return self.ev.add(x, self.ev.rotate(x, [step])[0])
+        return self.ev.add_rotated(x, x, step)

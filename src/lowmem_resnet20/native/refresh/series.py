@@ -32,10 +32,10 @@ class Basis(Protocol):
     """Polynomials p_0 = 1, p_1 = x, p_2 .. in which a series is written."""
 
     def doubled(self, ev: Arithmetic[X], x: X) -> X:
-        """p_(2j), not rescaled, of p_j."""
+        """p_(2j) of p_j."""
 
     def third(self, ev: Arithmetic[X], first: X, second: X) -> X:
-        """p_3, not rescaled, of p_1 and p_2."""
+        """p_3 of p_1 and p_2."""
 
     def divide(self, coefficients: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
         """Quotient and remainder of a series by p_power."""
@@ -45,10 +45,10 @@ class Chebyshev:
     """T_2j = 2 T_j^2 - 1, T_3 = T_1 (2 T_2 - 1)."""
 
     def doubled(self, ev: Arithmetic[X], x: X) -> X:
-        return ev.add_constant(ev.multiply_integer(ev.sum_of_products([(x, x)]), 2), -1)
+        return ev.rescale(ev.add_constant(ev.multiply_integer(ev.sum_of_products([(x, x)]), 2), -1))
 
     def third(self, ev: Arithmetic[X], first: X, second: X) -> X:
-        return ev.sum_of_products([(first, ev.add_constant(ev.multiply_integer(second, 2), -1))])
+        return ev.sum_of_products([(first, second), (first, second)], [(first, -1)], rescaled=True)
 
     def divide(self, coefficients: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
         return chebyshev.chebdiv(coefficients, np.eye(power + 1)[power])
@@ -58,10 +58,10 @@ class Powers:
     """x^j."""
 
     def doubled(self, ev: Arithmetic[X], x: X) -> X:
-        return ev.sum_of_products([(x, x)])
+        return ev.sum_of_products([(x, x)], rescaled=True)
 
     def third(self, ev: Arithmetic[X], first: X, second: X) -> X:
-        return ev.sum_of_products([(first, second)])
+        return ev.sum_of_products([(first, second)], rescaled=True)
 
     def divide(self, coefficients: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
         return polynomial.polydiv(coefficients, np.eye(power + 1)[power])
@@ -93,33 +93,34 @@ def decompose(basis: Basis, coefficients: Sequence[complex]) -> Sum:
     return min(choices, key=lambda choice: choice.products + len(made(choice.powers())))
 
 
-def evaluate(ev: Arithmetic[X], basis: Basis, x: X, coefficients: Sequence[complex], scale: float) -> X:
-    """sum_j coefficients[j] * p_j(x), not rescaled: when it is, it has ``scale`` and ``levels(degree)`` towers fewer
-    than ``x``."""
+def evaluate(
+    ev: Arithmetic[X], basis: Basis, x: X, coefficients: Sequence[complex], scale: float, *, rescaled: bool = True
+) -> X:
+    """sum_j coefficients[j] * p_j(x): rescaled, it has ``scale`` and ``levels(degree)`` towers fewer than ``x``."""
     series = decompose(basis, coefficients)
     powers = {1: x}
     for j in made(series.powers()):
-        powers[j] = ev.rescale(basis.third(ev, x, powers[2]) if j == 3 else basis.doubled(ev, powers[j // 2]))
-    return _evaluate(ev, powers, series, ev.towers(x) - levels(len(coefficients) - 1), scale)
+        powers[j] = basis.third(ev, x, powers[2]) if j == 3 else basis.doubled(ev, powers[j // 2])
+    return _evaluate(ev, powers, series, ev.towers(x) - levels(len(coefficients) - 1), scale, rescaled)
 
 
-def _evaluate(ev: Arithmetic[X], powers: dict[int, X], series: Sum, towers: int, scale: float) -> X:
-    """``series`` with a tower too many, by which rescaling it gives ``towers`` towers and ``scale``."""
+def _evaluate(
+    ev: Arithmetic[X], powers: dict[int, X], series: Sum, towers: int, scale: float, rescaled: bool = True
+) -> X:
+    """``series`` with ``scale`` and ``towers`` towers, or with a tower more, by which rescaling it gives that."""
     scale *= ev.moduli[towers]
-    total = None
+    linear = [(ev.drop(powers[j], towers + 1), c) for j, c in series.linear.items() if j]
+    constant = series.linear.get(0, 0)
     if series.parts:
         pairs = []
         for j, part in series.parts:
             power = powers[j]
-            pairs.append((ev.rescale(_evaluate(ev, powers, part, towers + 1, scale / ev.scale(power))), power))
-        total = ev.sum_of_products(pairs)
-    places = [j for j in series.linear if j]
-    if places:
-        dropped = [ev.drop(powers[j], towers + 1) for j in places]
-        linear = ev.combination(dropped, [series.linear[j] for j in places], scale)
-        total = linear if total is None else ev.add(total, linear)
-    assert total is not None, "a constant is no series"
-    return ev.add_constant(total, series.linear.get(0, 0))
+            pairs.append((_evaluate(ev, powers, part, towers + 1, scale / ev.scale(power)), power))
+        return ev.sum_of_products(pairs, linear, constant, rescaled=rescaled)
+    assert linear, "a constant is no series"
+    handles, constants = zip(*linear, strict=True)
+    total = ev.add_constant(ev.combination(handles, constants, scale), constant)
+    return ev.rescale(total) if rescaled else total
 
 
 def _decompose(basis: Basis, coefficients: np.ndarray, depth: int, most_linear: int) -> Sum:

@@ -123,13 +123,14 @@ def split(matrices: Sequence[Matrix], babies: Sequence[int], shift: int) -> tupl
     return transforms, shift
 
 
-def apply_by_horner(ev: Arithmetic[X], x: X, transform: SlotTransform, scale: float) -> X:
+def apply_by_horner(ev: Arithmetic[X], x: X, transform: SlotTransform, scale: float, *, rescaled: bool = False) -> X:
     """As :meth:`..ring.arithmetic.Arithmetic.transform`, with two keys: baby steps one after the other, giant steps by
     Horner's rule, both by one step each."""
-    sums = _inner_sums(ev, x, transform, scale)
-    total = sums[-1]
-    for term in reversed(sums[:-1]):
-        total = ev.add(term, ev.rotate(total, [transform.giants[1]])[0])
+    *terms, total = _inner_sums(ev, x, transform, scale)
+    if not terms:
+        return ev.rescale(total) if rescaled else total
+    for i in reversed(range(len(terms))):
+        total = ev.add_rotated(terms[i], total, transform.giants[1], rescaled=rescaled and i == 0)
     return total
 
 

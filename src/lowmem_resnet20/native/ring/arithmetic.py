@@ -6,7 +6,8 @@ it encrypts round(scale * values).  Handles are never changed; every operation r
 
 Towers and scales of results are stated with each operation.  Where handles meet, the result has the fewest towers
 among them: what an operand has beyond is ignored, at no cost.  Handles that are added must agree in scale to 1 part in
-SCALE_TOLERANCE; the result takes the first one's.  Nothing rescales but :meth:`Arithmetic.rescale`.
+SCALE_TOLERANCE; the result takes the first one's.  Nothing rescales but :meth:`Arithmetic.rescale`, and operations that
+end in a key switch where they are asked to (``rescaled``): that is the same residues, by fewer transforms.
 
 Rotations move slot i + step to slot i, modulo N/2.  Every key switch is OpenFHE's hybrid one (see ``keyswitch``),
 with as many digits as the handle's towers need.
@@ -80,21 +81,33 @@ class Arithmetic(Protocol, Generic[X]):
         """sum_j vector_of(j) * xs[j], slot by slot, at ``scale``, not rescaled; each vector is encoded at
         scale / scale(xs[j])."""
 
-    def sum_of_products(self, pairs: Sequence[tuple[X, X]]) -> X:
-        """sum_j x_j * y_j, relinearised once, for the sum; a pair of one handle twice is a square.
+    def sum_of_products(
+        self,
+        pairs: Sequence[tuple[X, X]],
+        linear: Sequence[tuple[X, complex]] = (),
+        constant: complex = 0,
+        *,
+        rescaled: bool = False,
+    ) -> X:
+        """sum_j x_j * y_j + sum_j c_j * z_j + constant, relinearised once; a pair of one handle twice is a square.
 
-        The products scale(x_j) * scale(y_j) agree and are the result's scale; not rescaled.  Key: relinearisation.
+        The products scale(x_j) * scale(y_j) agree and are the result's scale before it is rescaled; constants are
+        encoded as in :meth:`combination` and :meth:`add_constant`.  Key: relinearisation.
         """
 
     def rotate(self, x: X, steps: Sequence[int]) -> list[X]:
         """One rotation a step, hoisted: the digits of ``x`` are raised once.  A step of 0 gives ``x``.  Towers, scale
         kept.  Key: each step's."""
 
-    def conjugate(self, x: X) -> X:
-        """The complex conjugate of every slot.  Towers, scale kept.  Key: conjugation."""
+    def add_rotated(self, x: X, y: X, step: int, *, rescaled: bool = False) -> X:
+        """``x`` and the rotation of ``y`` by a step other than 0.  Key: the step's."""
 
-    def transform(self, x: X, transform: SlotTransform, scale: float) -> X:
-        """``transform`` of the slots at ``scale``, not rescaled; vectors are encoded at scale / scale(x), modulo QP.
+    def add_conjugate(self, x: X, *, rescaled: bool = False) -> X:
+        """``x`` and the complex conjugate of every slot: twice the real part.  Key: conjugation."""
+
+    def transform(self, x: X, transform: SlotTransform, scale: float, *, rescaled: bool = False) -> X:
+        """``transform`` of the slots at ``scale`` before it is rescaled; vectors are encoded at scale / scale(x),
+        modulo QP.
 
         Hoisted twice: the digits of ``x`` are raised once for all baby steps, which stay modulo QP, as do their
         products and sums; each giant step lowers one polynomial of its sum from QP to Q to switch its key, and the sum

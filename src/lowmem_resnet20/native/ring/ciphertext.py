@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError
-from ..kernels.memory import aligned, aligned_copy
-from ..kernels.polynomials import Factor, Products
+from ..kernels.memory import aligned
+from ..kernels.polynomials import Factor, Operand, Operands, Products, group
 from .arithmetic import SCALE_TOLERANCE, VectorOf
 from .chain import Chain
 from .kept import KeepingEncoder
@@ -81,15 +81,13 @@ class NativeArithmetic:
             raise PlanError(f"{x.towers} towers cannot be dropped to {towers}")
         if 2 * towers > x.residues.shape[1]:
             return replace(x, towers=towers)
-        return replace(x, residues=aligned_copy(x.residues[:, :towers]), towers=towers)  # lets the rest's memory go
+        return self._linear([replace(x, towers=towers)], [(1, 0)], x.scale)  # lets the rest's memory go
 
     # Sums and products with what is known ----------------------------------------------------------------------------
 
     def rescale(self, x: Ciphertext) -> Ciphertext:
-        if x.towers < 2:
-            raise PlanError("no tower is left to rescale by")
-        residues = self._switcher.rescale(x.residues, x.towers)
-        return replace(x, residues=residues, towers=x.towers - 1, scale=x.scale / self.moduli[x.towers - 1])
+        _check_level(x.towers)
+        return self._divided(x, self._switcher.rescale(x.residues, x.towers), x.scale)
 
     def add(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
         _check_alike([x.scale, y.scale])
@@ -122,14 +120,21 @@ class NativeArithmetic:
 
     # Key switching ---------------------------------------------------------------------------------------------------
 
-    def sum_of_products(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]]) -> Ciphertext:
+    def sum_of_products(
+        self,
+        pairs: Sequence[tuple[Ciphertext, Ciphertext]],
+        linear: Sequence[tuple[Ciphertext, complex]] = (),
+        constant: complex = 0,
+        *,
+        rescaled: bool = False,
+    ) -> Ciphertext:
         self._switcher.forget(*_OF_TRANSFORMS)
         scales = [x.scale * y.scale for x, y in pairs]
         _check_alike(scales)
-        towers = min(min(x.towers, y.towers) for x, y in pairs)
-        first, second, third = self._tensor(pairs, towers)
-        residues = self._switcher.switch(third, self._key(RELINEARISATION_INDEX), [first, second])
-        return replace(pairs[0][0], residues=residues, towers=towers, scale=scales[0])
+        towers = min(x.towers for x in (*sum(pairs, ()), *(z for z, _ in linear)))
+        first, second, third = self._tensor(pairs, linear, constant, towers, scales[0])
+        switched = self._switcher.switched(third, self._key(RELINEARISATION_INDEX), [first, second])
+        return self._lowered(pairs[0][0], switched, scales[0], rescaled)
 
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         switcher, indices = self._switcher, [self.ring.rotation(step) for step in steps]
@@ -143,10 +148,15 @@ class NativeArithmetic:
             rotated[index] = replace(x, residues=residues)
         return [rotated[index] for index in indices]
 
-    def conjugate(self, x: Ciphertext) -> Ciphertext:
-        return self._switched(x, 2 * self.ring_dimension - 1)
+    def add_rotated(self, x: Ciphertext, y: Ciphertext, step: int, *, rescaled: bool = False) -> Ciphertext:
+        if (index := self.ring.rotation(step)) == 1:
+            raise PlanError("a rotation by no step is added")
+        return self._add_moved(x, y, index, rescaled)
 
-    def transform(self, x: Ciphertext, transform: SlotTransform, scale: float) -> Ciphertext:
+    def add_conjugate(self, x: Ciphertext, *, rescaled: bool = False) -> Ciphertext:
+        return self._add_moved(x, x, 2 * self.ring_dimension - 1, rescaled)
+
+    def transform(self, x: Ciphertext, transform: SlotTransform, scale: float, *, rescaled: bool = False) -> Ciphertext:
         if not transform.vectors:
             raise PlanError("a transform without vectors")
         self._switcher.forget("tensor")
@@ -154,7 +164,7 @@ class NativeArithmetic:
         for i, inner in self._inner_sums(x, transform, scale / x.scale).items():
             total = self._add_giant(total, inner, self.ring.rotation(transform.giants[i]))
         assert total is not None
-        return replace(x, residues=self._switcher.mod_down(total), scale=scale)
+        return self._lowered(x, total, scale, rescaled)
 
     @property
     def plaintext_bytes(self) -> int:
@@ -163,6 +173,7 @@ class NativeArithmetic:
 
     def forget_plaintexts(self) -> None:
         """Give it back, and the memory between operations: other transforms follow."""
+        self.ring.workers.wait()
         self._encoder.forget()
         self._switcher.forget()
 
@@ -178,8 +189,26 @@ class NativeArithmetic:
         except KeyError:
             raise PlanError(f"the key of automorphism {index} is missing") from None
 
-    def _switched(self, x: Ciphertext, index: int) -> Ciphertext:
-        return replace(x, residues=self._switcher.switch(x.polynomial(1), self._key(index), [x.polynomial(0)]))
+    def _add_moved(self, x: Ciphertext, y: Ciphertext, index: int, rescaled: bool) -> Ciphertext:
+        """``x`` and ``y`` under an automorphism."""
+        _check_alike([x.scale, y.scale])
+        switcher, towers = self._switcher, min(x.towers, y.towers)
+        first, second = y.residues[:, :towers]
+        switched = switcher.switched(second, self._key(index), [first])
+        switcher.add_to(switched, x.residues)
+        return self._lowered(x, switched, x.scale, rescaled)
+
+    def _lowered(self, like: Ciphertext, x: Extended, scale: float, rescaled: bool) -> Ciphertext:
+        """``x`` modulo Q; ``scale``: before it is rescaled."""
+        if not rescaled:
+            return replace(like, residues=self._switcher.mod_down(x), towers=x.towers, scale=scale)
+        _check_level(x.towers)
+        return self._divided(like, self._switcher.mod_down_and_rescale(x), scale)
+
+    def _divided(self, like: Ciphertext, residues: NDArray[np.uint32], scale: float) -> Ciphertext:
+        """Residues that a rescale has left; ``scale``: before it."""
+        towers = residues.shape[1]
+        return replace(like, residues=residues, towers=towers, scale=scale / self.moduli[towers])
 
     def _constant(self, constant: tuple[int, int], towers: int) -> Factor:
         """real + imaginary X^(N/2), modulo each prime."""
@@ -190,8 +219,7 @@ class NativeArithmetic:
     def _sum(self, xs: Sequence[Ciphertext], factors: Sequence[Factor], towers: int, scale: float) -> Ciphertext:
         """sum_j xs[j] factors[j]."""
         residues = aligned(2, towers, self.ring_dimension, dtype=np.uint32)
-        products = [[(x.residues[i], factor) for x, factor in zip(xs, factors, strict=True)] for i in range(2)]
-        self.ring.mod_q.sum_of_products(residues, products)
+        self.ring.mod_q.sum_of_products(residues, [[(m, x.residues) for m, x in zip(factors, xs, strict=True)]])
         return replace(xs[0], residues=residues, towers=towers, scale=scale)
 
     def _linear(self, xs: Sequence[Ciphertext], constants: Sequence[tuple[int, int]], scale: float) -> Ciphertext:
@@ -200,18 +228,33 @@ class NativeArithmetic:
 
     def _with_first(self, x: Ciphertext, added: Factor) -> Ciphertext:
         """``x`` with its first polynomial more by ``added``."""
-        residues = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32)
-        residues[1] = x.residues[1, : x.towers]
-        mod_q = self.ring.mod_q
+        residues, mod_q = aligned(2, x.towers, self.ring_dimension, dtype=np.uint32), self.ring.mod_q
         one = mod_q.whole(1, x.towers)
-        mod_q.sum_of_products(residues[:1], [[(x.residues[0], one), (mod_q.ones, added)]])
+        first: Products = [(one, x.residues[:1]), (added, group(mod_q.ones))]
+        mod_q.sum_of_products(residues, [first, [(one, x.residues[1:])]])
         return replace(x, residues=residues)
 
-    def _tensor(self, pairs: Sequence[tuple[Ciphertext, Ciphertext]], towers: int) -> NDArray[np.uint32]:
-        """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1."""
+    def _tensor(
+        self,
+        pairs: Sequence[tuple[Ciphertext, Ciphertext]],
+        linear: Sequence[tuple[Ciphertext, complex]],
+        constant: complex,
+        towers: int,
+        scale: float,
+    ) -> NDArray[np.uint32]:
+        """(3, towers, N): sums of x0 y0, of x0 y1 + x1 y0, of x1 y1, and all that is linear at ``scale``."""
         out = self._switcher.room("tensor", 3, towers)
         places = [[(0, 0)], [(0, 1), (1, 0)], [(1, 1)]]
-        products = [[(x.residues[i], y.residues[j]) for x, y in pairs for i, j in sums] for sums in places]
+        products: list[list[tuple[Operand, Operands]]] = [
+            [(x.residues[i], y.residues[j : j + 1]) for x, y in pairs for i, j in sums] for sums in places
+        ]
+        for z, c in linear:
+            factor = self._constant(_rounded(c, scale / z.scale), towers)
+            for i in range(2):
+                products[i].append((factor, z.residues[i : i + 1]))
+        if constant:
+            added = self._constant(_rounded(constant, scale), towers)
+            products[0].append((added, group(self.ring.mod_q.ones)))
         self.ring.mod_q.sum_of_products(out, products)
         return out
 
@@ -227,10 +270,8 @@ class NativeArithmetic:
         for i, js in places.items():
             vectors = [transform.vectors[i, j] for j in js]
             plaintexts = self._encoder.encode(vectors, [scale] * len(js), x.towers, extended=True)
-            for half in range(2):
-                parts = [2 * j + half for j in js]
-                small.append([*zip(parts, plaintexts.factors, strict=True)])
-                large.append([*zip(parts, plaintexts.large_factors, strict=True)])
+            small.append([*zip(plaintexts.factors, js, strict=True)])
+            large.append([*zip(plaintexts.large_factors, js, strict=True)])
         babies, large_babies, permutations = self._babies(x, transform.babies)
         out = switcher.extended("inner sums", x.towers, len(places))
         ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
@@ -239,28 +280,27 @@ class NativeArithmetic:
         return {i: Extended(out.small[pair], out.large[pair]) for i, pair in zip(places, pairs, strict=True)}
 
     def _babies(self, x: Ciphertext, steps: Sequence[int]) -> tuple[list[Products], list[Products], NDArray[np.uint32]]:
-        """P times the rotations of ``x``, both halves of each: what is to be summed modulo Q and modulo P, and under
-        which permutation."""
+        """P times the rotations of ``x``: what is to be summed modulo Q and modulo P, and under which permutation."""
         switcher, raised = self._switcher, None
         small, large = list[Products](), list[Products]()
         indices = [self.ring.rotation(step) for step in steps]
         for index in indices:
             if index == 1:
-                small += switcher.times_p([x.polynomial(0), x.polynomial(1)])
-                large += [(), ()]
+                small.append(switcher.times_p([x.polynomial(0), x.polynomial(1)]))
+                large.append([])
             else:
                 raised = raised or switcher.mod_up(x.polynomial(1))
-                halves = switcher.products(raised, self._key(index), switcher.times_p([x.polynomial(0)]))
-                small += halves[0]
-                large += halves[1]
-        return small, large, np.stack([self.ring.automorphism(index) for index in indices for _ in range(2)])
+                added = switcher.times_p([x.polynomial(0)])
+                modulo_q, modulo_p = switcher.products(raised, self._key(index), added)
+                small.append(modulo_q)
+                large.append(modulo_p)
+        return small, large, np.stack([self.ring.automorphism(index) for index in indices])
 
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""
         one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, len(self.ring.p))
-        both = range(2)
-        self.ring.mod_q.sum_of_products(total.small, [[(x.small[i], one) for x in (total, other)] for i in both])
-        self.ring.mod_p.sum_of_products(total.large, [[(x.large[i], large_one) for x in (total, other)] for i in both])
+        self.ring.mod_q.sum_of_products(total.small, [[(one, x.small) for x in (total, other)]])
+        self.ring.mod_p.sum_of_products(total.large, [[(large_one, x.large) for x in (total, other)]])
 
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,
@@ -279,6 +319,11 @@ class NativeArithmetic:
 def _rounded(constant: complex, factor: float) -> tuple[int, int]:
     constant = complex(constant)
     return round(constant.real * factor), round(constant.imag * factor)
+
+
+def _check_level(towers: int) -> None:
+    if towers < 2:
+        raise PlanError("no tower is left to rescale by")
 
 
 def _check_alike(scales: Sequence[float]) -> None:

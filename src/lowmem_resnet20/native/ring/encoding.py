@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError
-from ..kernels.fourier import fourier_roots, slots_to_coefficients
+from ..kernels.fourier import LIMIT, fourier_roots, slots_to_coefficients
 from ..kernels.memory import aligned
 from ..kernels.order import ROWS, SMALLEST, bit_reversed, memory_order
 from ..kernels.polynomials import INTEGERS, UNPERMUTED, Factor, Polynomials, factors
@@ -90,20 +90,23 @@ class Encoder:
 
     def coefficients(self, vector: NDArray, scale: float) -> NDArray[np.int64]:
         """(2n,) the integers that residues are of."""
-        return self._coefficients(np.asarray(vector)[None], np.array([scale]), 2 * len(vector))[0]
+        coefficients = self._coefficients(np.asarray(vector)[None], np.array([scale]), 2 * len(vector))[0]
+        self.ring.workers.wait()
+        return coefficients
 
     def _coefficients(self, vectors: NDArray, scales: NDArray[np.float64], dimension: int) -> NDArray[np.int64]:
         """(vectors, dimension), zero but for every ``dimension`` / 2n-th."""
         count, n = vectors.shape
-        out, fit = aligned(count, dimension, dtype=np.int64), np.empty(count, np.uint8)
+        out = aligned(count, dimension, dtype=np.int64)
         out[...] = 0
         # Copied: the imaginary part of real numbers is an array that kernels are not compiled for, a read-only one.
         real, imaginary = (np.array(part, np.float64, order="C") for part in (vectors.real, vectors.imag))
-        self.ring.workers.run(
-            slots_to_coefficients, count, out, fit, real, imaginary, fourier_roots(n), bit_reversed(n), scales
-        )
-        if not fit.all():
+        largest = scales * (np.abs(real).max(1) + np.abs(imaginary).max(1))  # the transform's mean is not above them
+        if not (largest < LIMIT / 2).all():
             raise PlanError("a plaintext's values are too large for its scale")
+        self.ring.workers.run(
+            slots_to_coefficients, count, out, real, imaginary, fourier_roots(n), bit_reversed(n), scales
+        )
         return out
 
     def _subring(self, n: int) -> _Subring:

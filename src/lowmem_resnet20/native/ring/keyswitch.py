@@ -5,7 +5,8 @@ does it and with the same residues:
 
 1. ModUp: each digit of the polynomial, modulo all of QP, back in evaluation form;
 2. inner products of the digits with a key's halves b and a, modulo QP, under the key's automorphism;
-3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`..kernels.bases`).
+3. ModDown: (acc - [acc]_P) / P modulo Q, [acc]_P in [0, P) and a small multiple of P more (:mod:`..kernels.bases`);
+   where the result is rescaled, that is part of it.
 
 The ciphertext's other polynomial is added in step 2, times P: it comes out of step 3 as it was.  Rotations of one
 ciphertext share step 1; sums of results can share step 3 (:class:`Extended`)."""
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from math import prod
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ...errors import PlanError
 from ..kernels.memory import aligned
-from ..kernels.polynomials import Factor, Products, factors, rows
+from ..kernels.polynomials import Factor, Group, Polynomials, Products, factors, group, groups, rows
 from .ring import Ring
 
 _BOTH = slice(0, 2)
@@ -122,34 +122,36 @@ class KeySwitcher:
         """Step 2, into ``out``.  added: to each half, of up to two, P times a polynomial (towers, N) modulo Q."""
         return self._inner_products(raised, key, out, self.times_p(added), [])
 
-    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> list[Products]:
-        """P times each, modulo Q."""
-        return [[(x, self.ring.lowering.p)] for x in polynomials]
+    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> Products:
+        """P times each of up to two, modulo Q; of one that is missing, 0."""
+        return [(self.ring.lowering.p, _pair(self.ring.mod_q, polynomials))] if polynomials else []
 
     def extended_inner_products(self, raised: Raised, key: SwitchingKey, out: Extended, first: Extended) -> Extended:
         """The same with the first polynomial of ``first``, modulo QP already, added as it is."""
-        ring = self.ring
-        one, large_one = ring.mod_q.whole(1, raised.towers), ring.mod_p.whole(1, len(ring.p))
-        return self._inner_products(raised, key, out, [[(first.small[0], one)]], [[(first.large[0], large_one)]])
+        mod_q, mod_p = self.ring.mod_q, self.ring.mod_p
+        added = [(mod_q.whole(1, raised.towers), _pair(mod_q, [first.small[0]]))]
+        added_large = [(mod_p.whole(1, len(self.ring.p)), _pair(mod_p, [first.large[0]]))]
+        return self._inner_products(raised, key, out, added, added_large)
 
     def _inner_products(
-        self, raised: Raised, key: SwitchingKey, out: Extended, added: list[Products], added_large: list[Products]
+        self, raised: Raised, key: SwitchingKey, out: Extended, added: Products, added_large: Products
     ) -> Extended:
         permutation = self.ring.permutation(key.automorphism)
         small, large = self.products(raised, key, added, added_large)
-        self.ring.mod_q.sum_of_products(out.small, small, permutation)
-        self.ring.mod_p.sum_of_products(out.large, large, permutation)
+        self.ring.mod_q.sum_of_products(out.small, [small], permutation)
+        self.ring.mod_p.sum_of_products(out.large, [large], permutation)
         return out
 
     def products(
-        self, raised: Raised, key: SwitchingKey, added: Sequence[Products] = (), added_large: Sequence[Products] = ()
-    ) -> tuple[list[Products], list[Products]]:
-        """Of step 2 what is to be summed for each half, modulo Q and modulo P, before the automorphism."""
+        self, raised: Raised, key: SwitchingKey, added: Products = (), added_large: Products = ()
+    ) -> tuple[Products, Products]:
+        """Of step 2 what is to be summed for both halves, modulo Q and modulo P, before the automorphism."""
         digits, towers = key.small.shape[1:3]
         if digits < len(raised.small) or towers < raised.towers:
             raise PlanError(f"a key of {towers} towers is used at {raised.towers}")
-        small = _inner(raised.small, key.small, added)
-        return small, _inner(factors(raised.large), key.special, added_large)
+        # As many of the key's digits as there are.
+        small = [*zip(raised.small, groups(key.small), strict=False), *added]
+        return small, [*zip(factors(raised.large), groups(key.special), strict=False), *added_large]
 
     def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.uint32]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
@@ -162,12 +164,37 @@ class KeySwitcher:
         ring.mod_q.to_evaluation(out, out, minuend=small, factors=ring.lowering.inverse_p)
         return out
 
+    def mod_down_and_rescale(self, x: Extended) -> NDArray[np.uint32]:
+        """(2, towers - 1, N): what :meth:`rescale` gives of what :meth:`mod_down` does, by one transform a tower.
+
+        With c = [acc]_P, r = (acc - c) / P modulo the last prime q, in coefficient form, and h = (q - 1) / 2: rescaling
+        subtracts r centred, which is s - h, s = r + h modulo q, and (acc - (c + P s - P h)) / (P q) is the result.
+        c in halves, s and 1 are the sources of a conversion."""
+        ring, last = self.ring, x.towers - 1
+        rescaling = ring.rescaling(x.towers)
+        sources = self.room("sources", 2, 2 * len(ring.p) + 2)
+        halves, s, one = sources[:, :-2], sources[:, -2:-1], sources[:, -1]
+        one[...] = 1
+        ring.mod_p.to_coefficients(halves, x.large, ring.lowering.inverse)
+        ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
+        terms = [*zip(rescaling.to_last, groups(sources[:, :, None]), strict=True)]
+        rescaling.last.sum_of_products(s, [terms])
+        out = aligned(2, last, ring.dimension, dtype=np.uint32)
+        ring.mod_q.convert(out, [*sources], np.repeat(rescaling.to_q, 2, axis=0))
+        ring.mod_q.to_evaluation(out, out, minuend=x.small[:, :last], factors=rescaling.inverses)
+        return out
+
     # Put together -----------------------------------------------------------------------------------------------------
 
-    def switch(self, x: NDArray[np.uint32], key: SwitchingKey, added: Sequence[Factor | NDArray]) -> NDArray[np.uint32]:
-        """(2, towers, N) that decrypts under the new secret to what x (towers, N) times the old one did, and ``added``
-        (0, 1 or 2 of (towers, N)), all under the key's automorphism."""
-        return self.mod_down(self.inner_products(self.mod_up(x), key, self.extended("products", len(x)), added))
+    def switched(self, x: NDArray[np.uint32], key: SwitchingKey, added: Sequence[Factor | NDArray]) -> Extended:
+        """What, lowered, decrypts under the new secret to what x (towers, N) times the old one did, and ``added`` (0, 1
+        or 2 of (towers, N)), all under the key's automorphism.  Valid until the next call."""
+        return self.inner_products(self.mod_up(x), key, self.extended("products", len(x)), added)
+
+    def add_to(self, x: Extended, added: NDArray[np.uint32]) -> None:
+        """P times ``added``, (2, >= towers, N) modulo Q, added in place: lowered, ``x`` is more by ``added``."""
+        one, p = self.ring.mod_q.whole(1, x.towers), self.ring.lowering.p
+        self.ring.mod_q.sum_of_products(x.small, [[(one, x.small), (p, added)]])
 
     def rescale(self, x: NDArray[np.uint32], towers: int) -> NDArray[np.uint32]:
         """(polynomials, towers - 1, N): the first towers of x / q_(towers - 1), rounded: the last residue, centred,
@@ -194,7 +221,6 @@ class KeySwitcher:
         return y
 
 
-def _inner(digits: Sequence[Factor], key: NDArray, added: Sequence[Products]) -> list[Products]:
-    """Of each half of a key its products with as many digits as there are, and what is added to it."""
-    halves = [[*zip(digits, factors(half), strict=False)] for half in key]
-    return [[*half, *more] for half, more in zip_longest(halves, added, fillvalue=())]
+def _pair(polynomials: Polynomials, given: Sequence[Factor | NDArray]) -> Group:
+    """Two polynomials, of which missing ones are 0."""
+    return group(*given, *[polynomials.zeros] * (2 - len(given)))

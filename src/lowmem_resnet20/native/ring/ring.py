@@ -23,7 +23,8 @@ from ..kernels.memory import aligned
 from ..kernels.order import check_dimension, memory_order, permutation
 from ..kernels.polynomials import UNPERMUTED, Factor, Polynomials
 from ..kernels.residues import LARGE_RANGE, MOST_LARGE_TERMS, SMALL_LIMIT
-from ..kernels.threads import Workers, available_processors
+from ..kernels.threads import available_processors
+from ..kernels.workers import Workers
 from .chain import Chain
 
 
@@ -51,6 +52,21 @@ class Lowering(NamedTuple):
     to_q: NDArray[np.uint32]
     inverse_p: NDArray[np.uint32]
     p: Factor
+
+
+class Rescaling(NamedTuple):
+    """What lowering and rescaling by the last of so many primes needs, in one
+    (:meth:`.keyswitch.KeySwitcher.mod_down_and_rescale`).
+
+    inverse: the inverse transform's tables modulo Q with 1/P as a factor; last: operations modulo the last prime;
+    to_last, to_q: the conversions' constants to that prime and to the others; inverses: (towers - 1, 2) 1/P by the last
+    prime modulo each of the others, with quotients."""
+
+    inverse: ntt.Tables
+    last: Polynomials
+    to_last: list[Factor]
+    to_q: NDArray[np.uint32]
+    inverses: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +131,8 @@ class Ring:
         return result
 
     def to_openfhe(self, residues: NDArray) -> NDArray[np.uint64]:
-        """The reverse."""
+        """The reverse, once they are computed."""
+        self.workers.wait()
         return residues[..., self.order].astype(np.uint64)
 
     def rotation(self, step: int) -> int:
@@ -156,6 +173,18 @@ class Ring:
         to_q = bases.factors([self.p], self.q, np.uint32, halves=True)
         inverse_p = self.mod_q.stored([pow(product, -1, q) for q in self.q])
         return Lowering(inverse, to_q, inverse_p, self.mod_q.whole(product, len(self.q)))
+
+    @cached_method(64)
+    def rescaling(self, towers: int) -> Rescaling:
+        *others, prime = self.q[:towers]
+        product, half = prod(self.p), prime // 2
+        inverse = self.mod_q.inverse_times([pow(product, -1, q) for q in self.q[:towers]])
+        last = self.mod_q.modulo(towers - 1)
+        of_halves = [-pow(p, -1, prime) << shift for p in self.p for shift in bases.HALVES]
+        to_last = [last.whole(c, 1) for c in (*of_halves, 1, half)]
+        to_q = bases.factors([self.p], others, np.uint32, halves=True, further=(product, -half * product))
+        inverses = self.mod_q.stored([pow(product * prime, -1, q) for q in others])
+        return Rescaling(inverse, last, to_last, to_q, inverses)
 
     @cached_method(64)
     def inverses_of(self, prime: int) -> NDArray[np.uint32]:
