@@ -5,8 +5,9 @@
 
 The server runs in this process, with every operation of its evaluator timed; of the native one also the parts
 of a refresh, each with its share of the bandwidth limit: the time in which the machine copies as many bytes as the part
-must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Minutes for each
-set, whose keys must be there and name its evaluator; nothing else should run meanwhile.
+must at least read and write, for keys, encoded vectors and ciphertexts once, by the time it took.  Here each operation
+ends before the next is prepared, so that the whole takes longer than it does otherwise.  Minutes for each set, whose
+keys must be there and name its evaluator; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -123,8 +124,9 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
     read = {id(x): x for x in ciphertexts(args)}.values()
     written = [x for x in ciphertexts((result,)) if id(x) not in set(map(id, read))]
     towers = min((x.towers for x in read), default=0)
-    moved = sum(2 * 8 * x.towers * n for x in (*read, *written))
-    key = 2 * -(-towers // ring.digit_towers) * (5 * towers + 8 * len(ring.p)) * n
+    moved = sum(2 * 4 * x.towers * n for x in (*read, *written))
+    extended = 4 * towers + 8 * len(ring.p)  # bytes a coefficient modulo QP
+    key = 2 * -(-towers // ring.digit_towers) * extended * n
     if operation == "rotate":
         return moved + key * len({step for step in args[1] if step % (n // 2)})
     if operation in ("add_rotated", "add_conjugate", "sum_of_products"):
@@ -132,7 +134,7 @@ def least_bytes(operation: str, args: tuple, result: Any, arithmetic: Any) -> in
     if operation == "transform":
         steps = [step for step in (*args[1].babies, *args[1].giants) if step]
         vectors = sum(len(vector) for vector in args[1].vectors.values())
-        return moved + key * len(steps) + 2 * 8 * vectors * (towers + len(ring.p))
+        return moved + key * len(steps) + 2 * vectors * extended
     return moved
 
 
@@ -173,6 +175,7 @@ def open_watched(watch: Stopwatch, folder: Path, set_: ParameterSet, manifest: M
             return refresh
 
         evaluator._load_stage = load_watched
+        evaluator.arithmetic.ring.workers.ahead = 0  # no operation is handed on to the next
         watch.watch(evaluator.arithmetic._encoder, {"encode": "encoding"})
         watch.watch_bytes(evaluator.arithmetic)
         watch.watch(evaluator.arithmetic, PARTS)

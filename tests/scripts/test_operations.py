@@ -89,13 +89,13 @@ def test_what_an_operation_moves():
     ring = SimpleNamespace(digit_towers=digits, p=(0,) * special)
     arithmetic = SimpleNamespace(ring=ring, ring_dimension=n)
     x, y, z = (SimpleNamespace(towers=towers, residues=None) for towers in (7, 5, 4))
-    one = {towers: 2 * 8 * towers * n for towers in (7, 5, 4)}
-    key = 2 * 2 * (5 * 5 + 8 * special) * n  # two digits of five towers
+    one = {towers: 2 * 4 * towers * n for towers in (7, 5, 4)}
+    key = 2 * 2 * (4 * 5 + 8 * special) * n  # two digits of five towers
     moved = operations.least_bytes
     assert moved("add", (x, y), z, arithmetic) == one[7] + one[5] + one[4]
     assert moved("combination", ([y, z], [1, 2], 1.0), z, arithmetic) == one[5] + one[4]
     assert moved("rotate", (y, [0, 1, 1, 2]), [y, z, z], arithmetic) == one[5] + 2 * one[4] + 2 * key
     assert moved("sum_of_products", ([(y, y)],), z, arithmetic) == one[5] + one[4] + key
     transform = SimpleNamespace(babies=(0, 1), giants=(0, 2), vectors={(0, 0): np.zeros(8), (1, 1): np.zeros(4)})
-    vectors = 2 * 8 * 12 * (5 + special)
+    vectors = 2 * 12 * (4 * 5 + 8 * special)
     assert moved("transform", (y, transform, 1.0), z, arithmetic) == one[5] + one[4] + 2 * key + vectors
