@@ -61,7 +61,7 @@ PARTS = {
 }
 #: The native arithmetic's operations that move ciphertexts.
 MOVING = (
-    "rescale", "add", "add_constant", "add_vector", "multiply_integer", "combination", "weighted_sum",
+    "rescale", "add", "add_constant", "add_vector", "combination", "weighted_sum",
     "sum_of_products", "rotate", "add_rotated", "add_conjugate", "transform", "raise_modulus",
 )  # fmt: skip
 

@@ -96,10 +96,6 @@ class ClearArithmetic:
         self._count("encode", x.towers)
         return replace(x, values=x.values + self._encoded(vector, x.scale))
 
-    def multiply_integer(self, x: ClearText, factor: int) -> ClearText:
-        self._count("constant", x.towers)
-        return replace(x, values=x.values * factor)
-
     def combination(self, xs: Sequence[ClearText], constants: Sequence[complex], scale: float) -> ClearText:
         towers = min(x.towers for x in xs)
         self._count("constant", towers, len(xs))

@@ -45,7 +45,7 @@ class Chebyshev:
     """T_2j = 2 T_j^2 - 1, T_3 = T_1 (2 T_2 - 1)."""
 
     def doubled(self, ev: Arithmetic[X], x: X) -> X:
-        return ev.rescale(ev.add_constant(ev.multiply_integer(ev.sum_of_products([(x, x)]), 2), -1))
+        return ev.sum_of_products([(x, x), (x, x)], constant=-1, rescaled=True)
 
     def third(self, ev: Arithmetic[X], first: X, second: X) -> X:
         return ev.sum_of_products([(first, second), (first, second)], [(first, -1)], rescaled=True)

@@ -67,9 +67,6 @@ class Arithmetic(Protocol, Generic[X]):
     def add_vector(self, x: X, vector: np.ndarray) -> X:
         """``vector`` added, encoded at scale(x).  Towers, scale kept."""
 
-    def multiply_integer(self, x: X, factor: int) -> X:
-        """``factor`` times the values, exactly; |factor| < 2^31.  Towers, scale kept."""
-
     def combination(self, xs: Sequence[X], constants: Sequence[complex], scale: float) -> X:
         """sum_j constants[j] * xs[j] at ``scale``, not rescaled.
 

@@ -100,9 +100,6 @@ class NativeArithmetic:
         (plaintext,) = self._encoder.encode([vector], [x.scale], x.towers).factors
         return self._with_first(x, plaintext)
 
-    def multiply_integer(self, x: Ciphertext, factor: int) -> Ciphertext:
-        return self._linear([x], [(factor, 0)], x.scale)
-
     def combination(self, xs: Sequence[Ciphertext], constants: Sequence[complex], scale: float) -> Ciphertext:
         pairs = zip(xs, constants, strict=True)
         return self._linear(xs, [_rounded(constant, scale / x.scale) for x, constant in pairs], scale)
