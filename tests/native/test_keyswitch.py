@@ -46,7 +46,7 @@ def test_lowering_and_rescaling_in_one_is_both_steps(special, towers, kind):
     lowered = switcher.mod_down(x)[:, last:]
     acc, p = x.small[:, last:], prod(ring_.p)
     one, plus, minus = (modulo.whole(factor, 1) for factor in (1, p, -p))
-    modulo.sum_of_products(acc, [[(acc[i], one), (found[i], plus), (lowered[i], minus)] for i in range(2)])
+    modulo.sum_of_products(acc, [[(one, acc), (plus, found), (minus, lowered)]])
 
     both = switcher.mod_down(x)
     modulo.to_coefficients(found, both[:, last:])
