@@ -24,6 +24,8 @@ SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE
 ARCHITECTURE = INSECURE_SHORT_SET.architecture
 WEIGHTS = random_weights(ARCHITECTURE)
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in (9, 10)]
+#: For what files alone decide: it is the same with either engine, and the native one is the faster.
+of_either_engine = pytest.mark.parametrize("folder", [INSECURE_SHORT_NATIVE_SET.engine], indirect=True, scope="module")
 PARTS = ["conv1", "layer1.0", "layer2.0.downsample", "layer2.0"]
 
 SERVER = """
@@ -236,6 +238,7 @@ def test_a_state_swapped_for_another_of_the_same_run_is_refused(folder):
     shutil.rmtree(folder / "r.ct.unfinished")
 
 
+@of_either_engine
 def test_a_fresh_start_clears_what_was_left(folder, expected):
     killed(folder, "layer1.0")
     (folder / "r.ct.unfinished" / "stray.ct").write_bytes(b"")
@@ -252,6 +255,7 @@ def test_a_fresh_start_clears_what_was_left(folder, expected):
     (folder / "r.ct").unlink()
 
 
+@of_either_engine
 def test_two_runs_to_one_output_are_kept_apart(folder):
     other = Unfinished(folder / "r.ct", read_envelope(folder / "0.ct").facts, "other")
     other.begin(resume=False)
@@ -277,6 +281,7 @@ def test_a_finished_picture_is_not_computed_again(folder, expected):
     (folder / "r.ct").unlink()
 
 
+@of_either_engine
 def test_nothing_left_is_nothing_to_resume(folder, expected):
     outcomes, _ = evaluate(folder, ["0>r"], resume=True)
     assert outcomes[0].error is None
@@ -284,6 +289,7 @@ def test_nothing_left_is_nothing_to_resume(folder, expected):
     (folder / "r.ct").unlink()
 
 
+@of_either_engine
 def test_a_bad_picture_does_not_stop_the_others(folder, expected):
     (folder / "bad.ct").write_bytes((folder / "0.ct").read_bytes()[:-1])
     outcomes, steps = evaluate(folder, ["bad>r", "1>good"])
@@ -292,12 +298,14 @@ def test_a_bad_picture_does_not_stop_the_others(folder, expected):
     assert result(folder, "good") == expected[1]
 
 
+@of_either_engine
 def test_an_output_that_cannot_be_written_does_not_stop_the_others(folder, expected):
     outcomes, _ = evaluate(folder, ["0>absent/r", "1>good"])
     assert outcomes[0].error.exit_code == 7 and outcomes[1].error is None
     assert result(folder, "good") == expected[1]
 
 
+@of_either_engine
 def test_a_folder_that_no_evaluation_left_is_not_touched(folder, expected):
     """It has the name by chance, and would be emptied and removed; with resume or without.  The others go on."""
     own = folder / "r.ct.unfinished"
@@ -312,6 +320,7 @@ def test_a_folder_that_no_evaluation_left_is_not_touched(folder, expected):
     shutil.rmtree(own)
 
 
+@of_either_engine
 def test_a_link_in_the_folders_place_is_not_followed(folder, expected, tmp_path):
     """Whoever may write beside the output would have the files of another folder removed."""
     (tmp_path / "keep.ct").write_bytes(b"another's")
@@ -323,6 +332,7 @@ def test_a_link_in_the_folders_place_is_not_followed(folder, expected, tmp_path)
     (folder / "r.ct.unfinished").unlink()
 
 
+@of_either_engine
 def test_a_manifest_whose_files_are_no_names_with_digests(folder, expected):
     killed(folder, "conv1")
     path = folder / "r.ct.unfinished" / "manifest.json"
