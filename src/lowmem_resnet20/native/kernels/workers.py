@@ -66,11 +66,11 @@ class Workers:
     """
 
     def __init__(self, count: int, scratch: int) -> None:
-        self.count, self.ahead = count, 0
+        self.ahead = 0
         self._scratch = aligned(scratch)
         self._waiting: deque[_Call] = deque()
         self._lines: list[SimpleQueue[_Call | None]] = [SimpleQueue() for _ in range(count - 1)]
-        self._errors: list[BaseException] = []
+        self._errors: list[Exception] = []
         for line in self._lines:
             Thread(target=_work, args=(line, aligned(scratch), self._errors), name="native", daemon=True).start()
         weakref.finalize(self, _end, self._lines)
@@ -102,7 +102,7 @@ class Workers:
             raise self._errors.pop()
 
 
-def _work(line: SimpleQueue[_Call | None], scratch: NDArray, errors: list[BaseException]) -> None:
+def _work(line: SimpleQueue[_Call | None], scratch: NDArray, errors: list[Exception]) -> None:
     """Do calls in their order until there is None."""
     while call := line.get():
         try:

@@ -174,7 +174,7 @@ class KeySwitcher:
         rescaling = ring.rescaling(x.towers)
         sources = self.room("sources", 2, 2 * len(ring.p) + 2)
         halves, s, one = sources[:, :-2], sources[:, -2:-1], sources[:, -1]
-        one[...] = 1
+        one[...] = 1  # as it is already where calls that wait read it
         ring.mod_p.to_coefficients(halves, x.large, ring.lowering.inverse)
         ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
         terms = [*zip(rescaling.to_last, groups(sources[:, :, None]), strict=True)]
