@@ -32,8 +32,8 @@ STEPS = (1, 2, 3, 5, 8, -3, 16)
 
 @dataclass(frozen=True)
 class Compared:
-    """context, pair: OpenFHE's, which holds its keys; native: with the same ones; openfhe_keys: as read from files,
-    by automorphism index."""
+    """context, pair: OpenFHE's, which holds its keys; native: with the same ones, which it never divides;
+    openfhe_keys: as read from files, by automorphism index."""
 
     context: Any
     pair: Any
@@ -110,4 +110,6 @@ def compared(folder: Path, *, log2_dimension: int, depth: int, digits: int, step
     keys = {**rotations, RELINEARISATION_INDEX: relinearisation}
     write_keys(folder, keys, plan, chain, Order(ORDER, memory_order(n)))
     opened = {automorphism(name, n): open_key(key_path(folder, name), name, chain, plan[name], ORDER) for name in plan}
-    return Compared(context, pair, NativeArithmetic(chain, opened, threads), chain, keys)
+    native = NativeArithmetic(chain, opened, threads)
+    vars(native.ring)["special"] = lambda towers: native.ring.p  # all of them at any number of towers, as OpenFHE
+    return Compared(context, pair, native, chain, keys)

@@ -198,7 +198,7 @@ def test_lowered_residues_are_sums_of_cofactors(make, kind):
     y = residues(kind, ring_.p, ring_.dimension)
     halves = np.array([half for row in y for half in (row & (2**30 - 1), row >> 30)], object)
     out = aligned(1, len(ring_.q), ring_.dimension, dtype=np.uint32)
-    ring_.mod_q.convert(out, [stored(halves, np.uint32)], ring_.lowering.to_q)
+    ring_.mod_q.convert(out, [stored(halves, np.uint32)], ring_.lowering(len(ring_.q)).to_q)
     product = prod(ring_.p)
     total = sum(y[j] * (product // p) for j, p in enumerate(ring_.p))
     for t, q in enumerate(ring_.q):

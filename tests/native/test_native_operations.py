@@ -25,6 +25,8 @@ DEPTH, SLOTS = 10, 256
 #: 11 towers: digits of 6 and 5, and of 4, 4 and 3, on rings whose rows and columns are as many or not.
 RINGS = {"two digits": (10, 2), "three digits": (11, 3)}
 NOISE = 4e-4
+#: By digits, at how many towers some of the special primes are left out.
+FEWER = {2: range(1, 5), 3: range(1, 4)}
 
 
 @pytest.fixture(scope="module", params=RINGS)
@@ -48,6 +50,27 @@ def test_rotations_and_products_equal_openfhes_at_any_number_of_towers(both, val
     product = both.context.EvalMult(a, a)
     squared = both.native.sum_of_products([(x, x)])
     assert both.same(product, squared) and squared.scale == product.GetScalingFactor()
+
+
+@pytest.mark.parametrize("towers", range(1, DEPTH + 2))
+def test_results_of_divided_keys_are_openfhes_within_noise(both, values, towers):
+    """And the same where towers need all special primes."""
+    native, shipped = both.native, NativeArithmetic(both.chain, both.native.keys, 1)
+    x, vectors = native.drop(both.imported(both.encrypt(values())), towers), [values() for _ in range(3)]
+    transform = SlotTransform((0, 1), (0, 8), dict(zip([(0, 0), (0, 1), (1, 1)], vectors, strict=True)))
+
+    def results(ev) -> list[Ciphertext]:
+        moved = [*ev.rotate(x, [1, 8]), ev.add_conjugate(x)]
+        if towers == 1:
+            return moved
+        scale = x.scale * ev.moduli[towers - 1]
+        return [*moved, ev.sum_of_products([(x, x)], rescaled=True), ev.transform(x, transform, scale, rescaled=True)]
+
+    divided = towers in FEWER[both.chain.digits]
+    assert (len(shipped.ring.special(towers)) < len(shipped.ring.p)) == divided
+    for found, expected in zip(results(shipped), results(native), strict=True):
+        assert np.abs(both.decrypted(found) - both.decrypted(expected)).max() < NOISE
+        assert divided or (both.native_residues(found) == both.native_residues(expected)).all()
 
 
 def test_towers_that_are_dropped_do_not_count(both, values):
@@ -258,10 +281,9 @@ def test_missing_and_short_keys_are_named(both, values):
     key = both.native.keys[both.native.ring.rotation(1)]
     small, special = key.small[:, :1, :3].copy(), key.special[:, :1].copy()
     short = SimpleNamespace(automorphism=key.automorphism, small=small, special=special)
-    cut = NativeArithmetic(both.chain, {both.native.ring.rotation(1): short}, 1)
-    assert (
-        cut.rotate(cut.drop(x, 3), [1])[0].residues == both.native.rotate(both.native.drop(x, 3), [1])[0].residues
-    ).all()
+    cut, whole = (NativeArithmetic(both.chain, {both.native.ring.rotation(1): k}, 1) for k in (short, key))
+    (one,), (other,) = (ev.rotate(ev.drop(x, 3), [1]) for ev in (cut, whole))
+    assert (one.residues == other.residues).all()
     with pytest.raises(PlanError, match="a key of 3 towers is used at 4"):
         cut.rotate(cut.drop(x, 4), [1])
 

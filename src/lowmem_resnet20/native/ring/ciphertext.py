@@ -58,6 +58,7 @@ class NativeArithmetic:
         self._scales = chain.scaling_factors()
         self._switcher = KeySwitcher(self.ring)
         self._encoder = KeepingEncoder(self.ring)
+        self._divided_keys: dict[tuple[int, int], SwitchingKey] = {}
 
     # Facts -----------------------------------------------------------------------------------------------------------
 
@@ -130,12 +131,12 @@ class NativeArithmetic:
         _check_alike(scales)
         towers = min(x.towers for x in (*sum(pairs, ()), *(z for z, _ in linear)))
         first, second, third = self._tensor(pairs, linear, constant, towers, scales[0])
-        switched = self._switcher.switched(third, self._key(RELINEARISATION_INDEX), [first, second])
+        switched = self._switcher.switched(third, self._key(RELINEARISATION_INDEX, towers), [first, second])
         return self._lowered(pairs[0][0], switched, scales[0], rescaled)
 
     def rotate(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
         switcher, indices = self._switcher, [self.ring.rotation(step) for step in steps]
-        keys = {index: self._key(index) for index in indices if index != 1}
+        keys = {index: self._key(index, x.towers) for index in indices if index != 1}
         rotated = {1: x}
         if keys:
             raised = switcher.mod_up(x.polynomial(1))
@@ -172,6 +173,7 @@ class NativeArithmetic:
         """Give it back, and the memory between operations: other transforms follow."""
         self.ring.workers.wait()
         self._encoder.forget()
+        self._divided_keys.clear()
         self._switcher.forget()
 
     def raise_modulus(self, x: Ciphertext) -> Ciphertext:
@@ -180,18 +182,26 @@ class NativeArithmetic:
 
     # How -------------------------------------------------------------------------------------------------------------
 
-    def _key(self, index: int) -> SwitchingKey:
+    def _key(self, index: int, towers: int) -> SwitchingKey:
+        """The key as it is used at so many towers."""
         try:
-            return self.keys[index]
+            key = self.keys[index]
         except KeyError:
             raise PlanError(f"the key of automorphism {index} is missing") from None
+        special = len(self.ring.special(towers))
+        if special == key.special.shape[2]:
+            return key
+        if (index, special) not in self._divided_keys:
+            most = max(t for t in range(towers, key.small.shape[2] + 1) if len(self.ring.special(t)) == special)
+            self._divided_keys[index, special] = self._switcher.divided(key, most)
+        return self._divided_keys[index, special]
 
     def _add_moved(self, x: Ciphertext, y: Ciphertext, index: int, rescaled: bool) -> Ciphertext:
         """``x`` and ``y`` under an automorphism."""
         _check_alike([x.scale, y.scale])
         switcher, towers = self._switcher, min(x.towers, y.towers)
         first, second = y.residues[:, :towers]
-        switched = switcher.switched(second, self._key(index), [first])
+        switched = switcher.switched(second, self._key(index, towers), [first])
         switcher.add_to(switched, x.residues)
         return self._lowered(x, switched, x.scale, rescaled)
 
@@ -283,19 +293,19 @@ class NativeArithmetic:
         indices = [self.ring.rotation(step) for step in steps]
         for index in indices:
             if index == 1:
-                small.append(switcher.times_p([x.polynomial(0), x.polynomial(1)]))
+                small.append(switcher.times_p([x.polynomial(0), x.polynomial(1)], x.towers))
                 large.append([])
             else:
                 raised = raised or switcher.mod_up(x.polynomial(1))
-                added = switcher.times_p([x.polynomial(0)])
-                modulo_q, modulo_p = switcher.products(raised, self._key(index), added)
+                added = switcher.times_p([x.polynomial(0)], x.towers)
+                modulo_q, modulo_p = switcher.products(raised, self._key(index, x.towers), added)
                 small.append(modulo_q)
                 large.append(modulo_p)
         return small, large, np.stack([self.ring.automorphism(index) for index in indices])
 
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""
-        one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, len(self.ring.p))
+        one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, total.large.shape[1])
         self.ring.mod_q.sum_of_products(total.small, [[(one, x.small) for x in (total, other)]])
         self.ring.mod_p.sum_of_products(total.large, [[(large_one, x.large) for x in (total, other)]])
 
@@ -306,7 +316,7 @@ class NativeArithmetic:
         if index != 1:
             (second,) = switcher.mod_down(inner, slice(1, 2))
             result = switcher.extended("sum of giants" if total is None else "giant", inner.towers)
-            switcher.extended_inner_products(switcher.mod_up(second), self._key(index), result, inner)
+            switcher.extended_inner_products(switcher.mod_up(second), self._key(index, inner.towers), result, inner)
         if total is None:
             return result
         self._accumulate(total, result)

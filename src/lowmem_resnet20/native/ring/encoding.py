@@ -84,7 +84,7 @@ class Encoder:
         subring.mod_q.to_evaluation(small, coefficients, kind=INTEGERS, order=subring.order)
         large = None
         if extended:
-            large = aligned(len(vectors), len(self.ring.p), dimension, dtype=np.uint64)
+            large = aligned(len(vectors), len(self.ring.special(towers)), dimension, dtype=np.uint64)
             subring.mod_p.to_evaluation(large, coefficients, kind=INTEGERS, order=subring.order)
         return Plaintexts(small, large, subring.shift)
 

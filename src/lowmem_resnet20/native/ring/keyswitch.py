@@ -1,7 +1,8 @@
 """Hybrid key switching, hoisting, and the ways between Q and QP.
 
 Han and Ki (CT-RSA 2020, "Better bootstrapping for approximate homomorphic encryption"), section 3, as OpenFHE 1.6.1
-does it and with the same residues:
+does it and with the same residues, but that few towers go without some of the special primes
+(:meth:`.ring.Ring.special`):
 
 1. ModUp: each digit of the polynomial, modulo all of QP, back in evaluation form;
 2. inner products of the digits with a key's halves b and a, modulo QP, under the key's automorphism;
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from ...errors import PlanError
 from ..kernels.memory import aligned
-from ..kernels.polynomials import Factor, Group, Polynomials, Products, factors, group, groups, rows
+from ..kernels.polynomials import INTEGERS, Factor, Group, Polynomials, Products, factors, group, groups, rows
 from .ring import Ring
 
 _BOTH = slice(0, 2)
@@ -45,6 +46,15 @@ class SwitchingKey(Protocol):
 
     @property
     def special(self) -> NDArray[np.uint64]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class DividedKey:
+    """A key divided by some of the special primes (:meth:`KeySwitcher.divided`), for fewer towers than a digit's."""
+
+    automorphism: int
+    small: NDArray[np.uint32]
+    special: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +105,7 @@ class KeySwitcher:
 
     def extended(self, name: str, towers: int, pairs: int = 1) -> Extended:
         """Room for two polynomials modulo QP, or for several pairs of them, kept under a name."""
-        large = self.room(f"{name}, large", 2 * pairs, len(self.ring.p), dtype=np.uint64)
+        large = self.room(f"{name}, large", 2 * pairs, len(self.ring.special(towers)), dtype=np.uint64)
         return Extended(self.room(f"{name}, small", 2 * pairs, towers), large)
 
     # The steps --------------------------------------------------------------------------------------------------------
@@ -107,7 +117,7 @@ class KeySwitcher:
         y = self.room("y", 1, towers)
         ring.mod_q.to_coefficients(y, x[None], raising.inverse)
         small = self.room("digits", len(raising.digits), towers)
-        large = self.room("large digits", len(raising.digits), len(ring.p), dtype=np.uint64)
+        large = self.room("large digits", len(raising.digits), raising.to_p.shape[1], dtype=np.uint64)
         sources = [y[0, digit] for digit in raising.digits]
         ring.mod_q.convert(small, sources, raising.to_q, omitted=raising.own)
         ring.mod_p.convert(large, sources, raising.to_p)
@@ -120,17 +130,17 @@ class KeySwitcher:
         self, raised: Raised, key: SwitchingKey, out: Extended, added: Sequence[Factor | NDArray] = ()
     ) -> Extended:
         """Step 2, into ``out``.  added: to each half, of up to two, P times a polynomial (towers, N) modulo Q."""
-        return self._inner_products(raised, key, out, self.times_p(added), [])
+        return self._inner_products(raised, key, out, self.times_p(added, raised.towers), [])
 
-    def times_p(self, polynomials: Sequence[Factor | NDArray]) -> Products:
+    def times_p(self, polynomials: Sequence[Factor | NDArray], towers: int) -> Products:
         """P times each of up to two, modulo Q; of one that is missing, 0."""
-        return [(self.ring.lowering.p, _pair(self.ring.mod_q, polynomials))] if polynomials else []
+        return [(self.ring.lowering(towers).p, _pair(self.ring.mod_q, polynomials))] if polynomials else []
 
     def extended_inner_products(self, raised: Raised, key: SwitchingKey, out: Extended, first: Extended) -> Extended:
         """The same with the first polynomial of ``first``, modulo QP already, added as it is."""
         mod_q, mod_p = self.ring.mod_q, self.ring.mod_p
         added = [(mod_q.whole(1, raised.towers), _pair(mod_q, [first.small[0]]))]
-        added_large = [(mod_p.whole(1, len(self.ring.p)), _pair(mod_p, [first.large[0]]))]
+        added_large = [(mod_p.whole(1, first.large.shape[1]), _pair(mod_p, [first.large[0]]))]
         return self._inner_products(raised, key, out, added, added_large)
 
     def _inner_products(
@@ -147,7 +157,7 @@ class KeySwitcher:
     ) -> tuple[Products, Products]:
         """Of step 2 what is to be summed for both halves, modulo Q and modulo P, before the automorphism."""
         digits, towers = key.small.shape[1:3]
-        if digits < len(raised.small) or towers < raised.towers:
+        if digits < len(raised.small) or towers < raised.towers or key.special.shape[2] != raised.large.shape[1]:
             raise PlanError(f"a key of {towers} towers is used at {raised.towers}")
         # As many of the key's digits as there are.
         small = [*zip(raised.small, groups(key.small), strict=False), *added]
@@ -156,12 +166,13 @@ class KeySwitcher:
     def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.uint32]:
         """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
         ring, small, large = self.ring, x.small[polynomials], x.large[polynomials]
-        halves = self.room("halves", len(large), 2 * len(ring.p))
-        ring.mod_p.to_coefficients(halves, large, ring.lowering.inverse)
+        lowering = ring.lowering(x.towers)
+        halves = self.room("halves", len(large), 2 * large.shape[1])
+        ring.mod_p.to_coefficients(halves, large, lowering.inverse)
         out = aligned(*small.shape, dtype=np.uint32)
-        factors = np.repeat(ring.lowering.to_q[:, : x.towers], len(small), axis=0)
+        factors = np.repeat(lowering.to_q[:, : x.towers], len(small), axis=0)
         ring.mod_q.convert(out, list(halves), factors)
-        ring.mod_q.to_evaluation(out, out, minuend=small, factors=ring.lowering.inverse_p)
+        ring.mod_q.to_evaluation(out, out, minuend=small, factors=lowering.inverse_p)
         return out
 
     def mod_down_and_rescale(self, x: Extended) -> NDArray[np.uint32]:
@@ -172,16 +183,43 @@ class KeySwitcher:
         c in halves, s and 1 are the sources of a conversion."""
         ring, last = self.ring, x.towers - 1
         rescaling = ring.rescaling(x.towers)
-        sources = self.room("sources", 2, 2 * len(ring.p) + 2)
+        special = x.large.shape[1]
+        sources = self.room(f"sources of {special}", 2, 2 * special + 2)
         halves, s, one = sources[:, :-2], sources[:, -2:-1], sources[:, -1]
         one[...] = 1  # as it is already where calls that wait read it
-        ring.mod_p.to_coefficients(halves, x.large, ring.lowering.inverse)
+        ring.mod_p.to_coefficients(halves, x.large, ring.lowering(x.towers).inverse)
         ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
         terms = [*zip(rescaling.to_last, groups(sources[:, :, None]), strict=True)]
         rescaling.last.sum_of_products(s, [terms])
         out = aligned(2, last, ring.dimension, dtype=np.uint32)
         ring.mod_q.convert(out, [*sources], np.repeat(rescaling.to_q, 2, axis=0))
         ring.mod_q.to_evaluation(out, out, minuend=x.small[:, :last], factors=rescaling.inverses)
+        return out
+
+    def divided(self, key: SwitchingKey, towers: int) -> DividedKey:
+        """A key as it is used at so many towers, fewer than a digit's: divided by the special primes that these do
+        without (:meth:`.ring.Ring.special`), one after the other, each time rounded as by a rescale.
+
+        What a key encrypts, P times a secret, is divided exactly; its error becomes that of rounding."""
+        ring, small, large = self.ring, key.small[:, 0, :towers], key.special[:, 0]
+        for last in reversed(range(len(ring.special(towers)), large.shape[1])):
+            coefficients = self._centred(large[:, last:], last)
+            parts: list[tuple[Polynomials, NDArray]] = [(ring.mod_q, small), (ring.mod_p, large[:, :last])]
+            small, large = outs = [aligned(*part.shape, dtype=part.dtype) for _, part in parts]
+            for (mod, part), out in zip(parts, outs, strict=True):
+                inverses = mod.stored([pow(ring.p[last], -1, prime) for prime in mod.primes[: part.shape[1]]])
+                mod.to_evaluation(out, coefficients, kind=INTEGERS, minuend=part, factors=inverses)
+        ring.workers.wait()
+        return DividedKey(key.automorphism, small[:, None], large[:, None])
+
+    def _centred(self, x: NDArray[np.uint64], special: int) -> NDArray[np.int64]:
+        """(polynomials, 1, N) coefficients of evaluation form modulo one of the special primes, nearest to 0."""
+        halves = aligned(len(x), 2, self.ring.dimension, dtype=np.uint32)
+        self.ring.mod_p.to_coefficients(halves, x, first=special)
+        self.ring.workers.wait()
+        out = aligned(len(x), 1, self.ring.dimension, dtype=np.int64)
+        out[:, 0] = halves[:, 0] + (halves[:, 1].astype(np.int64) << 30)
+        out -= self.ring.p[special] * (out > self.ring.p[special] // 2)
         return out
 
     # Put together -----------------------------------------------------------------------------------------------------
@@ -193,7 +231,7 @@ class KeySwitcher:
 
     def add_to(self, x: Extended, added: NDArray[np.uint32]) -> None:
         """P times ``added``, (2, >= towers, N) modulo Q, added in place: lowered, ``x`` is more by ``added``."""
-        one, p = self.ring.mod_q.whole(1, x.towers), self.ring.lowering.p
+        one, p = self.ring.mod_q.whole(1, x.towers), self.ring.lowering(x.towers).p
         self.ring.mod_q.sum_of_products(x.small, [[(one, x.small), (p, added)]])
 
     def rescale(self, x: NDArray[np.uint32], towers: int) -> NDArray[np.uint32]:

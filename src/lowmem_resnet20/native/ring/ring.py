@@ -157,6 +157,18 @@ class Ring:
         return -(-towers // self.digit_towers)
 
     @cached_method(64)
+    def special(self, towers: int) -> tuple[int, ...]:
+        """The primes of P, of polynomials of so many towers: all, or where these are fewer than a digit's the first
+        ones whose product is not below theirs.
+
+        P divides what an error of a key is multiplied with, which is below that product; the key is divided by the
+        other primes (:meth:`.keyswitch.KeySwitcher.divided`)."""
+        count, digit = len(self.p), prod(self.q[:towers])
+        while towers < self.digit_towers and count > 1 and prod(self.p[: count - 1]) >= digit:
+            count -= 1
+        return self.p[:count]
+
+    @cached_method(64)
     def raising(self, towers: int) -> Raising:
         starts = range(0, towers, self.digit_towers)
         digits = tuple(slice(start, min(start + self.digit_towers, towers)) for start in starts)
@@ -164,25 +176,31 @@ class Ring:
         inverse = self.mod_q.inverse_times([f for group in groups for f in bases.cofactor_inverses(group)])
         own = np.arange(towers) // self.digit_towers == np.arange(len(digits))[:, None]
         to_q = bases.factors(groups, self.q[:towers], np.uint32)
-        return Raising(digits, own, inverse, to_q, bases.factors(groups, self.p, np.uint64))
+        return Raising(digits, own, inverse, to_q, bases.factors(groups, self.special(towers), np.uint64))
 
-    @cached_property
-    def lowering(self) -> Lowering:
-        product = prod(self.p)
-        inverse = self.mod_p.inverse_times(bases.cofactor_inverses(self.p))
-        to_q = bases.factors([self.p], self.q, np.uint32, halves=True)
+    def lowering(self, towers: int) -> Lowering:
+        return self._lowering(len(self.special(towers)))
+
+    @cached_method(64)
+    def _lowering(self, special: int) -> Lowering:
+        """From so many special primes."""
+        primes = self.p[:special]
+        product = prod(primes)
+        inverse = self.mod_p.inverse_times(bases.cofactor_inverses(primes))
+        to_q = bases.factors([primes], self.q, np.uint32, halves=True)
         inverse_p = self.mod_q.stored([pow(product, -1, q) for q in self.q])
         return Lowering(inverse, to_q, inverse_p, self.mod_q.whole(product, len(self.q)))
 
     @cached_method(64)
     def rescaling(self, towers: int) -> Rescaling:
         *others, prime = self.q[:towers]
-        product, half = prod(self.p), prime // 2
+        special = self.special(towers)
+        product, half = prod(special), prime // 2
         inverse = self.mod_q.inverse_times([pow(product, -1, q) for q in self.q[:towers]])
         last = self.mod_q.modulo(towers - 1)
-        of_halves = [-pow(p, -1, prime) << shift for p in self.p for shift in bases.HALVES]
+        of_halves = [-pow(p, -1, prime) << shift for p in special for shift in bases.HALVES]
         to_last = [last.whole(c, 1) for c in (*of_halves, 1, half)]
-        to_q = bases.factors([self.p], others, np.uint32, halves=True, further=(product, -half * product))
+        to_q = bases.factors([special], others, np.uint32, halves=True, further=(product, -half * product))
         inverses = self.mod_q.stored([pow(product * prime, -1, q) for q in others])
         return Rescaling(inverse, last, to_last, to_q, inverses)
 
