@@ -87,10 +87,10 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max())
 
 
-@pytest.mark.parametrize(
-    "engine, pictures", [("openfhe", 2), ("openfhe", 4), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)]
-)
+@pytest.mark.parametrize("engine, pictures", [("openfhe", 4), ("native", 2)])
 def test_every_picture_of_a_group(engine, pictures, tmp_path):
+    """Of one ciphertext and of two that become one, full and not.  Where each picture of groups of any size lies is
+    tested in the clear."""
     party = keyed(replace(ENGINES[engine], pictures=pictures), tmp_path)
     group = PICTURES[:pictures]
     party.encrypted(group, tmp_path / "p.ct")
