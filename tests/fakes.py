@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -219,6 +220,8 @@ def install(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
     """Put the stand-ins in their places: while ``monkeypatch`` holds, or for the rest of the process."""
     calls.clear()
     entries.clear()
+    if not monkeypatch:
+        sys.modules.setdefault("torch", None)  # no stand-in needs it, and it takes longer to load than all else
     put: Callable[[Any, str, object], None] = monkeypatch.setattr if monkeypatch else setattr
     for name, members in PLACES.items():
         module = importlib.import_module(f"lowmem_resnet20.{name}")

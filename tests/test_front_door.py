@@ -36,6 +36,8 @@ SETS = {
     "openfhe": INSECURE_SET,
 }
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in range(5)]
+#: By name of its set, so many of them are encrypted.
+COUNTS = {"one": 2, "group": 5, "openfhe": 1}
 #: For pictures of 32 x 32, as :func:`read_picture` gives them: a ring twice as large.
 WIDE_SET = replace(
     INSECURE_NATIVE_SET, architecture=Architecture(width=32, channels=(4, 8), blocks_per_stage=1), log2_ring=13
@@ -59,7 +61,7 @@ def keep(name: str, folder: Path) -> Kept:
     passphrase = PASSPHRASE if name == "one" else None
     lr.generate_keys(SETS[name], folder / "exp", passphrase=passphrase)
     client = lr.Client(folder / "exp", WEIGHTS, passphrase, SETS[name])
-    return Kept(name, folder / "exp", client, client.encrypt(*PICTURES[: 5 if name == "group" else 2]))
+    return Kept(name, folder / "exp", client, client.encrypt(*PICTURES[: COUNTS[name]]))
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -125,7 +127,7 @@ def test_importing_it_imports_nothing_else():
 
 def test_a_picture_from_its_pixels_to_its_class(kept):
     """Several pictures, in groups where the set has them; results in their order, and right."""
-    pictures = PICTURES[: 5 if kept.name == "group" else 2]
+    pictures = PICTURES[: COUNTS[kept.name]]
     assert len(kept.sent) == -(-len(pictures) // SETS[kept.name].pictures)
     with kept.server() as server:
         answers = server.evaluate(kept.sent)

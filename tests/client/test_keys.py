@@ -32,6 +32,7 @@ from lowmem_resnet20.openfhe.context import (
     load_rotation_keys,
 )
 from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_SET, random_picture, random_weights
+from processes import WITHOUT_TORCH
 
 WEIGHTS = random_weights(ARCHITECTURE)
 PIXELS = random_picture(ARCHITECTURE, np.random.default_rng(3))
@@ -114,7 +115,11 @@ for lacking in (0, 1, largest // 2):
 def test_a_disk_that_is_full_before_the_end(tmp_path):
     """A limit on the size of files stands in for the disk.  Of one byte OpenFHE itself does not notice the lack."""
     done = subprocess.run(
-        [sys.executable, "-c", SHORT, str(tmp_path)], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", WITHOUT_TORCH + SHORT, str(tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     made, lacks_one, lacks_half = done.stdout.splitlines()
     assert made == "made"
@@ -135,7 +140,7 @@ parties.generate_keys(INSECURE_SET, Path(sys.argv[1]))
 
 def test_what_a_killed_one_left_goes_at_the_next_try(tmp_path):
     """A secret key lies in it; and what is swept first makes room."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "exp1")]
+    command = [sys.executable, "-c", WITHOUT_TORCH + KILLED, str(tmp_path / "exp1")]
     assert subprocess.run(command, env=ENVIRONMENT, check=False).returncode == -signal.SIGKILL
     assert list(tmp_path.glob(".exp1.*.partial/client/secret.key"))
     parties.generate_keys(INSECURE_FUNCTIONAL_SET, tmp_path / "exp6")

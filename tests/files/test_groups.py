@@ -24,13 +24,20 @@ from lowmem_resnet20.openfhe.ciphertexts import payload_of
 from lowmem_resnet20.openfhe.context import read_public_key
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Job
-from miniature import ARCHITECTURE, INSECURE_FUNCTIONAL_SET, INSECURE_NATIVE_SET, random_picture, random_weights
+from miniature import (
+    ARCHITECTURE,
+    INSECURE_FUNCTIONAL_SET,
+    INSECURE_NATIVE_SET,
+    NATIVE_NOISE,
+    random_picture,
+    random_weights,
+)
 
 WEIGHTS = random_weights(ARCHITECTURE)
 PICTURES = [random_picture(ARCHITECTURE, np.random.default_rng(seed)) for seed in range(8)]
 ENGINES = {"openfhe": INSECURE_FUNCTIONAL_SET, "native": INSECURE_NATIVE_SET}
 #: The worst a logit may be off by the noise of encryption.
-NOISE = {"openfhe": 1e-2, "native": 1e-2}
+NOISE = {"openfhe": 1e-2, "native": NATIVE_NOISE}
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,10 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max())
 
 
-@pytest.mark.parametrize(
-    "engine, pictures", [("openfhe", 2), ("openfhe", 4), ("openfhe", 8), ("native", 1), ("native", 2), ("native", 4)]
-)
+@pytest.mark.parametrize("engine, pictures", [("openfhe", 4), ("native", 2)])
 def test_every_picture_of_a_group(engine, pictures, tmp_path):
+    """Of one ciphertext and of two that become one, full and not.  Where each picture of groups of any size lies is
+    tested in the clear."""
     party = keyed(replace(ENGINES[engine], pictures=pictures), tmp_path)
     group = PICTURES[:pictures]
     party.encrypted(group, tmp_path / "p.ct")
@@ -105,8 +112,8 @@ def test_a_group_of_eight_with_an_empty_place(eight, tmp_path):
     assert [listed[ids[place]].name for place in filled] == [f"{place}" for place in filled]
     assert ids[3] not in listed
     precision = parties.inspect_checkpoints(eight.keys, eight.set, tmp_path / "c", WEIGHTS, group[6], ids[6])
-    # By keys the worst slot of a refresh has 7.5 to 9.5 bits; values of another picture have 1.
-    assert all(p.bits > 6 for p in precision if p.bootstrap) and all(p.bits > 4 for p in precision)
+    # By keys the worst slot of a refresh has 7.5 to 9.5 bits, by its design 5.4; values of another picture have 1.
+    assert all(p.bits > 5 for p in precision if p.bootstrap) and all(p.bits > 4 for p in precision)
 
 
 def test_a_picture_alone_and_among_others_is_the_same_within_noise(eight, tmp_path):

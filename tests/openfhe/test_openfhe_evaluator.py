@@ -20,7 +20,6 @@ from lowmem_resnet20.files.envelope import CHECKPOINT, LOGITS, PICTURE, Facts, r
 from lowmem_resnet20.files.keystore import check_coverage, open_folder
 from lowmem_resnet20.network.clear import Clear, ClearEvaluator
 from lowmem_resnet20.network.forward import forward
-from lowmem_resnet20.network.parameters import PICTURE_LEVELS
 from lowmem_resnet20.network.resnet20 import Network, NoObserver, computation, pack_pictures
 from lowmem_resnet20.network.scaling import scale
 from lowmem_resnet20.openfhe import engine as openfhe_engine
@@ -189,30 +188,38 @@ def test_a_checkpoint_under_another_name_or_of_another_picture_is_refused(keys, 
         parties.inspect_checkpoints(keys, INSECURE_SET, result.parent / "checkpoints", WEIGHTS, PIXELS, "another")
 
 
-def test_a_second_evaluation_in_one_process(keys, picture, tmp_path):
-    """Keys are process-wide in OpenFHE; an evaluation must leave none behind that get in the next one's way.  What it
-    computes is exact, so the results are the same to the last bit."""
-    results = []
-    for _run in range(2):
-        evaluate(keys, picture, tmp_path)
-        results.append((tmp_path / "r.ct").read_bytes())
-    assert results[0] == results[1]
-    logits = parties.decrypt_logits(keys, INSECURE_SET, tmp_path / "r.ct", WEIGHTS)
-    assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3
-
-
-def test_keys_of_every_stage_are_read_once_and_others_by_stage(keys, picture, tmp_path, monkeypatch):
-    read, load = Counter(), openfhe_engine.load_rotation_keys
+@pytest.fixture(scope="module")
+def twice(keys, picture) -> tuple[list[bytes], Counter]:
+    """Both results of two evaluations in one process, and how often each file of rotation keys was read for them."""
+    read, load, results = Counter(), openfhe_engine.load_rotation_keys, []
 
     def counted(path, context):
         read[path.name] += 1
         load(path, context)
 
-    monkeypatch.setattr(openfhe_engine, "load_rotation_keys", counted)
-    evaluate(keys, picture, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openfhe_engine, "load_rotation_keys", counted)
+        for _run in range(2):
+            evaluate(keys, picture, keys.parent)
+            results.append((keys.parent / "r.ct").read_bytes())
+    return results, read
+
+
+def test_a_second_evaluation_in_one_process(keys, twice):
+    """Keys are process-wide in OpenFHE; an evaluation must leave none behind that get in the next one's way.  What it
+    computes is exact, so the results are the same to the last bit."""
+    results, _ = twice
+    assert results[0] == results[1]
+    logits = parties.decrypt_logits(keys, INSECURE_SET, keys.parent / "r.ct", WEIGHTS)
+    assert np.abs(logits - forward(WEIGHTS, PIXELS)["fc"]).max() < 0.3
+
+
+def test_keys_of_every_stage_are_read_once_and_others_by_stage(keys, twice):
+    """By each of two evaluations."""
+    _, read = twice
     stages = open_folder(keys / "server", INSECURE_SET).stages.values()
     users = Counter(name for names in stages for name in names)
-    assert read == {name: 1 if count == len(stages) else count for name, count in users.items()}
+    assert read == {name: 2 if count == len(stages) else 2 * count for name, count in users.items()}
     assert {1, 3} <= set(users.values())
 
 
@@ -307,22 +314,6 @@ def test_weights_of_another_network_are_refused(keys, picture, tmp_path):
     other = random_weights(replace(ARCHITECTURE, blocks_per_stage=2))
     with pytest.raises(WeightsError, match="another network"):
         evaluate(keys, picture, tmp_path, weights=other)
-
-
-def test_one_folder_serves_another_network_that_needs_the_same_keys(keys, tmp_path):
-    """One of twice the blocks; ciphertexts belong to their own."""
-    set_ = replace(INSECURE_SET, architecture=replace(ARCHITECTURE, blocks_per_stage=2))
-    weights, job = random_weights(set_.architecture), Job(tmp_path / "picture.ct", tmp_path / "result.ct")
-    pixels = PIXELS
-    identity = parties.encrypt_picture(keys, set_, pixels, weights, job.ciphertext, "picture")
-    [outcome] = parties.evaluate(keys, set_, [job], weights, SilentProgress())
-    assert outcome.error is None
-    found = parties.decrypt_logits(keys, set_, job.output, weights, identity)
-    network = Network(set_, scale(weights, set_.refresh), ClearEvaluator(set_), NoObserver())
-    slots = Clear(pack_pictures(ARCHITECTURE, weights.normalise(pixels)[None]), PICTURE_LEVELS)
-    assert np.abs(found - network.run(slots).values[: ARCHITECTURE.classes]).max() < 1e-2
-    [outcome] = parties.evaluate(keys, INSECURE_SET, [job], WEIGHTS, SilentProgress())
-    assert outcome.error is not None and "is of other weights" in outcome.error.message
 
 
 def test_want_of_memory_is_told(monkeypatch):

@@ -22,6 +22,7 @@ from lowmem_resnet20.network.parameters import ParameterSet
 from lowmem_resnet20.network.weights import save_weights
 from lowmem_resnet20.page.layers import steps_of
 from miniature import INSECURE_SHORT_NATIVE_SET, random_weights
+from processes import WITHOUT_TORCH
 
 TESTS = Path(__file__).parents[1]
 ARCHITECTURE = INSECURE_SHORT_NATIVE_SET.architecture
@@ -31,15 +32,15 @@ WIDTH = ARCHITECTURE.width
 SETS = {6: INSECURE_SHORT_NATIVE_SET, 7: replace(INSECURE_SHORT_NATIVE_SET, number=7, pictures=2)}
 #: Of the network, as the page shows them.
 STEPS = len(steps_of(SETS[6]))
-_WORKER = """
-import sys
+_WORKER = f"""
+{WITHOUT_TORCH}
 import openpage
 from lowmem_resnet20.server.worker import main
 openpage.install()
 sys.exit(main())
 """
-PROGRAM = """
-import sys
+PROGRAM = f"""
+{WITHOUT_TORCH}
 import openpage
 from lowmem_resnet20.cli.main import main
 openpage.install()
