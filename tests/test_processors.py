@@ -43,11 +43,11 @@ KERNELS = {
     "Nehalem": {"Nehalem"},
 }
 PICTURES = [np.linspace(0, 1, 3 * 16 * 16).reshape(3, 16, 16)[:, ::step] for step in (1, -1)]
-#: Miniatures of shipped sets, which are evaluated by OpenFHE and by each way of the native engine's (set 6 by set 7's).
-SETS = {set_.number: set_ for set_ in (INSECURE_SET, INSECURE_LEAN_SET)}
+#: The miniatures of the shipped sets, which are evaluated by OpenFHE and by each way of the native engine's.
+SETS = {set_.number: set_ for set_ in (INSECURE_SET, INSECURE_LEAN_SET, INSECURE_NATIVE_SET)}
 SETS[7] = replace(INSECURE_NATIVE_SET, number=7, refresh=parameter_set(7).refresh, pictures=8, most_copies=1)
 #: By set, where the client is and where the server.
-WHERE = {1: ("Haswell", "Prescott"), 5: ("Zen", "Nehalem"), 7: ("Prescott", "Sandybridge")}
+WHERE = {1: ("Haswell", "Prescott"), 5: ("Zen", "Nehalem"), 6: ("Sandybridge", "Haswell"), 7: ("Prescott", "Zen")}
 
 
 # --- in a process of its own ------------------------------------------------------------------------------
