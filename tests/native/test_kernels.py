@@ -13,7 +13,7 @@ from lowmem_resnet20.native.kernels.elementwise import MOST_PARTS
 from lowmem_resnet20.native.kernels.memory import CACHE_LINE, aligned, aligned_copy
 from lowmem_resnet20.native.kernels.order import ROWS, check_dimension
 from lowmem_resnet20.native.kernels.polynomials import INTEGERS, Factor, factors, group
-from lowmem_resnet20.native.kernels.residues import SMALL_LIMIT
+from lowmem_resnet20.native.kernels.residues import MOST_LARGE_TERMS, SMALL_LIMIT
 from lowmem_resnet20.native.ring.ring import Ring
 
 #: Lengths of small primes: as in shipped sets, and as long as they may be.
@@ -311,6 +311,14 @@ def test_sums_of_many_terms():
         out = aligned(1, len(polynomials.primes), 1024, dtype=polynomials.dtype)
         polynomials.sum_of_products(out, [[(x, x[None])] * count])
         assert (out == count).all()
+
+
+def test_sums_of_many_terms_modulo_special_primes_are_not_made_together_with_others():
+    """They are several calls, one after the other."""
+    polynomials = ring().mod_p
+    x, out = aligned(3, 1024, dtype=np.uint64), aligned(1, 3, 1024, dtype=np.uint64)
+    with pytest.raises(ValueError, match="step by step"), polynomials.workers.together():
+        polynomials.sum_of_products(out, [[(x, x[None])] * (MOST_LARGE_TERMS + 1)])
 
 
 def test_a_sum_may_take_the_place_of_a_term():

@@ -51,6 +51,45 @@ def test_each_job_of_a_call_is_done_once_after_all_of_the_calls_before(count, ah
     assert not early
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("ahead", [0, 1, AHEAD])
+def test_calls_that_are_made_together_come_after_all_before_them(count, ahead):
+    """One to four at a time, the later ones of which are made together among themselves."""
+    workers, early, lock = Workers(count, 8), [], threading.Lock()
+    workers.ahead = ahead
+    jobs, finished = [call % 5 + 1 for call in range(40)], [0] * 40
+
+    def job(number, call, first):
+        early.extend(earlier for earlier in range(first) if finished[earlier] != jobs[earlier])
+        with lock:
+            finished[call] += 1
+
+    first = 0
+    while first < 40:
+        size = min(first % 4 + 1, 40 - first)
+        with workers.together():
+            workers.run(working(job), jobs[first], first, first)
+            with workers.together():
+                for call in range(first + 1, first + size):
+                    workers.run(working(job), jobs[call], call, first)
+        first += size
+    workers.wait()
+    assert finished == jobs and not early
+
+
+def test_a_thread_goes_on_with_what_is_made_together():
+    """While another stands still in the call before."""
+    workers, gone_on, seen = Workers(2, 8), threading.Event(), []
+    workers.ahead = AHEAD
+    with workers.together():
+        assert workers.are_together
+        workers.run(working(lambda number: seen.append(gone_on.wait(60))), 1)
+        workers.run(working(lambda number: gone_on.set()), 1)
+    assert not workers.are_together
+    workers.wait()
+    assert seen == [True]
+
+
 def test_calls_wait_while_the_next_are_prepared():
     """One thread stands still in the first call, and others may be handed over; the one after them waits for it."""
     workers, go = Workers(2, 8), threading.Event()

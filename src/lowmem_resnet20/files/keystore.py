@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -125,10 +125,8 @@ def write_manifest(
     atomic_write(folder / MANIFEST, text.encode(), private=folder.name == CLIENT)
 
 
-def open_folder(folder: Path, set_: ParameterSet, meanwhile: Callable[[], None] = lambda: None) -> Manifest:
+def open_folder(folder: Path, set_: ParameterSet) -> Manifest:
     """Check a key folder against its manifest, every byte of it.
-
-    meanwhile: what does not depend on it, called while other threads read.
 
     Errors: KeyFolderError for a missing folder or manifest, another format, set or OpenFHE version, and a
     missing, truncated, altered or too large file; EnvironmentFault.
@@ -139,7 +137,6 @@ def open_folder(folder: Path, set_: ParameterSet, meanwhile: Callable[[], None] 
             check_size(folder / name, record)
     with ThreadPoolExecutor() as pool:  # gigabytes: as fast as the cores and the disk are
         digests = pool.map(sha256, (folder / name for name in manifest.files))
-        meanwhile()
         for (name, record), digest in zip(manifest.files.items(), digests, strict=True):
             if digest != record.sha256:
                 raise KeyFolderError(f"{folder / name} has been altered", COPY_AGAIN)

@@ -21,18 +21,12 @@ from .kernels.workers import AHEAD
 from .keys.keyplan import key_plan, refresh_plan
 from .keys.keys import MappedKeys, NativeKey, key_path
 from .keys.openfhe_files import Form, read_ciphertext, read_form, write_ciphertext
-from .readiness import load, make_ready
+from .readiness import make_ready
 from .refresh.refresh import Refresh, prepare
 from .ring.arithmetic import SCALE_TOLERANCE
 from .ring.chain import CHAIN, Chain, read_chain_file
 from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from .ring.keynames import RELINEARISATION, automorphism
-
-
-def warm_up(set_: ParameterSet) -> None:
-    """Do what takes time whatever the keys are, ahead."""
-    key_plan(set_)
-    load()
 
 
 class _ByAutomorphism(Mapping[int, NativeKey]):

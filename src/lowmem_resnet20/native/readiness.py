@@ -40,12 +40,6 @@ def make_ready(compiling: Callable[[], None]) -> None:
     compile_once(_exercise)
 
 
-def load() -> None:
-    """Read what has been compiled, if it has been."""
-    if is_compiled():
-        _exercise()
-
-
 def _exercise() -> None:
     """Every operation once: every kernel."""
     n = _CHAIN.dimension

@@ -97,9 +97,8 @@ class Server(AbstractContextManager):
             check_memory(self.set)
         self.progress.start(f"evaluating with parameter set {self.set.number}")
         self.progress.step("keys", "checking")
-        self.scaled = scale(weights, self.set.refresh)
-        manifest = open_folder(side, self.set, partial(_warm_up, self.set) if opening is None else lambda: None)
-        self.belonging = belonging(self.set, manifest.keys, weights)
+        manifest = open_folder(side, self.set)
+        self.scaled, self.belonging = scale(weights, self.set.refresh), belonging(self.set, manifest.keys, weights)
         self.engine = (opening or open_engine)(side, self.set, manifest, self.progress)
         self.warnings = self.engine.warnings()
         self._closed = False
@@ -195,23 +194,13 @@ def open_engine(folder: Path, set_: ParameterSet, manifest: Manifest, progress: 
     return OpenfheEngine(folder, set_, manifest)
 
 
-def _warm_up(set_: ParameterSet) -> None:
-    """Do what an engine does first, whatever its keys are."""
-    if set_.engine == NATIVE:
-        _native().warm_up(set_)
-
-
-def _native() -> Any:
+def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
     try:
-        from ..native import engine
+        from ..native.engine import NativeEngine
     except (ImportError, OSError) as error:  # numba and the library it compiles with
         raise EnvironmentFault(f"the native evaluator cannot be loaded: {on_one_line(error)}", WITH_OPENFHE) from error
-    return engine
-
-
-def _open_native(folder: Path, set_: ParameterSet, manifest: Manifest, progress: Progress) -> Engine[Any]:
     compiling = partial(progress.step, "native", "compiling, the first time on this machine")
-    return _native().NativeEngine(folder, set_, manifest.files, compiling)
+    return NativeEngine(folder, set_, manifest.files, compiling)
 
 
 def check_memory(set_: ParameterSet) -> None:

@@ -25,7 +25,9 @@ from .jobs import next_job, take
 from .memory import aligned
 from .residues import MOST_LARGE_TERMS, TERMS, modulus
 
-#: Elements of a job, whose sources fit in the first cache.
+#: Of each polynomial: neighbouring pieces, as a processor foresees what is read.
+JOBS = 8
+#: Elements of a piece, at most: its sources fit in the first cache.
 PIECE = 512
 #: What a conversion needs of scratch: for as many sources as sums take, in halves.
 SCRATCH_ELEMENTS = PIECE * MOST_LARGE_TERMS
@@ -68,25 +70,27 @@ def _convert(out, sources, count, factors, f0, constants, i):
 
 @compiled
 def convert(counter, jobs, scratch, outs, sources, counts, factors, n, constants):
-    """Polynomials modulo other primes, below ROOM p.  A job: a piece of a polynomial.
+    """Polynomials modulo other primes, below ROOM p.
 
     outs: int64 (polynomials, towers), addresses of results modulo each prime, 0 for none; sources: int64 (polynomials,
     most), addresses of the y_i; counts: int64 (polynomials,) of them; factors: (polynomials, towers, most) of
     :func:`factors`."""
-    pieces, towers, most, size = n // PIECE, factors.shape[1], factors.shape[2], constants.itemsize
+    share, towers, most, size = n // JOBS, factors.shape[1], factors.shape[2], constants.itemsize
+    length = min(PIECE, share)
     step = _SMALL_STEP if size == 4 else _LARGE_STEP
     buffer = scratch.ctypes.data
     job = take(counter)
     while job < jobs:
-        polynomial, start = job // pieces, job % pieces * PIECE
-        for j in range(counts[polynomial]):
-            _copy(buffer + 4 * j * PIECE, sources[polynomial, j] + 4 * start, PIECE)
-        for t in range(towers):
-            out = outs[polynomial, t]
-            if out:
-                for e in range(0, PIECE, step):
-                    _convert(out + (start + e) * size, buffer + 4 * e, counts[polynomial], factors,
-                             (polynomial * towers + t) * most, constants, t)  # fmt: skip
+        polynomial, first = job // JOBS, job % JOBS * share
+        for start in range(first, first + share, length):
+            for j in range(counts[polynomial]):
+                _copy(buffer + 4 * j * PIECE, sources[polynomial, j] + 4 * start, length)
+            for t in range(towers):
+                out = outs[polynomial, t]
+                if out:
+                    for e in range(0, length, step):
+                        _convert(out + (start + e) * size, buffer + 4 * e, counts[polynomial], factors,
+                                 (polynomial * towers + t) * most, constants, t)  # fmt: skip
         job = next_job(counter)
 
 

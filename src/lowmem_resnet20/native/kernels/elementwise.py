@@ -2,7 +2,7 @@
 
 Sums, linear combinations, tensor products, products with plaintexts, inner products with keys: one pass over memory
 does any number of terms, whose sum stays in registers.  What multiplies both polynomials of a ciphertext or both halves
-of a key is loaded once for the two.  A job is a piece of a tower.
+of a key is loaded once for the two.  A job is a part of a tower.
 
 Plaintexts of n slots are polynomials in X^(N/2n): in evaluation form N/2n neighbouring positions of OpenFHE's order,
 and as many neighbouring vectors of 16 in memory, are equal, and one is kept, if 2n is at least N/16.
@@ -22,8 +22,8 @@ from .ntt import gather
 from .order import BLOCK, ROWS
 from .residues import MOST_LARGE_TERMS, TERMS, modulus
 
-#: Elements of a job.
-PIECE = 1024
+#: Of each tower: neighbouring blocks, so that a thread goes on where it has prefetched.
+JOBS = 4
 #: Polynomials that a factor multiplies at once, at most.
 MOST_TOGETHER = 2
 #: Parts that sums may have which are sums themselves, and what they need of scratch.
@@ -103,7 +103,7 @@ def sums(counter, jobs, scratch, outs, xs, ms, shifts, counts, n, permutations, 
     the towers' primes.  A result that is not permuted may lie where a factor does.
     parts: of the first sums, which are kept for a block alone; the others' xs are then places among them, in bytes,
     and are not permuted.  permutations: (parts, N)."""
-    pieces, size, together = n // PIECE, constants.itemsize, outs.shape[2]
+    share, size, together = n // JOBS, constants.itemsize, outs.shape[2]
     rows, terms = ms.shape[1], ms.shape[2]
     step = _SMALL_STEPS[together - 1] if size == 4 else _LARGE_STEPS[together - 1]
     length = BLOCK * size
@@ -111,8 +111,8 @@ def sums(counter, jobs, scratch, outs, xs, ms, shifts, counts, n, permutations, 
     kept = buffer + together * length
     job = take(counter)
     while job < jobs:
-        tower, start = job // pieces, job % pieces * PIECE
-        for block in range(start, start + PIECE, BLOCK):
+        tower, start = job // JOBS, job % JOBS * share
+        for block in range(start, start + share, BLOCK):
             following = min(block + BLOCK, n - BLOCK)
             for i in range(rows):
                 out, gap = outs[tower, i, 0] + block * size, outs[tower, i, together - 1] - outs[tower, i, 0]

@@ -223,7 +223,7 @@ class Polynomials:
         for row, source in zip(addresses, sources, strict=True):
             row[: len(source)] = rows(source)
         counts = np.array([len(source) for source in sources])
-        jobs, held = len(out) * (self.dimension // bases.PIECE), (out, sources)
+        jobs, held = len(out) * bases.JOBS, (out, sources)
         self.workers.run(
             bases.convert, jobs, outs, addresses, counts, factors, self.dimension, self.constants, held=held
         )
@@ -239,6 +239,8 @@ class Polynomials:
         any integers below 2^30.  Without permutation, out may be among them.
         """
         if self.dtype is np.uint64 and max(map(len, products)) > MOST_LARGE_TERMS:
+            if self.workers.are_together:
+                raise ValueError(f"more than {MOST_LARGE_TERMS} products are summed step by step")
             self.sum_of_products(out, [terms[:MOST_LARGE_TERMS] for terms in products])
             one, done = self.whole(1, out.shape[1]), out.reshape(len(products), -1, *out.shape[1:])
             rest = [[(one, sums), *terms[MOST_LARGE_TERMS:]] for sums, terms in zip(done, products, strict=True)]
@@ -290,7 +292,7 @@ class Polynomials:
         counts = np.array([len(row) for row in products])
         self.workers.run(
             elementwise.sums,
-            towers * (self.dimension // elementwise.PIECE),
+            towers * elementwise.JOBS,
             np.ascontiguousarray(outs.transpose(2, 0, 1)),
             xs,
             ms,

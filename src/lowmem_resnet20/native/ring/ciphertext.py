@@ -140,10 +140,14 @@ class NativeArithmetic:
         rotated = {1: x}
         if keys:
             raised = switcher.mod_up(x.polynomial(1))
-        for index, key in keys.items():
-            products = switcher.extended("products", x.towers)
-            residues = switcher.mod_down(switcher.inner_products(raised, key, products, [x.polynomial(0)]))
-            rotated[index] = replace(x, residues=residues)
+            products = switcher.extended("products", x.towers, len(keys))
+            pairs = {index: slice(2 * i, 2 * i + 2) for i, index in enumerate(keys)}
+            with self.ring.workers.together():
+                for index, key in keys.items():
+                    part = Extended(products.small[pairs[index]], products.large[pairs[index]])
+                    switcher.inner_products(raised, key, part, [x.polynomial(0)])
+            residues = switcher.mod_down(products)
+            rotated |= {index: replace(x, residues=residues[pair]) for index, pair in pairs.items()}
         return [rotated[index] for index in indices]
 
     def add_rotated(self, x: Ciphertext, y: Ciphertext, step: int, *, rescaled: bool = False) -> Ciphertext:
@@ -281,8 +285,9 @@ class NativeArithmetic:
             large.append([*zip(plaintexts.large_factors, js, strict=True)])
         babies, large_babies, permutations = self._babies(x, transform.babies)
         out = switcher.extended("inner sums", x.towers, len(places))
-        ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
-        ring.mod_p.sum_of_sums(out.large, large_babies, permutations, large)
+        with ring.workers.together():
+            ring.mod_p.sum_of_sums(out.large, large_babies, permutations, large)
+            ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
         pairs = [slice(2 * k, 2 * k + 2) for k in range(len(places))]
         return {i: Extended(out.small[pair], out.large[pair]) for i, pair in zip(places, pairs, strict=True)}
 
@@ -306,8 +311,9 @@ class NativeArithmetic:
     def _accumulate(self, total: Extended, other: Extended) -> None:
         """``other`` added to ``total``, in place."""
         one, large_one = self.ring.mod_q.whole(1, total.towers), self.ring.mod_p.whole(1, total.large.shape[1])
-        self.ring.mod_q.sum_of_products(total.small, [[(one, x.small) for x in (total, other)]])
-        self.ring.mod_p.sum_of_products(total.large, [[(large_one, x.large) for x in (total, other)]])
+        with self.ring.workers.together():
+            self.ring.mod_p.sum_of_products(total.large, [[(large_one, x.large) for x in (total, other)]])
+            self.ring.mod_q.sum_of_products(total.small, [[(one, x.small) for x in (total, other)]])
 
     def _add_giant(self, total: Extended | None, inner: Extended, index: int) -> Extended:
         """``inner`` under automorphism ``index`` added to ``total``, modulo QP: its second polynomial, lowered,

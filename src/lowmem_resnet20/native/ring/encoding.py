@@ -80,12 +80,12 @@ class Encoder:
         dimension = subring.mod_q.dimension
         stacked = np.stack([np.resize(vector, n) for vector in vectors])
         coefficients = self._coefficients(stacked, np.array(scales, np.float64), dimension)[:, None]
-        small = aligned(len(vectors), towers, dimension, dtype=np.uint32)
-        subring.mod_q.to_evaluation(small, coefficients, kind=INTEGERS, order=subring.order)
-        large = None
-        if extended:
-            large = aligned(len(vectors), len(self.ring.special(towers)), dimension, dtype=np.uint64)
-            subring.mod_p.to_evaluation(large, coefficients, kind=INTEGERS, order=subring.order)
+        small, large = aligned(len(vectors), towers, dimension, dtype=np.uint32), None
+        with self.ring.workers.together():
+            if extended:
+                large = aligned(len(vectors), len(self.ring.special(towers)), dimension, dtype=np.uint64)
+                subring.mod_p.to_evaluation(large, coefficients, kind=INTEGERS, order=subring.order)
+            subring.mod_q.to_evaluation(small, coefficients, kind=INTEGERS, order=subring.order)
         return Plaintexts(small, large, subring.shift)
 
     def coefficients(self, vector: NDArray, scale: float) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from ..kernels.memory import aligned
 from ..kernels.polynomials import INTEGERS, Factor, Group, Polynomials, Products, factors, group, groups, rows
 from .ring import Ring
 
-_BOTH = slice(0, 2)
+_ALL = slice(None)
 
 
 class SwitchingKey(Protocol):
@@ -71,7 +71,7 @@ class Raised:
 
 @dataclass(frozen=True, eq=False)
 class Extended:
-    """Two polynomials modulo QP in evaluation form.  small: (2, towers, N); large: (2, k, N)."""
+    """Two polynomials, or pairs of them, modulo QP in evaluation form.  small: (2, towers, N); large: (2, k, N)."""
 
     small: NDArray[np.uint32]
     large: NDArray[np.uint64]
@@ -119,10 +119,12 @@ class KeySwitcher:
         small = self.room("digits", len(raising.digits), towers)
         large = self.room("large digits", len(raising.digits), raising.to_p.shape[1], dtype=np.uint64)
         sources = [y[0, digit] for digit in raising.digits]
-        ring.mod_q.convert(small, sources, raising.to_q, omitted=raising.own)
-        ring.mod_p.convert(large, sources, raising.to_p)
-        ring.mod_q.to_evaluation(small, small, omitted=raising.own)
-        ring.mod_p.to_evaluation(large, large)
+        with ring.workers.together():
+            ring.mod_p.convert(large, sources, raising.to_p)
+            ring.mod_q.convert(small, sources, raising.to_q, omitted=raising.own)
+        with ring.workers.together():
+            ring.mod_p.to_evaluation(large, large)
+            ring.mod_q.to_evaluation(small, small, omitted=raising.own)
         places = np.where(raising.own, rows(x), rows(small))
         return Raised(towers, tuple(Factor(place, 0, (x, small)) for place in places), large)
 
@@ -148,8 +150,9 @@ class KeySwitcher:
     ) -> Extended:
         permutation = self.ring.permutation(key.automorphism)
         small, large = self.products(raised, key, added, added_large)
-        self.ring.mod_q.sum_of_products(out.small, [small], permutation)
-        self.ring.mod_p.sum_of_products(out.large, [large], permutation)
+        with self.ring.workers.together():
+            self.ring.mod_p.sum_of_products(out.large, [large], permutation)
+            self.ring.mod_q.sum_of_products(out.small, [small], permutation)
         return out
 
     def products(
@@ -163,8 +166,8 @@ class KeySwitcher:
         small = [*zip(raised.small, groups(key.small), strict=False), *added]
         return small, [*zip(factors(raised.large), groups(key.special), strict=False), *added_large]
 
-    def mod_down(self, x: Extended, polynomials: slice = _BOTH) -> NDArray[np.uint32]:
-        """Step 3, of both polynomials or of some: (polynomials, towers, N), canonical."""
+    def mod_down(self, x: Extended, polynomials: slice = _ALL) -> NDArray[np.uint32]:
+        """Step 3, of all polynomials or of some: (polynomials, towers, N), canonical."""
         ring, small, large = self.ring, x.small[polynomials], x.large[polynomials]
         lowering = ring.lowering(x.towers)
         halves = self.room("halves", len(large), 2 * large.shape[1])
@@ -187,8 +190,9 @@ class KeySwitcher:
         sources = self.room(f"sources of {special}", 2, 2 * special + 2)
         halves, s, one = sources[:, :-2], sources[:, -2:-1], sources[:, -1]
         one[...] = 1  # as it is already where calls that wait read it
-        ring.mod_p.to_coefficients(halves, x.large, ring.lowering(x.towers).inverse)
-        ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
+        with ring.workers.together():
+            ring.mod_p.to_coefficients(halves, x.large, ring.lowering(x.towers).inverse)
+            ring.mod_q.to_coefficients(s, x.small[:, last:], rescaling.inverse, first=last)
         terms = [*zip(rescaling.to_last, groups(sources[:, :, None]), strict=True)]
         rescaling.last.sum_of_products(s, [terms])
         out = aligned(2, last, ring.dimension, dtype=np.uint32)
