@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +157,16 @@ def test_pictures_out_of_range_are_those_that_a_client_warns_of(set_):
     plain, outside = foresee_all(weights, set_, X)
     assert outside.tolist() == foreseen
     assert np.array_equal(plain, plain_logits(weights, X))
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_process_whose_owner_ends_while_it_asks_says_nothing(second, monkeypatch):
+    """A pipe may hold any part of what was being said."""
+    told = pickle.dumps((INSECURE_NATIVE_SET, random_weights(), 0.0))
+    asked, before = (pickle.dumps((0, np.zeros((1, 3, 16, 16)))), told) if second else (told, b"")
+    for cut in (0, 1, len(asked) // 2, len(asked) - 1):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(before + asked[:cut])))
+        simulators.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

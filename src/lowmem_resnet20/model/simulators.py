@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -136,21 +136,19 @@ def _started(set_: ParameterSet, weights: Weights, noise: float) -> Iterator[_Si
 
 
 def main() -> None:
-    """Answer the process that started this one until it closes the pipe."""
-    set_, weights, noise = pickle.load(sys.stdin.buffer)  # of the process that started this one
-    scaled = scale(weights, set_.refresh)
-    while True:
-        try:
+    """Answer the process that started this one until it closes the pipe, or ends in the middle of asking."""
+    with suppress(EOFError, pickle.UnpicklingError):
+        set_, weights, noise = pickle.load(sys.stdin.buffer)  # of the process that started this one
+        scaled = scale(weights, set_.refresh)
+        while True:
             seed, pixels = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        answer: np.ndarray | dict
-        try:
-            answer = group_in_the_clear(set_, weights, scaled, noise, seed, pixels)
-        except Exception as error:  # noqa: BLE001 - whoever asked tells the user
-            answer = told(explain(error))
-        pickle.dump(answer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            answer: np.ndarray | dict
+            try:
+                answer = group_in_the_clear(set_, weights, scaled, noise, seed, pixels)
+            except Exception as error:  # noqa: BLE001 - whoever asked tells the user
+                answer = told(explain(error))
+            pickle.dump(answer, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
