@@ -19,6 +19,7 @@ from lowmem_resnet20.network.resnet20 import plan
 from lowmem_resnet20.progress.display import SilentProgress
 from lowmem_resnet20.server.request import Job
 from miniature import INSECURE_SHORT_NATIVE_SET, INSECURE_SHORT_SET, random_picture, random_weights
+from processes import WITHOUT_TORCH
 
 SETS = {set_.engine: set_ for set_ in (INSECURE_SHORT_SET, INSECURE_SHORT_NATIVE_SET)}
 ARCHITECTURE = INSECURE_SHORT_SET.architecture
@@ -32,7 +33,6 @@ KILLED = [("native", part) for part in PARTS] + [("openfhe", "layer2.0.downsampl
 
 SERVER = """
 import os, signal, sys
-sys.modules["torch"] = None  # which takes longer to load than all else
 from pathlib import Path
 from miniature import random_weights
 from test_resume import ARCHITECTURE, SETS
@@ -132,7 +132,9 @@ def test_pictures_evaluated_together_keep_apart(folder, expected):
 def killed(folder: Path, part: str, word: str = "after") -> None:
     """Evaluate 0.ct to r.ct in a process that kills itself after (during) keeping ``part``."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
-    done = subprocess.run([sys.executable, "-c", SERVER, str(folder), part, word], env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + SERVER, str(folder), part, word], env=environment, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert (folder / "r.ct.unfinished").is_dir() and not (folder / "r.ct").exists()
 

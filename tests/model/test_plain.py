@@ -19,6 +19,7 @@ from lowmem_resnet20.network.architecture import RESNET20
 from lowmem_resnet20.network.forward import forward
 from lowmem_resnet20.network.weights import default_weights_path, load_weights
 from miniature import ARCHITECTURE, random_picture, random_weights
+from processes import WITHOUT_TORCH
 
 #: The command line, as it is and with the miniature under the numbers 6 and 7.
 PROGRAM = "from lowmem_resnet20.cli.main import main; sys.exit(main())"
@@ -32,7 +33,7 @@ picture.read_picture = partial(picture.read_picture, width=openpage.WIDTH)
 
 def without_pytorch(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Where it cannot be imported."""
-    command = [sys.executable, "-c", f'import sys; sys.modules["torch"] = None\n{program}', *words]
+    command = [sys.executable, "-c", WITHOUT_TORCH + program, *words]
     return subprocess.run(command, cwd=folder, env=openpage.environment(), capture_output=True, text=True, check=False)
 
 

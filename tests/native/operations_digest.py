@@ -12,12 +12,12 @@ import numba
 import numpy as np
 from rings import ring
 
-from lowmem_resnet20.native import readiness
 from lowmem_resnet20.native.kernels import bases, elementwise, ntt
 from lowmem_resnet20.native.readiness import make_ready
 from lowmem_resnet20.native.refresh.transforms import SlotTransform
 from lowmem_resnet20.native.ring.chain import Chain, Prime
 from lowmem_resnet20.native.ring.ciphertext import Ciphertext, NativeArithmetic
+from lowmem_resnet20.native.ring.keyswitch import KeyInMemory
 
 KERNELS = (ntt.to_evaluation, ntt.to_coefficients, elementwise.sums, bases.convert)
 
@@ -34,7 +34,7 @@ def digest(threads: int) -> str:
     def key(automorphism):
         residues = np.stack([random.integers(0, prime, (2, 3, n), np.uint64) for prime in small.q], axis=2)
         wide = np.stack([random.integers(0, prime, (2, 3, n), np.uint64) for prime in small.p], axis=2)
-        return readiness._Key(automorphism, residues.astype(np.uint32), wide)
+        return KeyInMemory(automorphism, residues.astype(np.uint32), wide)
 
     keys = {index: key(index) for index in (1, 5, 25, 2 * n - 1)}
     native = NativeArithmetic(chain, keys, threads)

@@ -9,7 +9,7 @@ import pytest
 from rings import ring
 
 from lowmem_resnet20.native.kernels.memory import aligned
-from lowmem_resnet20.native.ring.keyswitch import DividedKey, Extended, KeySwitcher
+from lowmem_resnet20.native.ring.keyswitch import Extended, KeyInMemory, KeySwitcher
 
 
 def extended(ring_, towers, values):
@@ -69,7 +69,7 @@ def test_a_divided_key_is_the_quotient_rounded(towers):
     for array, primes in ((small, ring_.q), (large, ring_.p)):
         for t, prime in enumerate(primes):
             array[:, :, t] = random.integers(0, prime, (2, 1, n))
-    found = switcher.divided(DividedKey(5, small, large), towers)
+    found = switcher.divided(KeyInMemory(5, small, large), towers)
     assert found.automorphism == 5 and found.small.shape[2] == towers and found.special.shape[2] == len(left) < 4
 
     divisor, modulus = prod(ring_.p[len(left) :]), prod((*ring_.q[:towers], *ring_.p))

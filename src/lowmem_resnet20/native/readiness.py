@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .kernels.compilation import compile_once, is_compiled
 from .kernels.memory import aligned
 from .ring.chain import Chain, Prime
 from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
+from .ring.keyswitch import KeyInMemory
 from .ring.slottransform import SlotTransform
 
 #: Any primes of the right sizes will do, in the smallest ring.
@@ -21,15 +20,6 @@ _CHAIN = Chain(
     q=(Prime(536856577, 127625803), Prime(268369921, 135902522)),
     p=(Prime(1152921504606830593, 340790403141058),),
 )
-
-
-@dataclass(frozen=True)
-class _Key:
-    """A :class:`.ring.keyswitch.SwitchingKey` of zeros."""
-
-    automorphism: int
-    small: NDArray[np.uint32]
-    special: NDArray[np.uint64]
 
 
 def make_ready(compiling: Callable[[], None]) -> None:
@@ -58,11 +48,12 @@ def _exercise() -> None:
     native.raise_modulus(native.drop(x, 1))
 
 
-def _key(automorphism: int) -> _Key:
+def _key(automorphism: int) -> KeyInMemory:
+    """A key of zeros."""
     small, special = (
         aligned(2, 1, len(primes), _CHAIN.dimension, dtype=dtype)
         for primes, dtype in ((_CHAIN.q, np.uint32), (_CHAIN.p, np.uint64))
     )
     for part in (small, special):
         part[...] = 0
-    return _Key(automorphism, small, special)
+    return KeyInMemory(automorphism, small, special)

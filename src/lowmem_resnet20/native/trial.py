@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -31,6 +30,7 @@ from .refresh.refresh import Refresh, prepare
 from .ring.chain import Chain, Prime
 from .ring.ciphertext import RELINEARISATION_INDEX, Ciphertext, NativeArithmetic
 from .ring.keynames import RELINEARISATION, automorphism
+from .ring.keyswitch import KeyInMemory
 
 #: Bits that special primes are below.
 _SPECIAL_BITS = 60
@@ -57,15 +57,6 @@ def _hashing_seconds(size: int) -> float:
     started = time.monotonic()
     hashlib.sha256(bytes(_HASHED_BYTES))
     return (time.monotonic() - started) * size / _HASHED_BYTES / available_processors()
-
-
-@dataclass
-class _Key:
-    """A :class:`.ring.keyswitch.SwitchingKey` of random residues."""
-
-    automorphism: int
-    small: NDArray[np.uint32]
-    special: NDArray[np.uint64]
 
 
 def trial_chain(set_: ParameterSet) -> Chain:
@@ -181,14 +172,14 @@ class Trial(PlanningEvaluator):
         residues = _random(min(arithmetic.moduli), 2, towers, self.set.ring_dimension, dtype=np.uint32)
         return Ciphertext(residues, towers, arithmetic.scale_at(towers), x.slots)
 
-    def _keys(self, stage: int) -> dict[int, _Key]:
+    def _keys(self, stage: int) -> dict[int, KeyInMemory]:
         """Random numbers in the place of the keys of a stage, by the index that the arithmetic asks for."""
         n, ring, keys = self.set.ring_dimension, self._arithmetic.ring, {}
         for name, towers in key_plan(self.set)[stage].items():
             digits, index = ring.digits_at(towers), automorphism(name, n)
             small = _random(min(ring.q), 2, digits, towers, n, dtype=np.uint32)
             special = _random(min(ring.p), 2, digits, len(ring.p), n, dtype=np.uint64)
-            keys[RELINEARISATION_INDEX if name == RELINEARISATION else index] = _Key(index, small, special)
+            keys[RELINEARISATION_INDEX if name == RELINEARISATION else index] = KeyInMemory(index, small, special)
         return keys
 
     def _refresh(self, stage: int) -> Refresh[Ciphertext]:

@@ -141,13 +141,11 @@ class NativeArithmetic:
         if keys:
             raised = switcher.mod_up(x.polynomial(1))
             products = switcher.extended("products", x.towers, len(keys))
-            pairs = {index: slice(2 * i, 2 * i + 2) for i, index in enumerate(keys)}
             with self.ring.workers.together():
-                for index, key in keys.items():
-                    part = Extended(products.small[pairs[index]], products.large[pairs[index]])
-                    switcher.inner_products(raised, key, part, [x.polynomial(0)])
-            residues = switcher.mod_down(products)
-            rotated |= {index: replace(x, residues=residues[pair]) for index, pair in pairs.items()}
+                for key, pair in zip(keys.values(), products.pairs(), strict=True):
+                    switcher.inner_products(raised, key, pair, [x.polynomial(0)])
+            residues = switcher.mod_down(products).reshape(len(keys), 2, x.towers, -1)
+            rotated |= {index: replace(x, residues=each) for index, each in zip(keys, residues, strict=True)}
         return [rotated[index] for index in indices]
 
     def add_rotated(self, x: Ciphertext, y: Ciphertext, step: int, *, rescaled: bool = False) -> Ciphertext:
@@ -288,8 +286,7 @@ class NativeArithmetic:
         with ring.workers.together():
             ring.mod_p.sum_of_sums(out.large, large_babies, permutations, large)
             ring.mod_q.sum_of_sums(out.small, babies, permutations, small)
-        pairs = [slice(2 * k, 2 * k + 2) for k in range(len(places))]
-        return {i: Extended(out.small[pair], out.large[pair]) for i, pair in zip(places, pairs, strict=True)}
+        return dict(zip(places, out.pairs(), strict=True))
 
     def _babies(self, x: Ciphertext, steps: Sequence[int]) -> tuple[list[Products], list[Products], NDArray[np.uint32]]:
         """P times the rotations of ``x``: what is to be summed modulo Q and modulo P, and under which permutation."""

@@ -49,8 +49,8 @@ class SwitchingKey(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class DividedKey:
-    """A key divided by some of the special primes (:meth:`KeySwitcher.divided`), for fewer towers than a digit's."""
+class KeyInMemory:
+    """A :class:`SwitchingKey` of arrays of its own."""
 
     automorphism: int
     small: NDArray[np.uint32]
@@ -79,6 +79,11 @@ class Extended:
     @property
     def towers(self) -> int:
         return self.small.shape[1]
+
+    def pairs(self) -> list[Extended]:
+        """Each pair of polynomials on its own."""
+        places = [slice(first, first + 2) for first in range(0, len(self.small), 2)]
+        return [Extended(self.small[place], self.large[place]) for place in places]
 
 
 class KeySwitcher:
@@ -200,7 +205,7 @@ class KeySwitcher:
         ring.mod_q.to_evaluation(out, out, minuend=x.small[:, :last], factors=rescaling.inverses)
         return out
 
-    def divided(self, key: SwitchingKey, towers: int) -> DividedKey:
+    def divided(self, key: SwitchingKey, towers: int) -> KeyInMemory:
         """A key as it is used at so many towers, fewer than a digit's: divided by the special primes that these do
         without (:meth:`.ring.Ring.special`), one after the other, each time rounded as by a rescale.
 
@@ -214,7 +219,7 @@ class KeySwitcher:
                 inverses = mod.stored([pow(ring.p[last], -1, prime) for prime in mod.primes[: part.shape[1]]])
                 mod.to_evaluation(out, coefficients, kind=INTEGERS, minuend=part, factors=inverses)
         ring.workers.wait()
-        return DividedKey(key.automorphism, small[:, None], large[:, None])
+        return KeyInMemory(key.automorphism, small[:, None], large[:, None])
 
     def _centred(self, x: NDArray[np.uint64], special: int) -> NDArray[np.int64]:
         """(polynomials, 1, N) coefficients of evaluation form modulo one of the special primes, nearest to 0."""
